@@ -1,0 +1,63 @@
+"""Build the compiled half of lstm-ext: one extension for each .pyx file in src/."""
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# Never -ffast-math: linked in, it turns subnormals off for the whole process.
+# These three give the compiler the freedom that the kernels need, and no more.
+if sys.platform == "win32":
+    CFLAGS, OPENMP_C, OPENMP_LINK = ["/O2"], ["/openmp"], []
+else:
+    CFLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+    # Apple's clang has no OpenMP run time; there the engine is built single-threaded.
+    OPENMP_C = OPENMP_LINK = [] if sys.platform == "darwin" else ["-fopenmp"]
+
+KERNELS = [
+    "src/kernels/kernels_avx512.c",
+    "src/kernels/kernels_avx2.c",
+    "src/kernels/kernels_baseline.c",
+    "src/kernels/dispatch.c",
+]
+KERNEL_HEADERS = [
+    "src/kernels/kernels.h",
+    "src/kernels/kernels_contract.h",
+    "src/kernels/kernels_impl.h",
+]
+
+
+def extension(name, sources=(), *, depends=(), openmp=False):
+    return Extension(
+        f"lstm_ext.{name}",
+        [f"src/{name}.pyx", *sources],
+        depends=[*KERNEL_HEADERS, *depends],
+        include_dirs=["src/kernels"],
+        extra_compile_args=CFLAGS + (OPENMP_C if openmp else []),
+        extra_link_args=OPENMP_LINK if openmp else [],
+    )
+
+
+EXTENSIONS = [
+    extension("_blas"),
+    extension("_kernels", KERNELS),
+    extension("_node"),
+    extension("cython_lstm", openmp=True),
+    extension("_lstm"),
+    extension("_optim"),
+]
+EXTENSIONS = [e for e in EXTENSIONS if os.path.exists(e.sources[0])]
+
+setup(
+    ext_modules=cythonize(
+        EXTENSIONS,
+        include_path=["."],
+        # The .pxd files stand apart from their .pyx: without force an edit of one goes unseen.
+        force=True,
+        build_dir="build/cython",
+        annotate=bool(os.environ.get("LSTM_EXT_ANNOTATE")),
+        nthreads=int(os.environ.get("LSTM_EXT_BUILD_JOBS", "0")),
+        compiler_directives={"language_level": "3"},
+    )
+)

@@ -1,0 +1,74 @@
+/* Read by kernels.h once for each REAL; see there.
+ *
+ * All matrices are row-major and dense unless a leading dimension `ld...` is named. No pointer may
+ * alias another unless it says so. "pre" is a block of pre-activations: (rows, gate_columns(H)) in the
+ * column order of the packed gates, which is the kernel's own; `gates` is always the plain order
+ * (rows, 4H): i | f | g | o. */
+typedef struct LSTM_KERNELS {
+    const char *name; /* "avx512", "avx2", "baseline", "blas" */
+    int lanes;        /* REALs in a vector; 1 for blas */
+
+    /* ---- products: they know a layout, and nothing of gates ---- */
+
+    /* Columns of `pre` for H units: 4H, plus the kernel's padding. */
+    ptrdiff_t (*gate_columns)(ptrdiff_t H);
+
+    /* weight (4H, K) -> panels (K * gate_columns(H)), for x_t or h_prev (K columns) times weight^T.
+     * With K = 1 it packs a bias (4H,) into the order of one row of `pre`. Padding is filled with 0. */
+    void (*pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *panels);
+
+    /* REALs that pack() fills for a (depth, cols) matrix. */
+    ptrdiff_t (*packed_size)(ptrdiff_t depth, ptrdiff_t cols);
+
+    /* b (depth, cols) -> panels. */
+    void (*pack)(ptrdiff_t depth, ptrdiff_t cols, const REAL *b, REAL *panels);
+
+    /* pre = bias + a weight^T.   a (rows, K), leading dimension lda; panels, bias from pack_gates;
+     * pre (rows, gate_columns(H)), filled. */
+    void (*project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a, ptrdiff_t lda,
+                    const REAL *panels, const REAL *bias, REAL *pre);
+
+    /* c = a b.   a (rows, depth), leading dimension lda; panels from pack(); c (rows, cols), filled. */
+    void (*product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
+                    const REAL *panels, REAL *c);
+
+    /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to. */
+    void (*weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
+                            const REAL *xh, REAL *dweight);
+
+    /* ---- the cell: pointwise arithmetic on hidden units ---- */
+
+    /* One step from plain pre-activations.
+     *   i, f, o = sigma(pre_i, pre_f, pre_o)   g = tanh(pre_g)
+     *   c = f c_prev + i g                     h = o act(c)
+     * pre (rows, 4H) in plain gate order; c_prev (rows, H); c (rows, H), filled, may be c_prev;
+     * h (rows, H), filled; gates (rows, 4H), filled with the activated gates, may be NULL, may be pre. */
+    void (*cell_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *pre,
+                         const REAL *c_prev, REAL *c, REAL *h, REAL *gates);
+
+    /* One step back, from the gradients of h_t (dh) and c_t (dc).
+     *   do = dh act(c)        dc += dh o act'(c)
+     *   di = dc g    df = dc c_prev    dg = dc i    dgates = (di, df, dg, do) times the derivative
+     *   of sigma or tanh at the gate's value                    dc = dc f   (the gradient of c_prev)
+     * gates (rows, 4H) activated; c, c_prev, dh (rows, H); dc (rows, H), read and replaced;
+     * dgates (rows, 4H), filled, may be gates. */
+    void (*cell_backward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
+                          const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates);
+
+    /* h = o act(c), with the very bits of the forward step.
+     * gates (rows, 4H); c (rows, H); h (rows, H) with leading dimension ldh, filled. */
+    void (*cell_output)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
+                        const REAL *c, REAL *h, ptrdiff_t ldh);
+
+    /* ---- product and cell in one: the step that the time goes into ---- */
+
+    /* cell_forward(pre + h_prev weight_hh^T). h_prev (rows, H); panels from pack_gates;
+     * pre (rows, gate_columns(H)), may be overwritten; the rest as in cell_forward. */
+    void (*step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
+                         const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
+                         REAL *gates);
+
+    /* ---- the activations by themselves, y = f(x) for n values; y may be x ---- */
+    void (*sigmoid)(ptrdiff_t n, const REAL *x, REAL *y);
+    void (*tanh)(ptrdiff_t n, const REAL *x, REAL *y);
+} LSTM_KERNELS;
