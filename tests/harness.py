@@ -133,10 +133,13 @@ def run_reference(case, parameters, arrays, lengths=None, dtype="float64"):
 
 
 def assert_close(actual, expected, tolerance, what=""):
-    """Equal shapes, and each element within `tolerance` of its own size and the array's largest."""
+    """Equal shapes, and each element within `tolerance` of its own size or of the array's largest.
+
+    Upstream gradients are of order 1 and sums of them may cancel: hence the floor under the scale.
+    """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"{what}: {actual.shape} is not {expected.shape}"
-    scale = np.abs(expected).max(initial=0)
+    scale = np.abs(expected).max(initial=0.1)
     np.testing.assert_allclose(
         actual, expected, rtol=tolerance, atol=tolerance * scale, err_msg=what, equal_nan=False
     )

@@ -44,6 +44,7 @@ def run_torch(case, parameters, arrays):
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+    torch.set_num_threads(1)  # at these sizes its threads only wait for each other
     dtype = getattr(torch, case.dtype)
     lstm = torch.nn.LSTM(
         case.input_size,
