@@ -55,7 +55,7 @@ INLINE VEC FN(vec_tanh)(VEC x) {
     VEC r, power, m, z = MAX(SET1((REAL)-60), (VEC)((IVEC)(x + x) | sign_bit));
     power = FN(exp_reduce)(z, &r);
     m = FMA(power, FN(expm1_reduced)(r), power - SET1((REAL)1));
-    return (VEC)((IVEC)(m / (m + SET1((REAL)2))) ^ sign_bit ^ sign);
+    return (VEC)(((IVEC)(m / (m + SET1((REAL)2))) & ~sign_bit) | sign);
 }
 
 /* The cell's output activation and, from its value, its derivative. */
