@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from harness import Case, assert_same_run, run_layer
-from test_lstm_inputs import misaligned, read_only, refuses
+from zoo import misaligned, read_only, refuses
 
 import lstm_ext
 from lstm_ext import LSTM

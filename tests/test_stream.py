@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from harness import TOLERANCE, Case, assert_close
-from test_lstm_inputs import ORDINARY, UNUSUAL, WRONG, misaligned, refuses, snapshot, values_of
+from zoo import ORDINARY, UNUSUAL, WRONG, misaligned, refuses, snapshot, values_of
 
 from lstm_ext import LSTM, _kernels
 
