@@ -127,7 +127,7 @@ def test_packed_kernels_say_the_same_alone_and_in_a_batch(dtype, select):
 
 def run_python(program, **environment):
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,

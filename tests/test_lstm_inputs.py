@@ -499,7 +499,7 @@ def test_impossible_sizes():
     import json
 
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), json.dumps(IMPOSSIBLE)],
+        [sys.executable, "-P", "-c", textwrap.dedent(PROGRAM), json.dumps(IMPOSSIBLE)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 def run_python(program, *, cwd=None, **environment):
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-P", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=90,

@@ -193,7 +193,7 @@ def test_default_number_of_threads_follows_the_cpus_at_hand():
     )
     environment = {k: v for k, v in os.environ.items() if "NUM_THREADS" not in k}
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
         check=True,
