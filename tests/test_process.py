@@ -15,8 +15,10 @@ CHECKOUT = Path(__file__).parent.parent
 
 
 def run_python(program, *, cwd=None, **environment):
+    """Run `program` in a fresh process; the directory `cwd`, if given, is first on its path."""
+    safe = ["-P"] if cwd is None else []
     return subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(program)],
+        [sys.executable, *safe, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=90,
