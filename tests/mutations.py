@@ -236,9 +236,9 @@ MUTATIONS = [
 
 # Builds the named extensions in place, quickly: little optimisation, the baseline kernel alone.
 BUILD = """
+import runpy
 import sys
 import Cython.Build
-from setuptools import setup  # noqa
 names = sys.argv[1:]
 cythonize = Cython.Build.cythonize
 def some(extensions, **options):
@@ -249,7 +249,7 @@ def some(extensions, **options):
     return cythonize(extensions, **options)
 Cython.Build.cythonize = some
 sys.argv[1:] = ["build_ext", "--inplace", "--force"]
-exec(compile(open("setup.py").read(), "setup.py", "exec"))
+runpy.run_path("setup.py", run_name="__main__")
 """
 
 
