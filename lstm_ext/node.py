@@ -167,8 +167,8 @@ class LstmParam(_node.Param):
     changes what the nodes use; what the nodes and `apply_diff` write shows in a view taken before.
     An assignment ``param.wg = a`` copies into the view.
 
-    Nodes in several threads may read one LstmParam at a time; while one thread writes, by
-    `apply_diff` or through a view, no other should compute.
+    Nodes in several threads may share one LstmParam: what they add to the diffs all arrives. While
+    one thread changes the parameters, by `apply_diff` or through a view, no other should compute.
     """
 
     def __init__(self, mem_cell_ct, x_dim, *, dtype="float64", rng=None):

@@ -10,9 +10,9 @@ output activation (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2
 
 The classes own the buffers, each a NumPy array whose address is taken once; ``lstm_ext.node``
 derives its classes from them. A view of a buffer refers to its array, so a buffer with a live view
-is never written again: the next call takes a new one, and whoever kept ``state.h`` keeps its values.
+is not written again: the next call takes a new one, and whoever kept ``state.h`` keeps its values.
 """
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 
@@ -215,11 +215,11 @@ cdef class Param:
         cdef Py_ssize_t H = mem_cell_ct, K = x_dim + mem_cell_ct
         self.values = new_block(zeros(4 * H * (K + 1), dtype))
         self.diffs = new_block(zeros(4 * H * (K + 1), dtype))
-        self.pending = new_block(zeros(MAX_PENDING * (4 * H + K), dtype))
+        self.pending = new_block(empty(MAX_PENDING * (4 * H + K), dtype))
         self.mem_cell_ct = H
         self.x_dim = x_dim
         self.dtype = dtype
-        self.lock = Lock()
+        self.lock = RLock()  # not Lock: a finalizer may run in between, and look
         self.rows = 0
         self.diffs_are_zero = True
 
@@ -553,8 +553,8 @@ cdef class Network:
             char* x_data
             const void* s_prev = NULL
             const void* h_prev = NULL
-        owner = vector(x, "x", self.lstm_param.x_dim, "x_dim", self.lstm_param.values.single,
-                       &x_data)
+        _owner = vector(x, "x", self.lstm_param.x_dim, "x_dim", self.lstm_param.values.single,
+                        &x_data)
         if n > 0:
             before = self.node(n - 1)
             before.check_ready("x_list_add")
@@ -606,8 +606,8 @@ cdef class Network:
             pred, label = node.state.part(5), y_list[k]
             part = loss_layer.loss(pred, label)
             loss = part if loss is None else loss + part
-            diff = vector(loss_layer.bottom_diff(pred, label), "bottom_diff of loss_layer", H,
-                          "mem_cell_ct", single, &dh)
+            _owner = vector(loss_layer.bottom_diff(pred, label), "bottom_diff of loss_layer", H,
+                            "mem_cell_ct", single, &dh)
             node.set_dh(dh, "y_list_is")
             nodes.append(node)
         for node in nodes:
