@@ -598,7 +598,8 @@ cdef class Engine:
         partial = 0
         for l in range(self.num_layers):
             L = self.layer(l, 0, tape.s, tape.d)
-            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed)))
+            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed,
+                                                   not self.is_float)))
             partial = max(partial, aligned(4 * H * L.xh_columns))
         partial *= batch.seqs.n_groups
         between_bytes = aligned(N * T * D * H) * itemsize if self.num_layers > 1 else 0
