@@ -43,7 +43,7 @@ EXTENSIONS = [
     extension("_blas"),
     extension("_kernels", KERNELS),
     extension("_node"),
-    extension("cython_lstm", openmp=True),
+    extension("_driver", openmp=True),
     extension("_lstm"),
     extension("_optim"),
 ]

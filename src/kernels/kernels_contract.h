@@ -32,7 +32,8 @@ typedef struct LSTM_KERNELS {
     void (*product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
                     const REAL *panels, REAL *c);
 
-    /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to. */
+    /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to.
+     * cols is a multiple of `lanes`: the caller pads xh. */
     void (*weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
                             const REAL *xh, REAL *dweight);
 

@@ -1,0 +1,81 @@
+# The drivers, for _lstm.pyx. Private: not shipped.
+
+from cython cimport floating
+
+from lstm_ext._kernels cimport lstm_cell, lstm_kernels_d, lstm_kernels_s
+
+# The sequences of a batch, longest first, and the blocks that they are cut into.
+cdef struct sequences_t:
+    Py_ssize_t batch
+    Py_ssize_t time
+    Py_ssize_t n_blocks
+    Py_ssize_t n_groups          # of blocks: each has a weight gradient of its own
+    const Py_ssize_t *order      # (batch,) the caller's index of the sequence at this position
+    const Py_ssize_t *lengths    # (batch,) by position, descending
+    const Py_ssize_t *block      # (n_blocks + 1,) first position of each block
+    const Py_ssize_t *row        # (n_blocks + 1,) first row of each block: the lengths before it, added up
+    const Py_ssize_t *start      # (n_blocks + 1,) first saved state of each block
+    Py_ssize_t span              # steps between saved states (checkpoints); at least 1
+
+# One direction of one layer.
+cdef struct layer_t:
+    const lstm_kernels_s *s      # what its weights were packed with
+    const lstm_kernels_d *d
+    lstm_cell cell
+    Py_ssize_t input_size
+    Py_ssize_t hidden_size
+    bint reverse
+    Py_ssize_t chunk_rows        # rows that one chunk of time steps aims at
+    Py_ssize_t gate_columns
+    Py_ssize_t xh_columns        # I + H + 1 in whole vectors
+
+# Where packed weights lie in their buffer, in elements.
+cdef struct packed_t:
+    Py_ssize_t weight_ih
+    Py_ssize_t weight_hh
+    Py_ssize_t bias
+    Py_ssize_t weight_ih_back    # from here on: for backward only
+    Py_ssize_t weight_hh_back
+    Py_ssize_t forward_size
+    Py_ssize_t size
+
+# One element of a caller's array is base[n * stride_n + t * stride_t + feature].
+cdef struct strides_t:
+    Py_ssize_t n
+    Py_ssize_t t
+
+cdef struct weights_t:
+    Py_ssize_t weight_ih         # offsets into the flat parameters
+    Py_ssize_t weight_hh
+    Py_ssize_t bias
+
+cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
+cdef packed_t packed_layout(const layer_t *layer, bint is_double) noexcept nogil
+cdef Py_ssize_t forward_workspace(const layer_t *layer, const sequences_t *seqs) noexcept nogil
+cdef Py_ssize_t backward_workspace(
+    const layer_t *layer, const sequences_t *seqs, bint checkpointed) noexcept nogil
+
+cdef void pack_weights(
+    const layer_t *layer, const weights_t *at, const floating *parameters, bint backward,
+    floating *packed) noexcept nogil
+
+cdef void forward(
+    const layer_t *layer, const sequences_t *seqs, const floating *packed,
+    const floating *x, strides_t sx, floating *y, strides_t sy,
+    const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
+    floating *starts_h, floating *starts_c, floating *gates, floating *cells,
+    floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
+
+cdef void backward(
+    const layer_t *layer, const sequences_t *seqs, const floating *packed,
+    const floating *x, strides_t sx, const floating *dy, strides_t sdy,
+    floating *dx, strides_t sdx, bint add_dx,
+    const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
+    const floating *starts_h, const floating *starts_c, const floating *gates, const floating *cells,
+    floating *partial, const weights_t *at, floating *gradient,
+    floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
+
+cdef void step(
+    const layer_t *layer, const floating *packed, Py_ssize_t batch, const floating *x, Py_ssize_t ldx,
+    const floating *h_prev, floating *h, floating *c, floating *pre) noexcept nogil

@@ -1,0 +1,552 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The drivers: the loops over time, over blocks of sequences and over threads.
+
+Everything here is nogil, allocates nothing and raises nothing; buffers are the caller's and have
+been checked. Products and cells are named through the kernel tables, so that the same loop serves
+every instruction set, BLAS, and both dtypes.
+
+Sequences come sorted by length, longest first. A *block* of neighbours runs through all its steps
+by itself: blocks are what threads share out. Step s of a block has as many *rows* as sequences are
+still alive, and rows of one step stand together, so that what backward needs is dense. Within a
+block, steps go in *chunks*: what does not wait for the recurrence (the input's share of the
+pre-activations; dx; the weight gradient) is one product a chunk. A *span* is what lies between two
+saved states: the whole sequence, or the stretch that is computed again under checkpointing.
+"""
+from cython.parallel cimport parallel, prange, threadid
+from libc.string cimport memcpy, memset
+
+# ---- the tables, for either dtype
+
+
+cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, Py_ssize_t lda,
+                         const floating *panels, const floating *bias, floating *pre) noexcept nogil:
+    if floating is float:
+        L.s.project(rows, L.hidden_size, L.input_size, a, lda, panels, bias, pre)
+    else:
+        L.d.project(rows, L.hidden_size, L.input_size, a, lda, panels, bias, pre)
+
+
+cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
+                         const floating *panels, floating *c) noexcept nogil:
+    if floating is float:
+        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c)
+    else:
+        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c)
+
+
+cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
+                                 const floating *xh, floating *dweight) noexcept nogil:
+    if floating is float:
+        L.s.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight)
+    else:
+        L.d.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight)
+
+
+cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
+                              const floating *panels, const floating *c_prev, floating *c, floating *h,
+                              floating *gates) noexcept nogil:
+    if floating is float:
+        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates)
+    else:
+        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates)
+
+
+cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,
+                               const floating *c, const floating *c_prev, const floating *dh,
+                               floating *dc, floating *dgates) noexcept nogil:
+    if floating is float:
+        L.s.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates)
+    else:
+        L.d.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates)
+
+
+cdef inline void cell_output(const layer_t *L, Py_ssize_t rows, const floating *gates,
+                             const floating *c, floating *h, Py_ssize_t ldh) noexcept nogil:
+    if floating is float:
+        L.s.cell_output(&L.cell, rows, L.hidden_size, gates, c, h, ldh)
+    else:
+        L.d.cell_output(&L.cell, rows, L.hidden_size, gates, c, h, ldh)
+
+
+# ---- layouts of buffers, in elements
+
+
+cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil:
+    """n rounded up, so that the next piece of a buffer starts on a cache line of its own."""
+    return (n + 15) // 16 * 16
+
+
+cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil:
+    cdef Py_ssize_t b, n = 0
+    for b in range(seqs.n_blocks):
+        n = max(n, seqs.block[b + 1] - seqs.block[b])
+    return n
+
+
+cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size
+    cdef packed_t at
+    at.weight_ih = 0
+    at.weight_hh = at.weight_ih + aligned(I * L.gate_columns)
+    at.bias = at.weight_hh + aligned(H * L.gate_columns)
+    at.forward_size = at.weight_ih_back = at.bias + aligned(L.gate_columns)
+    if is_double:
+        at.weight_hh_back = at.weight_ih_back + aligned(L.d.packed_size(4 * H, I))
+        at.size = at.weight_hh_back + aligned(L.d.packed_size(4 * H, H))
+    else:
+        at.weight_hh_back = at.weight_ih_back + aligned(L.s.packed_size(4 * H, I))
+        at.size = at.weight_hh_back + aligned(L.s.packed_size(4 * H, H))
+    return at
+
+
+cdef inline Py_ssize_t most_rows(const layer_t *L, const sequences_t *seqs) noexcept nogil:
+    """Rows of a chunk at the most: whole steps up to chunk_rows, but one step at least."""
+    return max(L.chunk_rows, largest_block(seqs))
+
+
+cdef Py_ssize_t span_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
+    cdef Py_ssize_t rows = most_rows(L, seqs)
+    return aligned(rows * L.input_size) + aligned(rows * L.gate_columns)
+
+
+cdef Py_ssize_t forward_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
+    return span_workspace(L, seqs) + 3 * aligned(largest_block(seqs) * L.hidden_size)
+
+
+cdef Py_ssize_t backward_workspace(const layer_t *L, const sequences_t *seqs,
+                                   bint checkpointed) noexcept nogil:
+    cdef Py_ssize_t rows = most_rows(L, seqs), n = largest_block(seqs), H = L.hidden_size
+    cdef Py_ssize_t size = (
+        2 * aligned(n * H) + aligned(4 * rows * H) + aligned(rows * L.xh_columns)
+        + aligned(rows * L.input_size)
+    )
+    if checkpointed:
+        size += aligned(4 * seqs.span * n * H) + aligned(seqs.span * n * H)
+        size += 2 * aligned(n * H) + span_workspace(L, seqs)
+    return size
+
+
+cdef void pack_weights(const layer_t *L, const weights_t *at, const floating *parameters,
+                       bint backward, floating *packed) noexcept nogil:
+    cdef packed_t to = packed_layout(L, floating is double)
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size
+    cdef const floating *weight_ih = parameters + at.weight_ih
+    cdef const floating *weight_hh = parameters + at.weight_hh
+    cdef const floating *bias = parameters + at.bias
+    if floating is float:
+        L.s.pack_gates(H, I, weight_ih, packed + to.weight_ih)
+        L.s.pack_gates(H, H, weight_hh, packed + to.weight_hh)
+        L.s.pack_gates(H, 1, bias, packed + to.bias)
+        if backward:
+            L.s.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
+            L.s.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
+    else:
+        L.d.pack_gates(H, I, weight_ih, packed + to.weight_ih)
+        L.d.pack_gates(H, H, weight_hh, packed + to.weight_hh)
+        L.d.pack_gates(H, 1, bias, packed + to.bias)
+        if backward:
+            L.d.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
+            L.d.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
+
+
+# ---- rows between callers' arrays and dense blocks
+
+
+cdef inline Py_ssize_t time_of(const layer_t *L, const sequences_t *seqs, Py_ssize_t position,
+                               Py_ssize_t s) noexcept nogil:
+    """The time index that is step s of a sequence."""
+    return seqs.lengths[position] - 1 - s if L.reverse else s
+
+
+cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        target[j] = source[j]
+
+
+cdef inline void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(n):
+        target[j] += source[j]
+
+
+cdef void gather(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
+                 Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx, floating *rows,
+                 Py_ssize_t ld) noexcept nogil:
+    """rows (alive, width) = x at step s of the sequences from position `first` on."""
+    cdef Py_ssize_t n
+    for n in range(first, first + alive):
+        copy_row(width, x + seqs.order[n] * sx.n + time_of(L, seqs, n, s) * sx.t, rows)
+        rows += ld
+
+
+cdef void gather_add(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
+                     Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx,
+                     floating *rows) noexcept nogil:
+    """rows (alive, width) += x at step s."""
+    cdef Py_ssize_t n
+    for n in range(first, first + alive):
+        add_row(width, x + seqs.order[n] * sx.n + time_of(L, seqs, n, s) * sx.t, rows)
+        rows += width
+
+
+cdef void scatter(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
+                  Py_ssize_t s, Py_ssize_t width, const floating *rows, floating *y, strides_t sy,
+                  bint add) noexcept nogil:
+    """y at step s = (or +=) rows (alive, width)."""
+    cdef Py_ssize_t n
+    cdef floating *target
+    for n in range(first, first + alive):
+        target = y + seqs.order[n] * sy.n + time_of(L, seqs, n, s) * sy.t
+        if add:
+            add_row(width, rows, target)
+        else:
+            copy_row(width, rows, target)
+        rows += width
+
+
+cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
+                        floating *y, strides_t sy) noexcept nogil:
+    """y = 0 beyond each sequence's length."""
+    cdef Py_ssize_t n, t
+    for n in range(first, last):
+        for t in range(seqs.lengths[n], seqs.time):
+            memset(y + seqs.order[n] * sy.n + t * sy.t, 0, width * sizeof(floating))
+
+
+cdef inline void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
+                             const floating *states, floating *rows) noexcept nogil:
+    """rows (last - first, H) = states (batch, H) of those positions; 0 where states is NULL."""
+    cdef Py_ssize_t n
+    for n in range(first, last):
+        if states != NULL:
+            copy_row(H, states + seqs.order[n] * H, rows)
+        else:
+            memset(rows, 0, H * sizeof(floating))
+        rows += H
+
+
+cdef inline void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
+                             const floating *rows, floating *states) noexcept nogil:
+    cdef Py_ssize_t n
+    for n in range(first, last):
+        copy_row(H, rows, states + seqs.order[n] * H)
+        rows += H
+
+
+cdef inline Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last,
+                                Py_ssize_t s) noexcept nogil:
+    """How many sequences of the block have a step s: they come first."""
+    cdef Py_ssize_t n = last
+    while n > first and seqs.lengths[n - 1] <= s:
+        n -= 1
+    return n - first
+
+
+# ---- forward
+
+
+cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
+                       Py_ssize_t begin, Py_ssize_t end, const floating *packed,
+                       const floating *x, strides_t sx, floating *y, strides_t sy,
+                       floating *h_n, floating *c_n, floating **h, floating **h_next, floating *c,
+                       floating *gates, floating *cells, floating *work) noexcept nogil:
+    """Steps begin..end of one block.
+
+    h, c (block, H): the state before step `begin`; *h becomes that after the last step (the two
+    buffers change places). gates, cells: rows of the span, filled, and then c stays as it is;
+    both NULL when nothing is recorded, and then c is updated in place. y, h_n, c_n may be NULL.
+    """
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, CP = L.gate_columns
+    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
+    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first)
+    cdef packed_t at = packed_layout(L, floating is double)
+    cdef floating *x_rows = work
+    cdef floating *pre = x_rows + aligned(rows_max * I)
+    cdef const floating *c_prev = c
+    cdef floating *c_t = c
+    cdef Py_ssize_t s = begin, stop, row, alive, n
+    cdef bint evenly_spaced = last - first == 1 and sx.t >= I and not L.reverse
+    while s < end:
+        stop = min(s + steps, end)
+        if evenly_spaced:
+            project(L, stop - s, x + seqs.order[first] * sx.n + s * sx.t, sx.t,
+                    packed + at.weight_ih, packed + at.bias, pre)
+        else:
+            row = 0
+            for n in range(s, stop):
+                alive = alive_at(seqs, first, last, n)
+                gather(L, seqs, first, alive, n, I, x, sx, x_rows + row * I, I)
+                row += alive
+            project(L, row, x_rows, I, packed + at.weight_ih, packed + at.bias, pre)
+        row = 0
+        for s in range(s, stop):
+            alive = alive_at(seqs, first, last, s)
+            if cells != NULL:
+                c_t = cells
+                cells += alive * H
+            step_forward(L, alive, pre + row * CP, h[0], packed + at.weight_hh, c_prev, c_t, h_next[0],
+                         gates)
+            c_prev = c_t
+            h[0], h_next[0] = h_next[0], h[0]
+            row += alive
+            if gates != NULL:
+                gates += 4 * alive * H
+            if y != NULL:
+                scatter(L, seqs, first, alive, s, H, <const floating*>h[0], y, sy, False)
+            if h_n != NULL:
+                n = alive_at(seqs, first, last, s + 1)
+                save_states(seqs, first + n, first + alive, H, <const floating*>h[0] + n * H, h_n)
+                save_states(seqs, first + n, first + alive, H, <const floating*>c_t + n * H, c_n)
+        s = stop
+
+
+cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b, const floating *packed,
+                        const floating *x, strides_t sx, floating *y, strides_t sy,
+                        const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
+                        floating *starts_h, floating *starts_c, floating *gates, floating *cells,
+                        floating *work) noexcept nogil:
+    cdef Py_ssize_t H = L.hidden_size
+    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
+    cdef Py_ssize_t time = seqs.lengths[first], s = 0, end
+    cdef floating *h = work
+    cdef floating *h_next = h + aligned(size)
+    cdef floating *c = h_next + aligned(size)
+    cdef Py_ssize_t alive = alive_at(seqs, first, last, 0)
+    work = c + aligned(size)
+    load_states(seqs, first, last, H, h_0, h)
+    load_states(seqs, first, last, H, c_0, c)
+    # A sequence of length 0 ends as it began.
+    save_states(seqs, first + alive, last, H, <const floating*>h + alive * H, h_n)
+    save_states(seqs, first + alive, last, H, <const floating*>c + alive * H, c_n)
+    clear_padding(seqs, first, last, H, y, sy)
+    if starts_h != NULL:
+        starts_h += seqs.start[b] * H
+        starts_c += seqs.start[b] * H
+    if gates != NULL:
+        gates += 4 * seqs.row[b] * H
+        cells += seqs.row[b] * H
+    while s < time:
+        end = min(s + seqs.span, time)
+        if starts_h != NULL:
+            memcpy(starts_h, h, size * sizeof(floating))
+            memcpy(starts_c, c, size * sizeof(floating))
+            starts_h += size
+            starts_c += size
+        forward_span(L, seqs, b, s, end, packed, x, sx, y, sy, h_n, c_n, &h, &h_next, c, gates, cells,
+                     work)
+        s = end
+
+
+cdef void forward(const layer_t *L, const sequences_t *seqs, const floating *packed,
+                  const floating *x, strides_t sx, floating *y, strides_t sy,
+                  const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
+                  floating *starts_h, floating *starts_c, floating *gates, floating *cells,
+                  floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
+    """All blocks of one direction of one layer.
+
+    x, y: the caller's arrays, y (N, T, H) by its strides; h_0, c_0, h_n, c_n (N, H), h_0 and c_0
+    may be NULL for zeros. starts_h, starts_c: one (block, H) for each span, NULL when nothing is
+    recorded; gates (rows, 4H) and cells (rows, H): NULL in inference and under checkpointing.
+    work: n_threads times work_size = forward_workspace().
+    """
+    cdef Py_ssize_t b
+    if n_threads == 1 or seqs.n_blocks == 1:
+        for b in range(seqs.n_blocks):
+            forward_block(L, seqs, b, packed, x, sx, y, sy, h_0, c_0, h_n, c_n, starts_h, starts_c,
+                          gates, cells, work)
+        return
+    for b in prange(seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        forward_block(L, seqs, b, packed, x, sx, y, sy, h_0, c_0, h_n, c_n, starts_h, starts_c,
+                      gates, cells, work + threadid() * work_size)
+
+
+# ---- backward
+
+
+cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
+                        Py_ssize_t begin, Py_ssize_t end, const floating *packed,
+                        const floating *x, strides_t sx, const floating *dy, strides_t sdy,
+                        floating *dx, strides_t sdx, bint add_dx,
+                        const floating *dh_n, const floating *dc_n,
+                        const floating *h_start, const floating *c_start,
+                        const floating *gates, const floating *cells,
+                        floating *dh, floating *dc, floating *partial, floating *work) noexcept nogil:
+    """Steps end..begin of one block, backwards.
+
+    h_start, c_start (block, H): the state before step `begin`; gates, cells: the rows of the span.
+    dh, dc (block, H): the gradients of the state after step end - 1 for the sequences that go on,
+    replaced by those of the state before `begin`. partial (4H, xh_columns) is added to.
+    """
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, K = L.xh_columns
+    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
+    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first)
+    cdef packed_t at = packed_layout(L, floating is double)
+    cdef floating *dgates = work
+    cdef floating *xh = dgates + aligned(4 * rows_max * H)
+    cdef floating *dx_rows = xh + aligned(rows_max * K)
+    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, n, r
+    for s in range(begin, end):
+        row += alive_at(seqs, first, last, s)
+    alive = alive_at(seqs, first, last, end)
+    while stop > begin:
+        start = max(stop - steps, begin)
+        chunk = 0
+        for s in range(start, stop):
+            chunk += alive_at(seqs, first, last, s)
+        r = chunk
+        for s in range(stop - 1, start - 1, -1):
+            # Sequences whose last step this is come in with the gradient of their final state.
+            entered = alive_at(seqs, first, last, s)
+            load_states(seqs, first + alive, first + entered, H, dh_n, dh + alive * H)
+            load_states(seqs, first + alive, first + entered, H, dc_n, dc + alive * H)
+            alive = entered
+            row -= alive
+            r -= alive
+            if dy != NULL:
+                gather_add(L, seqs, first, alive, s, H, dy, sdy, dh)
+            if s > begin:
+                before = row - alive_at(seqs, first, last, s - 1)
+                cell_backward(L, alive, gates + 4 * row * H, cells + row * H, cells + before * H,
+                              <const floating*>dh, dc, dgates + 4 * r * H)
+                cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
+            else:
+                cell_backward(L, alive, gates + 4 * row * H, cells + row * H, c_start,
+                              <const floating*>dh, dc, dgates + 4 * r * H)
+                for n in range(alive):
+                    copy_row(H, h_start + n * H, xh + (r + n) * K + I)
+            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.weight_hh_back, dh)
+            gather(L, seqs, first, alive, s, I, x, sx, xh + r * K, K)
+            for n in range(r, r + alive):
+                xh[n * K + I + H] = 1
+                memset(xh + n * K + I + H + 1, 0, (K - I - H - 1) * sizeof(floating))
+        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial)
+        if dx != NULL:
+            product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows)
+            r = 0
+            for s in range(start, stop):
+                n = alive_at(seqs, first, last, s)
+                scatter(L, seqs, first, n, s, I, <const floating*>dx_rows + r * I, dx, sdx, add_dx)
+                r += n
+        stop = start
+
+
+cdef void backward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b, const floating *packed,
+                         const floating *x, strides_t sx, const floating *dy, strides_t sdy,
+                         floating *dx, strides_t sdx, bint add_dx,
+                         const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
+                         const floating *starts_h, const floating *starts_c,
+                         const floating *gates, const floating *cells,
+                         floating *partial, floating *work) noexcept nogil:
+    cdef Py_ssize_t H = L.hidden_size
+    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
+    cdef Py_ssize_t time = seqs.lengths[first], n_spans = (time + seqs.span - 1) // seqs.span
+    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first), k, begin, end, alive
+    cdef floating *dh = work
+    cdef floating *dc = dh + aligned(size)
+    cdef floating *h
+    cdef floating *h_next
+    cdef floating *again_gates
+    cdef floating *again_cells
+    cdef floating *again_work
+    work = dc + aligned(size)
+    again_gates = work + (aligned(4 * rows_max * H) + aligned(rows_max * L.xh_columns)
+                          + aligned(rows_max * L.input_size))
+    again_cells = again_gates + aligned(4 * seqs.span * (last - first) * H)
+    again_work = again_cells + aligned(seqs.span * (last - first) * H) + 2 * aligned(size)
+    starts_h += seqs.start[b] * H
+    starts_c += seqs.start[b] * H
+    if dx != NULL and not add_dx:
+        clear_padding(seqs, first, last, L.input_size, dx, sdx)
+    for k in range(n_spans - 1, -1, -1):
+        begin = k * seqs.span
+        end = min(begin + seqs.span, time)
+        if gates != NULL:
+            backward_span(L, seqs, b, begin, end, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n,
+                          starts_h + k * size, starts_c + k * size,
+                          gates + 4 * seqs.row[b] * H, cells + seqs.row[b] * H, dh, dc, partial, work)
+            continue
+        h = again_cells + aligned(seqs.span * (last - first) * H)
+        h_next = h + aligned(size)
+        memcpy(h, starts_h + k * size, size * sizeof(floating))
+        # c is only read, since the span's cells are recorded.
+        forward_span(L, seqs, b, begin, end, packed, x, sx, <floating*>NULL, sx, <floating*>NULL,
+                     <floating*>NULL, &h, &h_next, <floating*>starts_c + k * size,
+                     again_gates, again_cells, again_work)
+        backward_span(L, seqs, b, begin, end, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n,
+                      starts_h + k * size, starts_c + k * size, <const floating*>again_gates,
+                      <const floating*>again_cells, dh, dc, partial, work)
+    alive = alive_at(seqs, first, last, 0)
+    load_states(seqs, first + alive, last, H, dh_n, dh + alive * H)
+    load_states(seqs, first + alive, last, H, dc_n, dc + alive * H)
+    save_states(seqs, first, last, H, <const floating*>dh, dh_0)
+    save_states(seqs, first, last, H, <const floating*>dc, dc_0)
+
+
+cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g, const floating *packed,
+                         const floating *x, strides_t sx, const floating *dy, strides_t sdy,
+                         floating *dx, strides_t sdx, bint add_dx,
+                         const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
+                         const floating *starts_h, const floating *starts_c,
+                         const floating *gates, const floating *cells,
+                         floating *partial, floating *work) noexcept nogil:
+    """The blocks g, g + n_groups, ...: one after another into one weight gradient."""
+    cdef Py_ssize_t b = g
+    memset(partial, 0, 4 * L.hidden_size * L.xh_columns * sizeof(floating))
+    while b < seqs.n_blocks:
+        backward_block(L, seqs, b, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
+                       starts_h, starts_c, gates, cells, partial, work)
+        b += seqs.n_groups
+
+
+cdef void add_partial(const layer_t *L, const weights_t *at, const floating *partial,
+                      floating *gradient) noexcept nogil:
+    """gradient of (weight_ih, weight_hh, bias) += partial (4H, [I | H | 1])."""
+    cdef Py_ssize_t m, H = L.hidden_size, I = L.input_size
+    for m in range(4 * H):
+        add_row(I, partial, gradient + at.weight_ih + m * I)
+        add_row(H, partial + I, gradient + at.weight_hh + m * H)
+        gradient[at.bias + m] += partial[I + H]
+        partial += L.xh_columns
+
+
+cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *packed,
+                   const floating *x, strides_t sx, const floating *dy, strides_t sdy,
+                   floating *dx, strides_t sdx, bint add_dx,
+                   const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
+                   const floating *starts_h, const floating *starts_c,
+                   const floating *gates, const floating *cells,
+                   floating *partial, const weights_t *at, floating *gradient,
+                   floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
+    """All blocks of one direction of one layer, backwards; adds to `gradient`.
+
+    dy, dx, dh_n, dc_n may be NULL; dh_0, dc_0 (N, H) are filled. partial: n_groups times (4H,
+    xh_columns), added up in order of the groups, so that the number of threads cannot be seen.
+    work: n_threads times work_size = backward_workspace().
+    """
+    cdef Py_ssize_t g, size = aligned(4 * L.hidden_size * L.xh_columns)
+    if n_threads == 1 or seqs.n_groups == 1:
+        for g in range(seqs.n_groups):
+            backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
+                           starts_h, starts_c, gates, cells, partial + g * size, work)
+    else:
+        for g in prange(seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
+                           starts_h, starts_c, gates, cells, partial + g * size,
+                           work + threadid() * work_size)
+    for g in range(seqs.n_groups):
+        add_partial(L, at, <const floating*>partial + g * size, gradient)
+
+
+# ---- one step
+
+
+cdef void step(const layer_t *L, const floating *packed, Py_ssize_t batch, const floating *x,
+               Py_ssize_t ldx, const floating *h_prev, floating *h, floating *c,
+               floating *pre) noexcept nogil:
+    """One time step of `batch` sequences: h (batch, H) from h_prev; c in place; pre is workspace."""
+    cdef packed_t at = packed_layout(L, floating is double)
+    project(L, batch, x, ldx, packed + at.weight_ih, packed + at.bias, pre)
+    step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL)

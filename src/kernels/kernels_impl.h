@@ -1,0 +1,432 @@
+/* The one implementation of kernels_contract.h, for any vec_*.h. A kernels_<name>.c includes it once
+ * per dtype with REAL, T (s or d), REAL_IS_FLOAT and KERNEL_NAME set.
+ *
+ * Packed gates: for each block of LANES hidden units a panel [k][gate][LANES], so that four
+ * accumulators of a row hold the four gates of the same units. The last, smaller block of n units
+ * packs its 4 n columns without gaps: [k][gate * n + unit], padded to whole vectors.
+ * Packed columns (backward): panels of four vectors of columns [k][4 * LANES]; the last has as many
+ * vectors as it needs. */
+
+#define CAT_(a, b) a##_##b
+#define CAT(a, b) CAT_(a, b)
+#define FN(name) CAT(name, T)
+#define VEC FN(vec)
+#define UVEC FN(uvec)
+#define IVEC FN(ivec)
+#define LANES ((ptrdiff_t)(VEC_BYTES / sizeof(REAL)))
+#define PANEL (4 * LANES)
+#define SET1(x) ((VEC)CAT(VEC_SET1, T)(x))
+#define FMA(a, b, c) CAT(VEC_FMA, T)(a, b, c)
+#define FNMA(a, b, c) CAT(VEC_FNMA, T)(a, b, c)
+#define MAX(a, b) CAT(VEC_MAX, T)(a, b)
+#define MIN(a, b) CAT(VEC_MIN, T)(a, b)
+#define LOAD(p) (*(const UVEC *)(p))
+#define STORE(p, v) (*(UVEC *)(p) = (v))
+#define LOADN(p, n) FN(loadn)(p, n)
+#define STOREN(p, v, n) FN(storen)(p, v, n)
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+typedef REAL VEC __attribute__((vector_size(VEC_BYTES)));
+typedef REAL UVEC __attribute__((vector_size(VEC_BYTES), aligned(sizeof(REAL)), may_alias));
+#if REAL_IS_FLOAT
+typedef int IVEC __attribute__((vector_size(VEC_BYTES)));
+#else
+typedef long long IVEC __attribute__((vector_size(VEC_BYTES)));
+#endif
+
+#ifdef VEC_NEEDS_LANES
+INLINE VEC FN(select)(IVEC mask, VEC a, VEC b) { return (VEC)((mask & (IVEC)a) | (~mask & (IVEC)b)); }
+
+INLINE VEC FN(load_lanes)(const REAL *p, ptrdiff_t n) {
+    VEC v = SET1((REAL)0);
+    for (ptrdiff_t j = 0; j < n; j++) v[j] = p[j];
+    return v;
+}
+
+INLINE void FN(store_lanes)(REAL *p, VEC v, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j++) p[j] = v[j];
+}
+#endif
+
+/* The first n <= LANES lanes: nothing else is read or written. */
+INLINE VEC FN(loadn)(const REAL *p, ptrdiff_t n) {
+    if (n == LANES) return LOAD(p);
+    return CAT(VEC_LOADN, T)(p, n);
+}
+
+INLINE void FN(storen)(REAL *p, VEC v, ptrdiff_t n) {
+    if (n == LANES)
+        STORE(p, v);
+    else
+        CAT(VEC_STOREN, T)(p, v, n);
+}
+
+#include "cell.h"
+
+INLINE ptrdiff_t FN(min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+INLINE ptrdiff_t FN(vectors)(ptrdiff_t n) { return (n + LANES - 1) / LANES; }
+
+/* ---------------------------------------------------------------- layouts */
+
+static ptrdiff_t FN(gate_columns)(ptrdiff_t H) {
+    return H / LANES * PANEL + FN(vectors)(4 * (H % LANES)) * LANES;
+}
+
+static void FN(pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *panels) {
+    for (ptrdiff_t u = 0; u < H; u += LANES) {
+        const ptrdiff_t n = FN(min)(LANES, H - u), width = FN(vectors)(4 * n) * LANES;
+        /* a transpose: 16 columns at a time, so that what is written stays in L1 */
+        for (ptrdiff_t k0 = 0; k0 < K; k0 += 16) {
+            const ptrdiff_t depth = FN(min)(16, K - k0);
+            for (ptrdiff_t column = 0; column < 4 * n; column++) {
+                const REAL *w = weight + (column / n * H + u + column % n) * K + k0;
+                for (ptrdiff_t k = 0; k < depth; k++) panels[k * width + column] = w[k];
+            }
+            for (ptrdiff_t k = 0; k < depth; k++)
+                for (ptrdiff_t j = 4 * n; j < width; j++) panels[k * width + j] = 0;
+            panels += depth * width;
+        }
+    }
+}
+
+static ptrdiff_t FN(packed_size)(ptrdiff_t depth, ptrdiff_t cols) {
+    return depth * FN(vectors)(cols) * LANES;
+}
+
+static void FN(pack)(ptrdiff_t depth, ptrdiff_t cols, const REAL *b, REAL *panels) {
+    for (ptrdiff_t j0 = 0; j0 < cols; j0 += PANEL) {
+        const ptrdiff_t n = FN(min)(PANEL, cols - j0), width = FN(vectors)(n) * LANES;
+        for (ptrdiff_t k = 0; k < depth; k++, panels += width) {
+            for (ptrdiff_t j = 0; j < n; j++) panels[j] = b[k * cols + j0 + j];
+            for (ptrdiff_t j = n; j < width; j++) panels[j] = 0;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- products */
+
+/* acc[r][v] += sum over k of a[r][k] panel[k][v], k in order: the one inner loop of every product
+ * with packed weights. nr <= TILE_ROWS rows, nv vectors of one panel (or 4 + 4 of two: `second`). */
+INLINE void FN(tile)(const int nr, const int nv, ptrdiff_t depth, const REAL *a, ptrdiff_t lda,
+                     const REAL *panel, VEC acc[][4]) {
+    for (ptrdiff_t k = 0; k < depth; k++, panel += nv * LANES) {
+        VEC b[4];
+        UNROLL for (int v = 0; v < nv; v++) b[v] = LOAD(panel + v * LANES);
+        UNROLL for (int r = 0; r < nr; r++) {
+            const VEC x = SET1(a[r * lda + k]);
+            UNROLL for (int v = 0; v < nv; v++) acc[r][v] = FMA(x, b[v], acc[r][v]);
+        }
+    }
+}
+
+/* One row times two panels of four vectors: eight chains hide the latency of the multiply-add. */
+INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, const REAL *second,
+                          VEC acc[][4]) {
+    for (ptrdiff_t k = 0; k < depth; k++, panel += PANEL, second += PANEL) {
+        const VEC x = SET1(a[k]);
+        UNROLL for (int v = 0; v < 4; v++) acc[0][v] = FMA(x, LOAD(panel + v * LANES), acc[0][v]);
+        UNROLL for (int v = 0; v < 4; v++) acc[1][v] = FMA(x, LOAD(second + v * LANES), acc[1][v]);
+    }
+}
+
+/* Calls CALL(nr, nv) with both as constants. */
+#define FOR_ROWS(nr, CALL, nv)                            \
+    switch (nr) {                                         \
+    case 1: CALL(1, nv); break;                           \
+    case 2: CALL(2, nv); break;                           \
+    case 3: if (TILE_ROWS >= 3) { CALL(3, nv); } break;   \
+    case 4: if (TILE_ROWS >= 4) { CALL(4, nv); } break;   \
+    case 5: if (TILE_ROWS >= 5) { CALL(5, nv); } break;   \
+    default: if (TILE_ROWS >= 6) { CALL(6, nv); } break;  \
+    }
+#define FOR_TILE(nr, nv, CALL)                \
+    switch (nv) {                             \
+    case 1: FOR_ROWS(nr, CALL, 1) break;      \
+    case 2: FOR_ROWS(nr, CALL, 2) break;      \
+    case 3: FOR_ROWS(nr, CALL, 3) break;      \
+    default: FOR_ROWS(nr, CALL, 4) break;     \
+    }
+/* Rows are cut into tiles of nearly equal height, so that no tile is a thin remainder. */
+#define FOR_ROW_TILES(rows, r, nr)                                                          \
+    for (ptrdiff_t r = 0, tiles_ = ((rows) + TILE_ROWS - 1) / TILE_ROWS, t_ = 0, nr = 0;    \
+         t_ < tiles_ && ((nr = ((rows) - r + tiles_ - t_ - 1) / (tiles_ - t_)), 1); r += nr, t_++)
+
+/* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel */
+INLINE void FN(product_tile)(const int nr, const int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
+                             ptrdiff_t lda, const REAL *panel, const REAL *init, REAL *c, ptrdiff_t ldc) {
+    VEC acc[TILE_ROWS][4];
+    UNROLL for (int r = 0; r < nr; r++)
+        UNROLL for (int v = 0; v < nv; v++) acc[r][v] = init ? (VEC)LOAD(init + v * LANES) : SET1((REAL)0);
+    FN(tile)(nr, nv, depth, a, lda, panel, acc);
+    UNROLL for (int r = 0; r < nr; r++) {
+        UNROLL for (int v = 0; v < nv - 1; v++) STORE(c + r * ldc + v * LANES, acc[r][v]);
+        STOREN(c + r * ldc + (nv - 1) * LANES, acc[r][nv - 1], n - (nv - 1) * LANES);
+    }
+}
+
+/* One row and few columns: the depth is cut in four to have enough independent chains. */
+static void FN(product_row)(int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a, const REAL *panel,
+                            REAL *c) {
+    VEC acc[4][4], zero = SET1((REAL)0);
+    const ptrdiff_t width = nv * LANES, quarter = depth / 4;
+    for (int v = 0; v < nv; v++) {
+        UNROLL for (int q = 0; q < 4; q++) acc[q][0] = zero;
+        const REAL *p = panel + v * LANES;
+        for (ptrdiff_t k = 0; k < quarter; k++, p += 4 * width)
+            UNROLL for (int q = 0; q < 4; q++)
+                acc[q][0] = FMA(SET1(a[4 * k + q]), LOAD(p + q * width), acc[q][0]);
+        for (ptrdiff_t k = 4 * quarter; k < depth; k++, p += width)
+            acc[0][0] = FMA(SET1(a[k]), LOAD(p), acc[0][0]);
+        STOREN(c + v * LANES, (acc[0][0] + acc[1][0]) + (acc[2][0] + acc[3][0]),
+               FN(min)(LANES, n - v * LANES));
+    }
+}
+
+static void FN(product_panels)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a,
+                               ptrdiff_t lda, const REAL *panels, const REAL *init, REAL *c) {
+    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
+        const ptrdiff_t n = FN(min)(PANEL, cols - j);
+        const int nv = (int)FN(vectors)(n);
+        FOR_ROW_TILES(rows, r, nr) {
+#define CALL(NR, NV)                                                                         \
+    FN(product_tile)(NR, NV, n, depth, a + r * lda, lda, panels, init ? init + j : NULL,     \
+                     c + r * cols + j, cols)
+            FOR_TILE(nr, nv, CALL)
+#undef CALL
+        }
+        panels += depth * nv * LANES;
+    }
+}
+
+static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a, ptrdiff_t lda,
+                        const REAL *panels, const REAL *bias, REAL *pre) {
+    FN(product_panels)(rows, K, FN(gate_columns)(H), a, lda, panels, bias, pre);
+}
+
+static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
+                        const REAL *panels, REAL *c) {
+    if (rows > 1) {
+        FN(product_panels)(rows, depth, cols, a, lda, panels, NULL, c);
+        return;
+    }
+    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
+        const ptrdiff_t n = FN(min)(PANEL, cols - j);
+        FN(product_row)((int)FN(vectors)(n), n, depth, a, panels, c + j);
+        panels += depth * FN(vectors)(n) * LANES;
+    }
+}
+
+/* dweight[m..m+nr][nv vectors] += dgates[:, m..m+nr]^T xh[:, nv vectors] */
+INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const REAL *dgates, ptrdiff_t M,
+                              const REAL *xh, REAL *dweight, ptrdiff_t cols) {
+    VEC acc[TILE_ROWS][4];
+    UNROLL for (int m = 0; m < nr; m++)
+        UNROLL for (int v = 0; v < nv; v++) acc[m][v] = SET1((REAL)0);
+    for (ptrdiff_t r = 0; r < rows; r++, dgates += M, xh += cols) {
+        VEC b[4];
+        UNROLL for (int v = 0; v < nv; v++) b[v] = LOAD(xh + v * LANES);
+        UNROLL for (int m = 0; m < nr; m++) {
+            const VEC d = SET1(dgates[m]);
+            UNROLL for (int v = 0; v < nv; v++) acc[m][v] = FMA(d, b[v], acc[m][v]);
+        }
+    }
+    UNROLL for (int m = 0; m < nr; m++, dweight += cols)
+        UNROLL for (int v = 0; v < nv; v++)
+            STORE(dweight + v * LANES, LOAD(dweight + v * LANES) + acc[m][v]);
+}
+
+static void FN(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
+                                const REAL *xh, REAL *dweight) {
+    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
+        const int nv = (int)(FN(min)(PANEL, cols - j) / LANES);
+        FOR_ROW_TILES(M, m, nm) {
+#define CALL(NR, NV) \
+    FN(gradient_tile)(NR, NV, rows, dgates + m, M, xh + j, dweight + m * cols + j, cols)
+            FOR_TILE(nm, nv, CALL)
+#undef CALL
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- the cell, on rows */
+
+/* n <= LANES units of one row: pre-activations `pre_stride` apart -> c, h, gates */
+INLINE void FN(cell_units)(const int act, ptrdiff_t n, const REAL *pre, ptrdiff_t pre_stride,
+                           const REAL *c_prev, REAL *c, REAL *h, REAL *gates, ptrdiff_t H) {
+    VEC c_t, h_t;
+    FN(gates) a = FN(cell_forward_vec)(act, FN(load_gates)(pre, pre_stride, n), LOADN(c_prev, n), &c_t, &h_t);
+    STOREN(c, c_t, n);
+    STOREN(h, h_t, n);
+    if (gates) FN(store_gates)(gates, H, n, a);
+}
+
+/* Runs UNITS(n) for u = 0, LANES, ... < H, with n a constant except in the tail. */
+#define FOR_UNITS(H, u, UNITS)                                    \
+    do {                                                          \
+        ptrdiff_t u = 0;                                          \
+        for (; u + LANES <= (H); u += LANES) UNITS(LANES);        \
+        if (u < (H)) UNITS((H) - u);                              \
+    } while (0)
+
+INLINE void FN(backward_units)(const int act, ptrdiff_t n, const REAL *gates, const REAL *c,
+                               const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates, ptrdiff_t H) {
+    VEC dc_t = LOADN(dc, n);
+    FN(gates) d = FN(cell_backward_vec)(act, FN(load_gates)(gates, H, n), LOADN(c, n), LOADN(c_prev, n),
+                                        LOADN(dh, n), &dc_t);
+    STOREN(dc, dc_t, n);
+    FN(store_gates)(dgates, H, n, d);
+}
+
+INLINE void FN(output_units)(const int act, ptrdiff_t n, const REAL *o, const REAL *c, REAL *h) {
+    STOREN(h, LOADN(o, n) * FN(cell_act)(act, LOADN(c, n)), n);
+}
+
+/* The cell's options become compile-time constants here. */
+#define UNITS_TANH(N) UNITS(LSTM_ACT_TANH, N)
+#define UNITS_IDENTITY(N) UNITS(LSTM_ACT_IDENTITY, N)
+#define FOR_CELL_ROWS                                                                        \
+    if (cell->cell_activation == LSTM_ACT_TANH) {                                            \
+        for (ptrdiff_t r = 0; r < rows; r++) FOR_UNITS(H, u, UNITS_TANH);                    \
+    } else {                                                                                 \
+        for (ptrdiff_t r = 0; r < rows; r++) FOR_UNITS(H, u, UNITS_IDENTITY);                \
+    }
+
+static void FN(cell_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *pre,
+                             const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
+#define UNITS(ACT, N)                                                                                 \
+    FN(cell_units)(ACT, N, pre + 4 * r * H + u, H, c_prev + r * H + u, c + r * H + u, h + r * H + u,  \
+                   gates ? gates + 4 * r * H + u : NULL, H)
+    FOR_CELL_ROWS
+#undef UNITS
+}
+
+static void FN(cell_backward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
+                              const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates) {
+#define UNITS(ACT, N)                                                                                 \
+    FN(backward_units)(ACT, N, gates + 4 * r * H + u, c + r * H + u, c_prev + r * H + u,              \
+                       dh + r * H + u, dc + r * H + u, dgates + 4 * r * H + u, H)
+    FOR_CELL_ROWS
+#undef UNITS
+}
+
+static void FN(cell_output)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
+                            const REAL *c, REAL *h, ptrdiff_t ldh) {
+#define UNITS(ACT, N) FN(output_units)(ACT, N, gates + (4 * r + 3) * H + u, c + r * H + u, h + r * ldh + u)
+    FOR_CELL_ROWS
+#undef UNITS
+}
+
+/* ---------------------------------------------------------------- the fused step */
+
+/* The cell on nr rows of n units whose pre-activations lie in `scratch`, gate after gate. */
+INLINE void FN(step_cell)(const int act, const int nr, ptrdiff_t n, ptrdiff_t H, const REAL *scratch,
+                          ptrdiff_t ld, const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
+    for (int r = 0; r < nr; r++)
+        FN(cell_units)(act, n, scratch + r * ld, n, c_prev + r * H, c + r * H, h + r * H,
+                       gates ? gates + 4 * r * H : NULL, H);
+}
+
+/* nr rows of one block of n units (nv vectors): product and cell, with nothing between them but a
+ * scratch that never leaves L1. */
+INLINE void FN(step_tile)(const int act, const int nr, const int nv, ptrdiff_t n, ptrdiff_t H,
+                          const REAL *pre, ptrdiff_t ldp, const REAL *h_prev, const REAL *panel,
+                          const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
+    VEC acc[TILE_ROWS][4];
+    REAL scratch[TILE_ROWS * PANEL];
+    UNROLL for (int r = 0; r < nr; r++)
+        UNROLL for (int v = 0; v < nv; v++) acc[r][v] = LOAD(pre + r * ldp + v * LANES);
+    FN(tile)(nr, nv, H, h_prev, H, panel, acc);
+    UNROLL for (int r = 0; r < nr; r++)
+        UNROLL for (int v = 0; v < nv; v++) STORE(scratch + r * PANEL + v * LANES, acc[r][v]);
+    if (nv == 4 && n == LANES)
+        FN(step_cell)(act, nr, LANES, H, scratch, PANEL, c_prev, c, h, gates);
+    else
+        FN(step_cell)(act, nr, n, H, scratch, PANEL, c_prev, c, h, gates);
+}
+
+/* One row, two whole blocks of units. */
+INLINE void FN(step_pair)(const int act, ptrdiff_t H, const REAL *pre, const REAL *h_prev,
+                          const REAL *panel, const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
+    VEC acc[2][4];
+    REAL scratch[2 * PANEL];
+    UNROLL for (int b = 0; b < 2; b++)
+        UNROLL for (int v = 0; v < 4; v++) acc[b][v] = LOAD(pre + b * PANEL + v * LANES);
+    FN(tile_pair)(H, h_prev, panel, panel + H * PANEL, acc);
+    UNROLL for (int b = 0; b < 2; b++)
+        UNROLL for (int v = 0; v < 4; v++) STORE(scratch + b * PANEL + v * LANES, acc[b][v]);
+    for (int b = 0; b < 2; b++)
+        FN(cell_units)(act, LANES, scratch + b * PANEL, LANES, c_prev + b * LANES, c + b * LANES,
+                       h + b * LANES, gates ? gates + b * LANES : NULL, H);
+}
+
+static void FN(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
+                             const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
+                             REAL *gates) {
+    const ptrdiff_t ldp = FN(gate_columns)(H);
+#define STEP(ACT)                                                                                     \
+    for (ptrdiff_t u = 0; u < H; u += LANES) {                                                        \
+        if (rows == 1 && H - u >= 2 * LANES) {                                                        \
+            FN(step_pair)(ACT, H, pre + 4 * u, h_prev, panels, c_prev + u, c + u, h + u,              \
+                          gates ? gates + u : NULL);                                                  \
+            panels += 2 * H * PANEL;                                                                  \
+            u += LANES;                                                                               \
+            continue;                                                                                 \
+        }                                                                                             \
+        const ptrdiff_t n = FN(min)(LANES, H - u);                                                    \
+        const int nv = (int)FN(vectors)(4 * n);                                                       \
+        FOR_ROW_TILES(rows, r, nr) { FOR_TILE(nr, nv, CALL_##ACT) }                                   \
+        panels += H * nv * LANES;                                                                     \
+    }
+#define TILE(ACT, NR, NV)                                                                             \
+    FN(step_tile)(ACT, NR, NV, n, H, pre + r * ldp + 4 * u, ldp, h_prev + r * H, panels,              \
+                  c_prev + r * H + u, c + r * H + u, h + r * H + u,                                   \
+                  gates ? gates + 4 * r * H + u : NULL)
+#define CALL_LSTM_ACT_TANH(NR, NV) TILE(LSTM_ACT_TANH, NR, NV)
+#define CALL_LSTM_ACT_IDENTITY(NR, NV) TILE(LSTM_ACT_IDENTITY, NR, NV)
+    if (cell->cell_activation == LSTM_ACT_TANH) {
+        STEP(LSTM_ACT_TANH)
+    } else {
+        STEP(LSTM_ACT_IDENTITY)
+    }
+#undef STEP
+#undef TILE
+#undef CALL_LSTM_ACT_TANH
+#undef CALL_LSTM_ACT_IDENTITY
+}
+
+/* ---------------------------------------------------------------- activations by themselves */
+
+static void FN(sigmoid)(ptrdiff_t N, const REAL *x, REAL *y) {
+#define UNITS(n) STOREN(y + u, FN(vec_sigmoid)(LOADN(x + u, n)), n)
+    FOR_UNITS(N, u, UNITS);
+#undef UNITS
+}
+
+static void FN(tanh)(ptrdiff_t N, const REAL *x, REAL *y) {
+#define UNITS(n) STOREN(y + u, FN(vec_tanh)(LOADN(x + u, n)), n)
+    FOR_UNITS(N, u, UNITS);
+#undef UNITS
+}
+
+const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
+    .name = KERNEL_NAME,
+    .lanes = (int)(VEC_BYTES / sizeof(REAL)),
+    .gate_columns = FN(gate_columns),
+    .pack_gates = FN(pack_gates),
+    .packed_size = FN(packed_size),
+    .pack = FN(pack),
+    .project = FN(project),
+    .product = FN(product),
+    .weight_gradient = FN(weight_gradient),
+    .cell_forward = FN(cell_forward),
+    .cell_backward = FN(cell_backward),
+    .cell_output = FN(cell_output),
+    .step_forward = FN(step_forward),
+    .sigmoid = FN(sigmoid),
+    .tanh = FN(tanh),
+};
+
+#undef REAL
+#undef T
+#undef REAL_IS_FLOAT
