@@ -27,17 +27,17 @@ class Times:
         return [float(q) for q in np.percentile(self.samples, [25, 75])]
 
 
-def settle(longest=0.5):
+def settle(longest=1.0):
     """Wait until no thread of this process is busy.
 
-    The threads of OpenMP and onnxruntime go on spinning for some milliseconds after a call, at the
-    cost of the next contestant.
+    The threads of OpenMP and onnxruntime go on spinning after a call, at the cost of the next
+    contestant. The window is longer than a scheduler's tick, by which CPU time is accounted.
     """
     end = time.perf_counter() + longest
     while time.perf_counter() < end:
         before = time.process_time()
-        time.sleep(2e-3)
-        if time.process_time() - before < 3e-4:
+        time.sleep(0.01)
+        if time.process_time() - before < 1e-3:
             return
 
 

@@ -139,7 +139,10 @@ def summary(rows):
         where = f"{row['section']}, {row['what']} {row['problem']}"
         entries = row["entries"]
         if row["section"] == "ragged":
-            yield f"{where}: {1 / ratio(row, 'lstm_ext dense'):.2f} of our dense time"
+            line = f"{where}: {1 / ratio(row, 'lstm_ext dense'):.2f} of our dense time"
+            yield line + (
+                f", {ratio(row, 'torch'):.1f} x torch packed" if "torch" in entries else ""
+            )
         if row["section"] == "threads" and "lstm_ext, 1 thread" in entries:
             yield f"{where}: {ratio(row, 'lstm_ext, 1 thread'):.2f} x one thread"
         if row["section"] == "checkpoint":
