@@ -75,15 +75,15 @@ class Problem:
         return self._uniform(5, self.batch, self.time, self.hidden_size) * self.mask
 
     @property
-    def _gate_columns(self):
-        """Steps of all sequences (the work there truly is) times the 4H columns of the products."""
-        steps = self.batch * self.time if self.lengths is None else int(self.lengths.sum())
-        return steps * 4 * self.hidden_size
+    def steps(self):
+        """Steps of all sequences together: the work that there truly is."""
+        return self.batch * self.time if self.lengths is None else int(self.lengths.sum())
 
     def flops(self, what):
         """Multiplications and additions: forward 2 T N (I + H) 4H, training three times that."""
         passes = 3 if what == "training" else 1
-        return passes * 2 * self._gate_columns * (self.input_size + self.hidden_size)
+        columns = self.input_size + self.hidden_size
+        return passes * 2 * self.steps * columns * 4 * self.hidden_size
 
     @property
     def recurrent_bytes(self):
@@ -93,16 +93,20 @@ class Problem:
     def least_seconds(self, what, flop_rate, read_rate=None):
         """Return the time that the CPU's limits allow.
 
-        All products at `flop_rate`; but with one sequence (`read_rate` given) each step must read
-        weight_hh again before it can go on, once forward and once backward, and takes as long as
-        the slower of the two.
+        All products at `flop_rate`; but with one sequence (`read_rate` given) weights have to be
+        read: weight_ih once a pass, weight_hh again at every step, because no step can begin
+        before the last has ended. The slower of the two counts.
         """
         if read_rate is None:
             return self.flops(what) / flop_rate
-        serial_passes = 2 if what == "training" else 1
-        serial = 2 * self._gate_columns * self.hidden_size * serial_passes
-        step = max(
-            2 * 4 * self.hidden_size**2 / flop_rate,
-            self.recurrent_bytes / read_rate,
+
+        def pass_seconds(columns, repeats):  # repeats: times that the weights are read
+            weights = 4 * self.hidden_size * columns
+            read = repeats * weights * np.dtype(self.dtype).itemsize / read_rate
+            return max(2 * self.steps * weights / flop_rate, read)
+
+        passes = 2 if what == "training" else 1  # forward, and backward to dx and dh
+        weight_gradient = self.flops(what) - passes * self.flops("inference")
+        return weight_gradient / flop_rate + passes * (
+            pass_seconds(self.input_size, 1) + pass_seconds(self.hidden_size, self.steps)
         )
-        return (self.flops(what) - serial) / flop_rate + serial_passes * self.time * step
