@@ -1,0 +1,63 @@
+"""How many threads a call may use."""
+
+import operator
+import os
+
+_count = None
+
+
+def _default():
+    """Threads by the environment, else the CPUs that this process may use."""
+    for name in ("LSTM_EXT_NUM_THREADS", "OMP_NUM_THREADS"):
+        # OMP_NUM_THREADS may be a list, one number for each level of nesting
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
+def set_num_threads(n):
+    """Let every later call use up to `n` threads; ``None`` restores the default.
+
+    A batch is cut into blocks of sequences by its shape alone, and threads share the blocks out: the
+    results have the same bits for any number of threads. The products themselves never use threads.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1.
+    """
+    global _count
+    if n is not None:
+        try:
+            n = operator.index(n)
+        except TypeError:
+            raise TypeError(f"n is {type(n).__name__}, expected an integer or None") from None
+        if n < 1:
+            raise ValueError(f"n is {n}, expected at least 1")
+    _count = n
+
+
+def get_num_threads():
+    """Return the number of threads that a call may use.
+
+    What `set_num_threads` said; else the environment variable ``LSTM_EXT_NUM_THREADS``, else
+    ``OMP_NUM_THREADS``, else the number of CPUs that this process may use. In a forked child it is 1:
+    an OpenMP run time does not survive a fork.
+    """
+    global _count
+    if _count is None:
+        _count = _default()
+    return _count
+
+
+def _after_fork():
+    global _count
+    _count = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

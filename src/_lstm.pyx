@@ -1,0 +1,891 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Entry points of the layer: buffers checked, memory taken, the GIL released, the drivers called.
+
+Shapes and words for users are in lstm_ext/lstm.py; loops are in _driver.pyx. What comes in here are
+arrays of any kind; what goes down are pointers, strides and sizes that fit together.
+"""
+import numpy as np
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
+from cython cimport floating
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from lstm_ext._driver cimport (
+    aligned,
+    backward,
+    backward_workspace,
+    forward,
+    forward_workspace,
+    layer_t,
+    pack_weights,
+    packed_layout,
+    packed_t,
+    sequences_t,
+    step,
+    strides_t,
+    weights_t,
+)
+from lstm_ext._kernels cimport (
+    LSTM_ACT_IDENTITY,
+    LSTM_ACT_TANH,
+    lstm_kernels_d,
+    lstm_kernels_s,
+    table_d,
+    table_s,
+)
+
+cdef object np_empty = np.empty
+cdef type ndarray = np.ndarray
+cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
+cdef Py_ssize_t CACHE_LINE = 64
+cdef object SSIZE_MAX = 2**63 - 1 if sizeof(Py_ssize_t) == 8 else 2**31 - 1
+
+
+# ---- memory
+
+
+cdef class Buffer:
+    """Raw memory on a cache line boundary. It grows when asked to, and its contents do not last then."""
+
+    cdef void *_block
+    cdef char *data
+    cdef readonly Py_ssize_t nbytes
+
+    def __cinit__(self):
+        self._block = NULL
+        self.data = NULL
+        self.nbytes = 0
+
+    def __dealloc__(self):
+        free(self._block)
+
+    cdef int reserve(self, object nbytes) except -1:
+        cdef void *block
+        cdef Py_ssize_t n
+        if nbytes <= self.nbytes:
+            return 0
+        if nbytes > SSIZE_MAX - CACHE_LINE:
+            raise MemoryError(f"{nbytes} bytes are more than this machine can address")
+        n = nbytes
+        block = malloc(n + CACHE_LINE)
+        if block == NULL:
+            raise MemoryError(f"no memory for {nbytes} bytes")
+        free(self._block)
+        self._block = block
+        self.data = <char*>((<uintptr_t>block + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
+        self.nbytes = n
+        return 0
+
+
+cdef class Array:
+    """A caller's array, held: pointer, strides in elements, shape.
+
+    The last axis is contiguous, elements are aligned, native, of the wanted dtype: an array that is
+    otherwise comes in as a copy.
+    """
+
+    cdef Py_buffer view
+    cdef bint held
+    cdef void *data
+    cdef Py_ssize_t ndim
+    cdef Py_ssize_t shape[3]
+    cdef Py_ssize_t strides[3]
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    cdef bint hold(self, object array, char code, Py_ssize_t itemsize, int flags) except -1:
+        """Take hold of `array` as it is; False when its memory is not of the form wanted."""
+        cdef Py_ssize_t j
+        cdef Py_buffer *view = &self.view
+        if PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT | flags) < 0:
+            return False
+        self.held = True
+        if (view.itemsize != itemsize or view.ndim > 3 or view.format == NULL
+                or view.format[0] != code or view.format[1] != 0):
+            return False
+        if <uintptr_t>view.buf % itemsize:
+            return False
+        for j in range(view.ndim):
+            if view.strides[j] % itemsize:
+                return False
+            self.shape[j] = view.shape[j]
+            self.strides[j] = view.strides[j] // itemsize
+        if view.ndim and view.shape[view.ndim - 1] > 1 and view.strides[view.ndim - 1] != itemsize:
+            return False
+        self.data = view.buf
+        self.ndim = view.ndim
+        return True
+
+
+def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
+    """`lengths` as (N,) integers within 0..T, or a sentence that says why not."""
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
+    if array.shape != (N,):
+        raise ValueError(f"lengths has shape {array.shape}, expected ({N},), one for each sequence of x")
+    wrong = array[(array < 0) | (array > T)]
+    if wrong.size:
+        raise ValueError(f"lengths has {wrong[0]}, expected 0 to {T}, the number of time steps of x")
+    return np.ascontiguousarray(array, np.intp)
+
+
+def as_floats(value, name, dtype):
+    """`value` as an array of `dtype` that the kernels can read, or a sentence that says why not."""
+    if hasattr(value, "toarray") or hasattr(value, "todense"):
+        raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}), expected a dense array")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
+                            "fill them first")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    return np.require(np.ascontiguousarray(array, dtype) if array.ndim else array.astype(dtype),
+                      requirements=["A"])
+
+
+cdef Array held(object value, str name, bint is_float):
+    """`value` held as it is where its memory will do, else a copy of it."""
+    cdef Array a = Array.__new__(Array)
+    cdef char code = c"f" if is_float else c"d"
+    cdef Py_ssize_t itemsize = 4 if is_float else 8
+    if type(value) is ndarray and value.dtype is (FLOAT32 if is_float else FLOAT64):
+        if a.hold(value, code, itemsize, 0):
+            return a
+    a = Array.__new__(Array)
+    if not a.hold(as_floats(value, name, np.float32 if is_float else np.float64), code, itemsize, 0):
+        raise ValueError(f"{name} has {np.ndim(value)} dimensions, expected at most 3")
+    return a
+
+
+cdef Array held_output(object array, bint is_float):
+    """A fresh array of ours, to be written."""
+    cdef Array a = Array.__new__(Array)
+    if not a.hold(array, c"f" if is_float else c"d", 4 if is_float else 8, PyBUF_WRITABLE):
+        raise SystemError("an output array has the wrong form")
+    return a
+
+
+# ---- the batch
+
+
+cdef class Batch:
+    """The sequences of a batch in sorted order, cut into blocks. It is not changed once made."""
+
+    cdef sequences_t seqs
+    cdef Buffer _memory
+    cdef readonly Py_ssize_t total       # sum of the lengths
+    cdef readonly Py_ssize_t starts      # saved states, over all blocks
+
+    @staticmethod
+    cdef Batch make(Py_ssize_t batch, Py_ssize_t time, object lengths, Py_ssize_t block_size,
+                    Py_ssize_t max_groups, Py_ssize_t checkpoint):
+        cdef Batch self = Batch.__new__(Batch)
+        cdef Py_ssize_t n_blocks = (batch + block_size - 1) // block_size
+        cdef Py_ssize_t n, b, rows = 0, starts = 0, longest
+        cdef Py_ssize_t *order
+        cdef Py_ssize_t *sorted_lengths
+        cdef Py_ssize_t *block
+        cdef Py_ssize_t *row
+        cdef Py_ssize_t *start
+        cdef const Py_ssize_t[::1] given, positions
+        self._memory = Buffer()
+        self._memory.reserve((2 * batch + 3 * (n_blocks + 1)) * sizeof(Py_ssize_t))
+        order = <Py_ssize_t*>self._memory.data
+        sorted_lengths = order + batch
+        block = sorted_lengths + batch
+        row = block + n_blocks + 1
+        start = row + n_blocks + 1
+        if lengths is None:
+            for n in range(batch):
+                order[n] = n
+                sorted_lengths[n] = time
+        elif batch:
+            given = lengths
+            positions = np.argsort(-lengths, kind="stable")
+            for n in range(batch):
+                order[n] = positions[n]
+                sorted_lengths[n] = given[positions[n]]
+        self.seqs.batch = batch
+        self.seqs.time = time
+        self.seqs.n_blocks = n_blocks
+        self.seqs.n_groups = min(n_blocks, max_groups)
+        self.seqs.span = checkpoint if checkpoint > 0 else max(time, 1)
+        block[0] = row[0] = start[0] = 0
+        for b in range(n_blocks):
+            block[b + 1] = (b + 1) * batch // n_blocks
+            longest = sorted_lengths[block[b]]
+            starts += (block[b + 1] - block[b]) * ((longest + self.seqs.span - 1) // self.seqs.span)
+            for n in range(block[b], block[b + 1]):
+                rows += sorted_lengths[n]
+            row[b + 1] = rows
+            start[b + 1] = starts
+        self.seqs.order, self.seqs.lengths, self.seqs.block = order, sorted_lengths, block
+        self.seqs.row, self.seqs.start = row, start
+        self.total = rows
+        self.starts = starts
+        return self
+
+
+# ---- the engine: a stack of layers and directions over one flat vector of parameters
+
+
+cdef class Packed:
+    """Weights as a kernel wants them, and the parameters that they were made from."""
+
+    cdef Buffer memory
+    cdef Buffer source
+    cdef const lstm_kernels_s *s
+
+
+cdef class Engine:
+    """The stack, as the drivers see it. Parameters and gradient are memory of the Python layer's."""
+
+    cdef readonly Py_ssize_t input_size, hidden_size, num_layers, directions, checkpoint
+    cdef readonly bint is_float
+    cdef readonly object dtype
+    cdef readonly Py_ssize_t parameter_count
+    cdef int activation
+    cdef Py_ssize_t itemsize
+    cdef Array parameters, gradient
+    cdef Packed _packed          # of the last inference; used again while the parameters are the same
+    cdef Batch _batch            # of the last call without lengths
+    cdef list _workspaces        # free ones; a call takes one, so that threads never share
+
+    def __init__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
+                 Py_ssize_t directions, dtype, cell_activation, Py_ssize_t checkpoint):
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.directions = directions
+        self.checkpoint = checkpoint
+        self.dtype = np.dtype(dtype)
+        self.is_float = self.dtype == np.float32
+        self.itemsize = self.dtype.itemsize
+        self.activation = LSTM_ACT_TANH if cell_activation == "tanh" else LSTM_ACT_IDENTITY
+        self.parameter_count = self.offsets(num_layers, 0).weight_ih
+        self._workspaces = []
+
+    def bind(self, parameters, gradient):
+        """Compute on these two 1-D arrays from now on."""
+        cdef Array p = held_output(parameters, self.is_float)
+        cdef Array g = held_output(gradient, self.is_float)
+        if p.shape[0] != self.parameter_count or g.shape[0] != self.parameter_count:
+            raise SystemError("parameters of the wrong size")
+        self.parameters, self.gradient = p, g
+
+    # -- shapes
+
+    cdef Py_ssize_t layer_input(self, Py_ssize_t layer) noexcept nogil:
+        return self.input_size if layer == 0 else self.directions * self.hidden_size
+
+    cdef weights_t offsets(self, Py_ssize_t layer, Py_ssize_t direction) noexcept nogil:
+        """Where in the flat vector the weights of a layer's direction stand."""
+        cdef Py_ssize_t H = self.hidden_size, D = self.directions
+        cdef Py_ssize_t first = 4 * H * (self.input_size + H + 1), other = 4 * H * (D * H + H + 1)
+        cdef weights_t at
+        at.weight_ih = 0 if layer == 0 else D * first + (layer - 1) * D * other
+        at.weight_ih += direction * (first if layer == 0 else other)
+        at.weight_hh = at.weight_ih + 4 * H * self.layer_input(layer)
+        at.bias = at.weight_hh + 4 * H * H
+        return at
+
+    cdef layer_t layer(self, Py_ssize_t layer, Py_ssize_t direction, const lstm_kernels_s *s,
+                       const lstm_kernels_d *d) noexcept nogil:
+        cdef layer_t L
+        cdef Py_ssize_t lanes = d.lanes if not self.is_float else s.lanes
+        L.s, L.d = s, d
+        L.cell.cell_activation = self.activation
+        L.input_size = self.layer_input(layer)
+        L.hidden_size = self.hidden_size
+        L.reverse = direction == 1
+        L.gate_columns = (s.gate_columns(self.hidden_size) if self.is_float
+                          else d.gate_columns(self.hidden_size))
+        L.xh_columns = (L.input_size + L.hidden_size + 1 + lanes - 1) // lanes * lanes
+        L.chunk_rows = 96
+        return L
+
+    cdef Py_ssize_t packed_elements(self, const lstm_kernels_s *s, const lstm_kernels_d *d,
+                                    bint backward) noexcept:
+        """Elements of the packed weights of the whole stack."""
+        cdef Py_ssize_t l, k, n = 0
+        cdef layer_t L
+        cdef packed_t at
+        for l in range(self.num_layers):
+            for k in range(self.directions):
+                L = self.layer(l, k, s, d)
+                at = packed_layout(&L, not self.is_float)
+                n += at.size if backward else at.forward_size
+        return n
+
+    cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint backward,
+                   void *packed) noexcept:
+        cdef Py_ssize_t l, k
+        cdef layer_t L
+        cdef packed_t at
+        cdef weights_t w
+        cdef char *to = <char*>packed
+        for l in range(self.num_layers):
+            for k in range(self.directions):
+                L = self.layer(l, k, s, d)
+                w = self.offsets(l, k)
+                with nogil:
+                    if self.is_float:
+                        pack_weights(&L, &w, <const float*>self.parameters.data, backward, <float*>to)
+                    else:
+                        pack_weights(&L, &w, <const double*>self.parameters.data, backward, <double*>to)
+                at = packed_layout(&L, not self.is_float)
+                to += (at.size if backward else at.forward_size) * self.itemsize
+
+    cdef Packed packed(self):
+        """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
+        cdef Packed packed = self._packed
+        cdef Py_ssize_t nbytes = self.parameter_count * self.itemsize
+        if packed is not None and packed.s == table_s() and memcmp(
+                packed.source.data, self.parameters.data, nbytes) == 0:
+            return packed
+        packed = Packed.__new__(Packed)
+        packed.s = table_s()
+        packed.memory, packed.source = Buffer(), Buffer()
+        packed.memory.reserve(self.packed_elements(table_s(), table_d(), False) * self.itemsize)
+        packed.source.reserve(nbytes)
+        memcpy(packed.source.data, self.parameters.data, nbytes)
+        self.pack(table_s(), table_d(), False, packed.memory.data)
+        self._packed = packed
+        return packed
+
+    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, Py_ssize_t checkpoint):
+        cdef Batch batch = self._batch
+        cdef Py_ssize_t H = self.hidden_size, block_size, weights, max_groups
+        if lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T:
+            if batch.seqs.span == (checkpoint if checkpoint > 0 else max(T, <Py_ssize_t>1)):
+                return batch
+        # Small enough that two threads share a batch of 16, large enough that a panel of weights
+        # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
+        weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
+        block_size = 16 if weights <= 512 * 1024 else 32
+        if 16 <= N < 2 * block_size:
+            block_size = (N + 1) // 2
+        max_groups = min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16)
+        batch = Batch.make(N, T, lengths, block_size, max_groups, checkpoint)
+        if lengths is None:
+            self._batch = batch
+        return batch
+
+    # -- arguments
+
+    cdef tuple sizes(self, Array x, bint batch_first):
+        """(N, T) of x, whose shape is checked."""
+        cdef Py_ssize_t features
+        if x.ndim < 2 or x.ndim > 3:
+            raise ValueError(
+                f"x has {x.ndim} dimensions, expected 3: "
+                f"{'(batch, time' if batch_first else '(time, batch'}, features), "
+                "or 2 for one sequence: (time, features)")
+        features = x.shape[x.ndim - 1]
+        if features != self.input_size:
+            raise ValueError(f"x has {features} features, this LSTM takes {self.input_size} "
+                             f"(input_size={self.input_size})")
+        if x.ndim == 2:
+            return 1, x.shape[0]
+        return (x.shape[0], x.shape[1]) if batch_first else (x.shape[1], x.shape[0])
+
+    cdef Array state_part(self, object value, str name, Py_ssize_t N, bint unbatched):
+        """An (L * D, N, H) array, dense, or None."""
+        cdef Array a
+        cdef tuple expected
+        cdef bint shape_right
+        cdef Py_ssize_t layers = self.num_layers * self.directions
+        if value is None:
+            return None
+        a = held(value, name, self.is_float)
+        if unbatched and a.ndim == 2 and a.shape[0] == layers and a.shape[1] == self.hidden_size:
+            shape_right = True
+        else:
+            shape_right = (a.ndim == 3 and a.shape[0] == layers and a.shape[1] == N
+                           and a.shape[2] == self.hidden_size)
+        if not shape_right:
+            expected = (layers, N, self.hidden_size)
+            if unbatched:
+                expected = (layers, self.hidden_size)
+            raise ValueError(f"{name} has shape {tuple([a.shape[j] for j in range(a.ndim)])}, expected "
+                             f"{expected} = (num_layers * directions, "
+                             f"{'' if unbatched else 'batch, '}hidden_size)")
+        if a.strides[a.ndim - 2] != self.hidden_size or (
+                a.ndim == 3 and a.shape[0] > 1 and a.strides[0] != N * self.hidden_size):
+            dense = np.ascontiguousarray(value, self.dtype)
+            a = held(dense.copy() if dense is value else dense, name, self.is_float)
+        return a
+
+    cdef strides_t strides_of(self, Array a, bint batch_first) noexcept:
+        cdef strides_t s
+        if a.ndim == 2:
+            s.n, s.t = 0, a.strides[0]
+        elif batch_first:
+            s.n, s.t = a.strides[0], a.strides[1]
+        else:
+            s.n, s.t = a.strides[1], a.strides[0]
+        return s
+
+    cdef tuple y_shape(self, Tape tape):
+        cdef Py_ssize_t N = tape.batch.seqs.batch, T = tape.batch.seqs.time
+        cdef Py_ssize_t width = self.directions * self.hidden_size
+        if tape.unbatched:
+            return T, width
+        if tape.batch_first:
+            return N, T, width
+        return T, N, width
+
+    cdef object output(self, Array x, Py_ssize_t width):
+        if x.ndim == 2:
+            return np_empty((x.shape[0], width), self.dtype)
+        return np_empty((x.shape[0], x.shape[1], width), self.dtype)
+
+    cdef object state_output(self, Py_ssize_t N, bint unbatched):
+        cdef Py_ssize_t layers = self.num_layers * self.directions
+        if unbatched:
+            return np_empty((layers, self.hidden_size), self.dtype)
+        return np_empty((layers, N, self.hidden_size), self.dtype)
+
+    cdef Buffer take_workspace(self):
+        try:
+            return self._workspaces.pop()
+        except IndexError:
+            return Buffer()
+
+    # -- forward
+
+    def forward(self, x_given, state, lengths, bint batch_first, Tape tape, int n_threads):
+        """y, (h_n, c_n). With a tape, what backward needs is recorded there."""
+        cdef Array x = held(x_given, "x", self.is_float)
+        cdef Array y, h_0 = None, c_0 = None, h_n, c_n
+        cdef Py_ssize_t N, T, D = self.directions
+        cdef bint unbatched = x.ndim == 2
+        cdef Batch batch
+        cdef Packed packed
+        cdef Buffer work
+        cdef strides_t sx, sy
+        N, T = self.sizes(x, batch_first)
+        if state is not None:
+            h_0 = self.state_part(state[0], "h_0", N, unbatched)
+            c_0 = self.state_part(state[1], "c_0", N, unbatched)
+        if lengths is not None:
+            lengths = as_lengths(lengths, N, T)
+        batch = self.batch(N, T, lengths, self.checkpoint if tape is not None else 0)
+        y_out = self.output(x, D * self.hidden_size)
+        h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
+        y = held_output(y_out, self.is_float)
+        h_n, c_n = held_output(h_out, self.is_float), held_output(c_out, self.is_float)
+        sx, sy = self.strides_of(x, batch_first), self.strides_of(y, batch_first)
+        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
+        if tape is None:
+            packed = self.packed()
+            work = self.take_workspace()
+            self.run_forward(packed.memory.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+                             batch, None, work, n_threads)
+            self._workspaces.append(work)
+        else:
+            tape.valid = False
+            tape.reserve(self, batch)
+            self.pack(table_s(), table_d(), True, tape.packed.data)
+            self.run_forward(tape.packed.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+                             batch, tape, tape.work, n_threads)
+            tape.s, tape.d = table_s(), table_d()
+            tape.x, tape.sx, tape.batch = x, sx, batch
+            tape.batch_first, tape.unbatched, tape.T = batch_first, unbatched, T
+            tape.valid = True
+        return y_out, (h_out, c_out)
+
+    cdef int run_forward(self, char *packed, const lstm_kernels_s *s, const lstm_kernels_d *d,
+                         Array x, strides_t sx, Array y, strides_t sy, Array h_0, Array c_0,
+                         Array h_n, Array c_n, Batch batch, Tape tape, Buffer work,
+                         int n_threads) except -1:
+        cdef Py_ssize_t l, k, H = self.hidden_size, D = self.directions, i = 0
+        cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, size = 0
+        cdef Py_ssize_t state_bytes = N * H * self.itemsize
+        cdef Py_ssize_t between_bytes
+        cdef layer_t L
+        cdef packed_t at
+        cdef strides_t s_in = sx, s_out
+        cdef char *source = <char*>x.data
+        cdef char *target
+        cdef char *between = NULL
+        for l in range(self.num_layers):
+            L = self.layer(l, 0, s, d)
+            size = max(size, aligned(forward_workspace(&L, &batch.seqs)))
+        between_bytes = aligned(N * T * D * H) * self.itemsize if self.num_layers > 1 else 0
+        if tape is None:
+            work.reserve(n_threads * size * self.itemsize
+                         + min(self.num_layers - 1, <Py_ssize_t>2) * between_bytes)
+            between = work.data + n_threads * size * self.itemsize
+        else:
+            work.reserve(n_threads * size * self.itemsize)
+        for l in range(self.num_layers):
+            if l == self.num_layers - 1:
+                target, s_out = <char*>y.data, sy
+            else:
+                # Time-major: the rows of one step stand together.
+                if tape is not None:
+                    target = tape.between.data + l * between_bytes
+                else:
+                    target = between + l % 2 * between_bytes
+                s_out.n, s_out.t = D * H, N * D * H
+            for k in range(D):
+                L = self.layer(l, k, s, d)
+                at = packed_layout(&L, not self.is_float)
+                if self.is_float:
+                    call_forward[float](
+                        &L, batch, <float*>packed, <float*>source, s_in, <float*>target + k * H, s_out,
+                        h_0, c_0, h_n, c_n, i, tape, <float*>work.data, size, n_threads)
+                else:
+                    call_forward[double](
+                        &L, batch, <double*>packed, <double*>source, s_in, <double*>target + k * H, s_out,
+                        h_0, c_0, h_n, c_n, i, tape, <double*>work.data, size, n_threads)
+                packed += (at.forward_size if tape is None else at.size) * self.itemsize
+                i += 1
+            source, s_in = target, s_out
+        return 0
+
+    # -- backward
+
+    def backward(self, Tape tape, dy_given, dstate, bint input_gradient, int n_threads):
+        """dx, (dh_0, dc_0); adds to the gradient."""
+        cdef Py_ssize_t H = self.hidden_size, D = self.directions, l, k, i
+        cdef Batch batch = tape.batch
+        cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, size = 0, partial, between_bytes
+        cdef Py_ssize_t itemsize = self.itemsize
+        cdef Array dy = None, dh_n = None, dc_n = None, dx = None, dh_0, dc_0
+        cdef layer_t L
+        cdef packed_t at
+        cdef strides_t s_dy, s_dx, s_x
+        cdef char *source
+        cdef char *up
+        cdef char *down
+        cdef char *packed
+        cdef char *between
+        cdef char *partials
+        cdef weights_t w
+        s_dy = s_dx = tape.sx
+        if dy_given is not None:
+            dy = held(dy_given, "dy", self.is_float)
+            expected = self.y_shape(tape)
+            got = tuple([dy.shape[l] for l in range(dy.ndim)])
+            if got != expected:
+                raise ValueError(f"dy has shape {got}, expected that of y, {expected}")
+            s_dy = self.strides_of(dy, tape.batch_first)
+        if dstate is not None:
+            dh_n = self.state_part(dstate[0], "dh_n", N, tape.unbatched)
+            dc_n = self.state_part(dstate[1], "dc_n", N, tape.unbatched)
+        dx_out = None
+        if input_gradient:
+            dx_out = self.output(tape.x, self.input_size)
+            dx = held_output(dx_out, self.is_float)
+            s_dx = self.strides_of(dx, tape.batch_first)
+        dh_out, dc_out = self.state_output(N, tape.unbatched), self.state_output(N, tape.unbatched)
+        dh_0, dc_0 = held_output(dh_out, self.is_float), held_output(dc_out, self.is_float)
+        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_groups, <Py_ssize_t>1024)))
+        partial = 0
+        for l in range(self.num_layers):
+            L = self.layer(l, 0, tape.s, tape.d)
+            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed)))
+            partial = max(partial, aligned(4 * H * L.xh_columns))
+        partial *= batch.seqs.n_groups
+        between_bytes = aligned(N * T * D * H) * itemsize if self.num_layers > 1 else 0
+        tape.work.reserve((n_threads * size + partial) * itemsize
+                          + min(self.num_layers - 1, <Py_ssize_t>2) * between_bytes)
+        partials = tape.work.data + n_threads * size * itemsize
+        between = partials + partial * itemsize
+        up = NULL if dy is None else <char*>dy.data
+        packed = tape.packed.data + self.packed_elements(tape.s, tape.d, True) * itemsize
+        for l in range(self.num_layers - 1, -1, -1):
+            if l == 0:
+                source, s_x = <char*>tape.x.data, tape.sx
+                down = NULL if dx is None else <char*>dx.data
+            else:
+                source = tape.between.data + (l - 1) * between_bytes
+                s_x.n, s_x.t = D * H, N * D * H
+                down = between + (l - 1) % 2 * between_bytes
+            for k in range(D - 1, -1, -1):
+                i = l * D + k
+                L = self.layer(l, k, tape.s, tape.d)
+                at = packed_layout(&L, not self.is_float)
+                packed -= at.size * itemsize
+                w = self.offsets(l, k)
+                if self.is_float:
+                    call_backward[float](
+                        &L, batch, <float*>packed, <float*>source, s_x, <float*>up, s_dy, <float*>down,
+                        s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
+                        <float*>partials, &w, <float*>self.gradient.data, <float*>tape.work.data, size,
+                        n_threads)
+                else:
+                    call_backward[double](
+                        &L, batch, <double*>packed, <double*>source, s_x, <double*>up, s_dy,
+                        <double*>down, s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
+                        <double*>partials, &w, <double*>self.gradient.data, <double*>tape.work.data,
+                        size, n_threads)
+            up, s_dy = down, s_x
+        return dx_out, (dh_out, dc_out)
+
+
+cdef inline floating *state_slice(floating *tag, Array states, Py_ssize_t offset) noexcept:
+    return NULL if states is None else <floating*>states.data + offset
+
+
+cdef void call_forward(const layer_t *L, Batch batch, floating *packed, floating *x, strides_t sx,
+                       floating *y, strides_t sy, Array h_0, Array c_0, Array h_n, Array c_n,
+                       Py_ssize_t i, Tape tape, floating *work, Py_ssize_t size,
+                       int n_threads) noexcept:
+    """Layer-direction i: its slices of the states and of the tape, and the driver without the GIL."""
+    cdef Py_ssize_t at = i * batch.seqs.batch * L.hidden_size
+    cdef floating *first_h = state_slice(work, h_0, at)
+    cdef floating *first_c = state_slice(work, c_0, at)
+    cdef floating *last_h = state_slice(work, h_n, at)
+    cdef floating *last_c = state_slice(work, c_n, at)
+    cdef floating *starts_h = NULL
+    cdef floating *starts_c = NULL
+    cdef floating *gates = NULL
+    cdef floating *cells = NULL
+    if tape is not None:
+        tape_slices(tape, batch, L.hidden_size, i, &starts_h, &starts_c, &gates, &cells)
+    with nogil:
+        forward(L, &batch.seqs, <const floating*>packed, <const floating*>x, sx, y, sy,
+                <const floating*>first_h, <const floating*>first_c, last_h, last_c,
+                starts_h, starts_c, gates, cells, work, size, n_threads)
+
+
+cdef void call_backward(const layer_t *L, Batch batch, floating *packed, floating *x, strides_t sx,
+                        floating *dy, strides_t sdy, floating *dx, strides_t sdx, bint add_dx,
+                        Array dh_n, Array dc_n, Array dh_0, Array dc_0, Py_ssize_t i, Tape tape,
+                        floating *partials, const weights_t *w, floating *gradient, floating *work,
+                        Py_ssize_t size, int n_threads) noexcept:
+    cdef Py_ssize_t at = i * batch.seqs.batch * L.hidden_size, H = L.hidden_size
+    cdef floating *last_h = state_slice(work, dh_n, at)
+    cdef floating *last_c = state_slice(work, dc_n, at)
+    cdef floating *first_h = state_slice(work, dh_0, at)
+    cdef floating *first_c = state_slice(work, dc_0, at)
+    cdef floating *starts_h = NULL
+    cdef floating *starts_c = NULL
+    cdef floating *gates = NULL
+    cdef floating *cells = NULL
+    tape_slices(tape, batch, H, i, &starts_h, &starts_c, &gates, &cells)
+    if dy != NULL:
+        dy += i % tape.directions * H
+    with nogil:
+        backward(L, &batch.seqs, <const floating*>packed, <const floating*>x, sx, <const floating*>dy,
+                 sdy, dx, sdx, add_dx, <const floating*>last_h, <const floating*>last_c, first_h,
+                 first_c, <const floating*>starts_h, <const floating*>starts_c,
+                 <const floating*>gates, <const floating*>cells, partials, w, gradient, work, size,
+                 n_threads)
+
+
+cdef void tape_slices(Tape tape, Batch batch, Py_ssize_t H, Py_ssize_t i, floating **starts_h,
+                      floating **starts_c, floating **gates, floating **cells) noexcept:
+    """Where layer-direction i keeps its saved states and its rows."""
+    cdef Py_ssize_t starts = aligned(batch.starts * H)
+    cdef floating *at = <floating*>tape.states.data + 2 * i * starts
+    starts_h[0], starts_c[0] = at, at + starts
+    gates[0] = cells[0] = NULL
+    if not tape.checkpointed:
+        at = <floating*>tape.rows.data + i * (aligned(4 * batch.total * H) + aligned(batch.total * H))
+        gates[0], cells[0] = at, at + aligned(4 * batch.total * H)
+
+
+cdef class Tape:
+    """What one forward call leaves for backward. It is used again by the next call, and grows only
+    when a larger batch comes."""
+
+    cdef readonly bint valid
+    cdef bint batch_first, unbatched, checkpointed
+    cdef readonly Py_ssize_t T
+    cdef Py_ssize_t directions
+    cdef const lstm_kernels_s *s
+    cdef const lstm_kernels_d *d
+    cdef Array x
+    cdef strides_t sx
+    cdef Batch batch
+    cdef Buffer packed           # weights, for both directions of the computation
+    cdef Buffer states           # h and c before each span
+    cdef Buffer rows             # gates and cells
+    cdef Buffer between          # outputs of the inner layers, time-major
+    cdef Buffer work             # nothing that lasts over a call
+
+    def __init__(self):
+        self.packed, self.states, self.rows = Buffer(), Buffer(), Buffer()
+        self.between, self.work = Buffer(), Buffer()
+
+    @property
+    def nbytes(self):
+        """Bytes that the tape holds, its workspace included."""
+        return (self.packed.nbytes + self.states.nbytes + self.rows.nbytes + self.between.nbytes
+                + self.work.nbytes)
+
+    cdef int reserve(self, Engine engine, Batch batch) except -1:
+        cdef Py_ssize_t H = engine.hidden_size, D = engine.directions
+        cdef object stack = engine.num_layers * D, itemsize = engine.itemsize
+        cdef object total = batch.total
+        self.directions = D
+        self.checkpointed = engine.checkpoint > 0
+        self.packed.reserve(engine.packed_elements(table_s(), table_d(), True) * itemsize)
+        self.states.reserve(2 * stack * (batch.starts * H + 16) * itemsize)
+        if not self.checkpointed:
+            self.rows.reserve(stack * (5 * total * H + 32) * itemsize)
+        if engine.num_layers > 1:
+            self.between.reserve(
+                (engine.num_layers - 1) * (batch.seqs.batch * batch.seqs.time * D * H + 16) * itemsize)
+        return 0
+
+
+# ---- online
+
+
+cdef class Stepper:
+    """A unidirectional stack that advances one step at a time, with weights packed once."""
+
+    cdef Engine engine
+    cdef Packed packed
+    cdef const lstm_kernels_s *s
+    cdef const lstm_kernels_d *d
+    cdef Buffer memory
+    cdef char *h
+    cdef char *h_next
+    cdef char *c
+    cdef char *pre
+    cdef readonly Py_ssize_t batch
+    cdef Py_ssize_t state_bytes, layer_bytes
+
+    def __init__(self, Engine engine, Py_ssize_t batch):
+        cdef Py_ssize_t H = engine.hidden_size, layer
+        cdef layer_t L
+        self.engine = engine
+        self.batch = batch
+        self.s, self.d = table_s(), table_d()
+        self.packed = engine.packed()
+        L = engine.layer(0, 0, self.s, self.d)
+        layer = aligned(batch * H) * engine.itemsize
+        self.layer_bytes = layer
+        self.state_bytes = engine.num_layers * layer
+        self.memory = Buffer()
+        self.memory.reserve(3 * self.state_bytes + aligned(batch * L.gate_columns) * engine.itemsize)
+        self.h = self.memory.data
+        self.h_next = self.h + self.state_bytes
+        self.c = self.h_next + self.state_bytes
+        self.pre = self.c + self.state_bytes
+        memset(self.memory.data, 0, 3 * self.state_bytes)
+
+    def load(self, h_given, c_given):
+        """Set the state from (L, N, H) arrays, None for zeros."""
+        cdef Array h = self.engine.state_part(h_given, "h", self.batch, False)
+        cdef Array c = self.engine.state_part(c_given, "c", self.batch, False)
+        cdef Py_ssize_t l, size = self.batch * self.engine.hidden_size * self.engine.itemsize
+        for l in range(self.engine.num_layers):
+            if h is None:
+                memset(self.h + l * self.layer_bytes, 0, size)
+            else:
+                memcpy(self.h + l * self.layer_bytes, <char*>h.data + l * size, size)
+            if c is None:
+                memset(self.c + l * self.layer_bytes, 0, size)
+            else:
+                memcpy(self.c + l * self.layer_bytes, <char*>c.data + l * size, size)
+
+    def save(self):
+        """The state as two new (L, N, H) arrays."""
+        cdef Array h, c
+        cdef Py_ssize_t l, size = self.batch * self.engine.hidden_size * self.engine.itemsize
+        h_out = self.engine.state_output(self.batch, False)
+        c_out = self.engine.state_output(self.batch, False)
+        h, c = held_output(h_out, self.engine.is_float), held_output(c_out, self.engine.is_float)
+        for l in range(self.engine.num_layers):
+            memcpy(<char*>h.data + l * size, self.h + l * self.layer_bytes, size)
+            memcpy(<char*>c.data + l * size, self.c + l * self.layer_bytes, size)
+        return h_out, c_out
+
+    def step(self, x_t, out):
+        """h of the last layer after one more step, in `out` where that is given."""
+        cdef Engine engine = self.engine
+        cdef Array x = held(x_t, "x_t", engine.is_float)
+        cdef Array y
+        cdef Py_ssize_t H = engine.hidden_size, n
+        cdef bint flat = x.ndim == 1
+        if not (x.ndim == 2 and x.shape[0] == self.batch or flat and self.batch == 1):
+            expected = f"({self.batch}, {engine.input_size})"
+            if self.batch == 1:
+                expected += f" or ({engine.input_size},)"
+            raise ValueError(f"x_t has shape {tuple([x.shape[n] for n in range(x.ndim)])}, "
+                             f"expected {expected}")
+        if x.shape[x.ndim - 1] != engine.input_size:
+            raise ValueError(f"x_t has {x.shape[x.ndim - 1]} features, this LSTM takes "
+                             f"{engine.input_size} (input_size={engine.input_size})")
+        if out is None:
+            out = np_empty(self.out_shape(flat), engine.dtype)
+            y = held_output(out, engine.is_float)
+        else:
+            y = self.given_output(out, flat)
+        with nogil:
+            if engine.is_float:
+                run_steps[float](self, engine, <float*>x.data, 0 if flat else x.strides[0], <float*>y.data)
+            else:
+                run_steps[double](self, engine, <double*>x.data, 0 if flat else x.strides[0], <double*>y.data)
+        return out
+
+    cdef tuple out_shape(self, bint flat):
+        if flat:
+            return (self.engine.hidden_size,)
+        return self.batch, self.engine.hidden_size
+
+    cdef Array given_output(self, object out, bint flat):
+        cdef Array y = Array.__new__(Array)
+        cdef Py_ssize_t H = self.engine.hidden_size
+        cdef bint right = False
+        if type(out) is np.ndarray and out.flags.writeable and out.dtype == self.engine.dtype:
+            if y.hold(out, c"f" if self.engine.is_float else c"d", self.engine.itemsize,
+                      PyBUF_WRITABLE):
+                if flat:
+                    right = y.ndim == 1 and y.shape[0] == H
+                else:
+                    right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == H
+                             and (self.batch == 1 or y.strides[0] == H))
+        if not right:
+            came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
+                    f"{'' if out.flags.writeable else ', read-only'}"
+                    if isinstance(out, np.ndarray) else type(out).__name__)
+            raise ValueError(f"out is {came}, expected a writable contiguous {self.engine.dtype} array "
+                             f"of shape {self.out_shape(flat)}")
+        return y
+
+
+cdef void run_steps(Stepper self, Engine engine, const floating *x, Py_ssize_t ldx,
+                    floating *out) noexcept nogil:
+    """One step through all layers; the last h goes to `out`."""
+    cdef Py_ssize_t l, H = engine.hidden_size
+    cdef layer_t L
+    cdef packed_t at
+    cdef const floating *source = x
+    cdef const floating *packed = <const floating*>self.packed.memory.data
+    cdef char *swap
+    for l in range(engine.num_layers):
+        L = engine.layer(l, 0, self.s, self.d)
+        step(&L, packed, self.batch, source, ldx,
+             <const floating*>(self.h + l * self.layer_bytes), <floating*>(self.h_next + l * self.layer_bytes),
+             <floating*>(self.c + l * self.layer_bytes), <floating*>self.pre)
+        at = packed_layout(&L, floating is double)
+        packed += at.forward_size
+        source = <const floating*>(self.h_next + l * self.layer_bytes)
+        ldx = H
+    swap = self.h
+    self.h, self.h_next = self.h_next, swap
+    memcpy(out, source, self.batch * H * sizeof(floating))
