@@ -117,14 +117,17 @@ def test_inputs_may_be_read_only_and_shared():
 GOOD = {"a": (3, 4), "b": (4, 2), "c": (3, 2)}
 
 
-@pytest.mark.parametrize("shapes, name", [
-    ({"a": (3, 5)}, "B"),
-    ({"b": (5, 2)}, "B"),
-    ({"b": (2, 4)}, "B"),
-    ({"c": (2, 3)}, "C"),
-    ({"c": (3, 3)}, "C"),
-    ({"c": (0, 2)}, "C"),
-])
+@pytest.mark.parametrize(
+    "shapes, name",
+    [
+        ({"a": (3, 5)}, "B"),
+        ({"b": (5, 2)}, "B"),
+        ({"b": (2, 4)}, "B"),
+        ({"c": (2, 3)}, "C"),
+        ({"c": (3, 3)}, "C"),
+        ({"c": (0, 2)}, "C"),
+    ],
+)
 def test_gemm_refuses_shapes(shapes, name):
     a, b, c = (np.ones(s) for s in (GOOD | shapes).values())
     with pytest.raises(ValueError, match=rf"^{name} has shape \(\d, \d\), expected \(\d, \d\)$"):
@@ -139,9 +142,15 @@ def test_gemm_refuses_untransposed_shapes_once_transposed():
         _gemm_memview(False, True, 1.0, np.ones((3, 4)), np.ones((4, 2)), 0.0, np.ones((3, 2)))
 
 
-@pytest.mark.parametrize("trans, n_x, n_y, name", [
-    (False, 3, 3, "x"), (False, 4, 4, "y"), (True, 4, 4, "x"), (True, 3, 3, "y"),
-])
+@pytest.mark.parametrize(
+    "trans, n_x, n_y, name",
+    [
+        (False, 3, 3, "x"),
+        (False, 4, 4, "y"),
+        (True, 4, 4, "x"),
+        (True, 3, 3, "y"),
+    ],
+)
 def test_gemv_refuses_shapes(trans, n_x, n_y, name):
     y = np.ones(n_y)
     with pytest.raises(ValueError, match=f"^{name} has shape"):
@@ -161,17 +170,29 @@ def misaligned(shape):
     return raw[1:].view(np.float64).reshape(shape)
 
 
-@pytest.mark.parametrize("bad", [
-    np.ones((3, 4), order="F"),
-    np.ones((3, 8))[:, ::2],
-    np.ones((3, 4))[:, ::-1],
-    np.ones((3, 4))[::-1],
-    as_strided(np.ones(4), (3, 4), (0, 8)),
-    as_strided(np.ones(3), (3, 4), (8, 0)),
-    misaligned((3, 4)),
-    as_strided(np.ones(64), (3, 4), (36, 8)),
-], ids=["fortran", "step", "columns reversed", "rows reversed", "one row", "one column",
-        "misaligned", "row stride of 4.5 items"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.ones((3, 4), order="F"),
+        np.ones((3, 8))[:, ::2],
+        np.ones((3, 4))[:, ::-1],
+        np.ones((3, 4))[::-1],
+        as_strided(np.ones(4), (3, 4), (0, 8)),
+        as_strided(np.ones(3), (3, 4), (8, 0)),
+        misaligned((3, 4)),
+        as_strided(np.ones(64), (3, 4), (36, 8)),
+    ],
+    ids=[
+        "fortran",
+        "step",
+        "columns reversed",
+        "rows reversed",
+        "one row",
+        "one column",
+        "misaligned",
+        "row stride of 4.5 items",
+    ],
+)
 def test_layouts_that_blas_cannot_read(bad):
     out = np.ones((3, 2))
     with pytest.raises(ValueError, match=r"\bA\b"):
@@ -183,9 +204,15 @@ def test_layouts_that_blas_cannot_read(bad):
         _ger_memview(1.0, np.ones(3), np.ones(4), bad)
 
 
-@pytest.mark.parametrize("bad", [
-    np.ones(4)[::-1], np.broadcast_to(np.ones(1), 4), misaligned(4),
-], ids=["reversed", "one element", "misaligned"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.ones(4)[::-1],
+        np.broadcast_to(np.ones(1), 4),
+        misaligned(4),
+    ],
+    ids=["reversed", "one element", "misaligned"],
+)
 def test_vectors_that_blas_cannot_read(bad):
     y = np.ones(3)
     with pytest.raises(ValueError, match=r"^x "):
@@ -230,10 +257,18 @@ def test_sizes_beyond_a_blas_integer():
         _gemv_memview(False, 1.0, np.ones((2, 1)), np.ones(1), 0.0, far[:, 0])
 
 
-@pytest.mark.parametrize("other", [
-    np.ones((4, 2), np.float32), np.ones((4, 2), np.int64), np.ones((4, 2), ">f8"),
-    np.ones((4, 2), object), np.ones(4), np.ones((4, 2, 1)),
-], ids=["float32", "int", "byte-swapped", "object", "1-d", "3-d"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        np.ones((4, 2), np.float32),
+        np.ones((4, 2), np.int64),
+        np.ones((4, 2), ">f8"),
+        np.ones((4, 2), object),
+        np.ones(4),
+        np.ones((4, 2, 1)),
+    ],
+    ids=["float32", "int", "byte-swapped", "object", "1-d", "3-d"],
+)
 def test_other_dtypes_and_dimensions_are_refused(other):
     c = np.ones((3, 2))
     with pytest.raises((TypeError, ValueError)):

@@ -1,0 +1,31 @@
+"""Setup common to all tests."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+
+# The helpers beside the tests (reference, harness, ...) are imported by their bare names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+# Timings on shared machines say nothing, and a failure must repeat.
+settings.register_profile("lstm_ext", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("lstm_ext")
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what the numbers were compared with, even under -q."""
+    from make_torch_outputs import committed_version
+
+    torch = "committed outputs of PyTorch " + committed_version()
+    if HAS_TORCH:
+        torch += " and live PyTorch " + importlib.metadata.version("torch")
+    else:
+        torch += " (PyTorch is not installed)"
+    from lstm_ext import _kernels
+
+    terminalreporter.write_line(f"kernel: {_kernels.current()}; parity with: {torch}")
