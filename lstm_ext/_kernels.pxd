@@ -20,7 +20,8 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, const float*,
             float*) noexcept nogil
         void (*product)(
-            Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*) noexcept nogil
+            Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*,
+            int) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*) noexcept nogil
         void (*cell_forward)(
@@ -34,7 +35,7 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t) noexcept nogil
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, float*, const float*, const float*, const float*,
-            float*, float*, float*) noexcept nogil
+            float*, float*, float*, int) noexcept nogil
         void (*sigmoid)(Py_ssize_t, const float*, float*) noexcept nogil
         void (*tanh)(Py_ssize_t, const float*, float*) noexcept nogil
 
@@ -50,7 +51,7 @@ cdef extern from "kernels.h" nogil:
             double*) noexcept nogil
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, const double*,
-            double*) noexcept nogil
+            double*, int) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*) noexcept nogil
         void (*cell_forward)(
@@ -64,7 +65,7 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t) noexcept nogil
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, double*, const double*, const double*, const double*,
-            double*, double*, double*) noexcept nogil
+            double*, double*, double*, int) noexcept nogil
         void (*sigmoid)(Py_ssize_t, const double*, double*) noexcept nogil
         void (*tanh)(Py_ssize_t, const double*, double*) noexcept nogil
 

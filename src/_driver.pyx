@@ -27,11 +27,11 @@ cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, P
 
 
 cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
-                         const floating *panels, floating *c) noexcept nogil:
+                         const floating *panels, floating *c, bint odd) noexcept nogil:
     if floating is float:
-        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c)
+        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd)
     else:
-        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c)
+        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd)
 
 
 cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
@@ -44,11 +44,11 @@ cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floati
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
                               const floating *panels, const floating *c_prev, floating *c, floating *h,
-                              floating *gates) noexcept nogil:
+                              floating *gates, bint odd) noexcept nogil:
     if floating is float:
-        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates)
+        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
     else:
-        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates)
+        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
 
 
 cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,
@@ -287,7 +287,7 @@ cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
                 c_t = cells
                 cells += alive * H
             step_forward(L, alive, pre + row * CP, h[0], packed + at.weight_hh, c_prev, c_t, h_next[0],
-                         gates)
+                         gates, s & 1)
             c_prev = c_t
             h[0], h_next[0] = h_next[0], h[0]
             row += alive
@@ -417,14 +417,15 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
                               <const floating*>dh, dc, dgates + 4 * r * H)
                 for n in range(alive):
                     copy_row(H, h_start + n * H, xh + (r + n) * K + I)
-            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.weight_hh_back, dh)
+            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.weight_hh_back, dh,
+                    s & 1)
             gather(L, seqs, first, alive, s, I, x, sx, xh + r * K, K)
             for n in range(r, r + alive):
                 xh[n * K + I + H] = 1
                 memset(xh + n * K + I + H + 1, 0, (K - I - H - 1) * sizeof(floating))
         weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial)
         if dx != NULL:
-            product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows)
+            product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows, False)
             r = 0
             for s in range(start, stop):
                 n = alive_at(seqs, first, last, s)
@@ -549,4 +550,5 @@ cdef void step(const layer_t *L, const floating *packed, Py_ssize_t batch, const
     """One time step of `batch` sequences: h (batch, H) from h_prev; c in place; pre is workspace."""
     cdef packed_t at = packed_layout(L, floating is double)
     project(L, batch, x, ldx, packed + at.weight_ih, packed + at.bias, pre)
-    step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL)
+    step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL,
+                 False)

@@ -814,7 +814,7 @@ cdef class Stepper:
             memcpy(<char*>c.data + l * size, self.c + l * self.layer_bytes, size)
         return h_out, c_out
 
-    def step(self, x_t, out):
+    def step(self, x_t, out=None):
         """h of the last layer after one more step, in `out` where that is given."""
         cdef Engine engine = self.engine
         cdef Array x = held(x_t, "x_t", engine.is_float)

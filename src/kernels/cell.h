@@ -40,12 +40,12 @@ INLINE VEC FN(exp_reduce)(VEC x, VEC *r) {
     return (VEC)(((IVEC)shifted << mantissa) + (IVEC)SET1((REAL)1));
 }
 
-/* sigma(x) = 1 / (1 + e^-x). Beyond the clamp sigma differs from 0 or 1 by less than 1e-37. */
+/* sigma(x) = e^x / (e^x + 1). Beyond the clamp sigma differs from 0 or 1 by less than 1e-37. */
 INLINE VEC FN(vec_sigmoid)(VEC x) {
     const VEC limit = SET1(REAL_IS_FLOAT ? (REAL)86 : (REAL)707);
-    VEC r, power, z = MIN(limit, MAX(-limit, -x));
-    power = FN(exp_reduce)(z, &r);
-    return SET1((REAL)1) / (FMA(power, FN(expm1_reduced)(r), power) + SET1((REAL)1));
+    VEC r, power = FN(exp_reduce)(MIN(limit, MAX(-limit, x)), &r);
+    const VEC exp_x = FMA(power, FN(expm1_reduced)(r), power);
+    return exp_x / (exp_x + SET1((REAL)1));
 }
 
 /* tanh(x) = sign(x) * -m / (m + 2), m = e^(-2|x|) - 1: exact for tiny x, odd, 1 when saturated. */

@@ -165,55 +165,64 @@ INLINE void FN(product_tile)(const int nr, const int nv, ptrdiff_t n, ptrdiff_t 
     }
 }
 
-/* One row and few columns: the depth is cut in four to have enough independent chains. */
-static void FN(product_row)(int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a, const REAL *panel,
-                            REAL *c) {
-    VEC acc[4][4], zero = SET1((REAL)0);
-    const ptrdiff_t width = nv * LANES, quarter = depth / 4;
-    for (int v = 0; v < nv; v++) {
-        UNROLL for (int q = 0; q < 4; q++) acc[q][0] = zero;
-        const REAL *p = panel + v * LANES;
-        for (ptrdiff_t k = 0; k < quarter; k++, p += 4 * width)
-            UNROLL for (int q = 0; q < 4; q++)
-                acc[q][0] = FMA(SET1(a[4 * k + q]), LOAD(p + q * width), acc[q][0]);
-        for (ptrdiff_t k = 4 * quarter; k < depth; k++, p += width)
-            acc[0][0] = FMA(SET1(a[k]), LOAD(p), acc[0][0]);
-        STOREN(c + v * LANES, (acc[0][0] + acc[1][0]) + (acc[2][0] + acc[3][0]),
-               FN(min)(LANES, n - v * LANES));
-    }
-}
-
-static void FN(product_panels)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a,
-                               ptrdiff_t lda, const REAL *panels, const REAL *init, REAL *c) {
-    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
-        const ptrdiff_t n = FN(min)(PANEL, cols - j);
-        const int nv = (int)FN(vectors)(n);
-        FOR_ROW_TILES(rows, r, nr) {
-#define CALL(NR, NV)                                                                         \
-    FN(product_tile)(NR, NV, n, depth, a + r * lda, lda, panels, init ? init + j : NULL,     \
-                     c + r * cols + j, cols)
-            FOR_TILE(nr, nv, CALL)
-#undef CALL
+/* One row: the depth is dealt to several chains, to hide the latency of the multiply-add. */
+INLINE void FN(product_row)(const int nv, const int chains, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
+                            const REAL *panel, REAL *c) {
+    VEC acc[4][4];
+    ptrdiff_t k = 0;
+    UNROLL for (int q = 0; q < chains; q++)
+        UNROLL for (int v = 0; v < nv; v++) acc[q][v] = SET1((REAL)0);
+    for (; k + chains <= depth; k += chains)
+        UNROLL for (int q = 0; q < chains; q++, panel += nv * LANES) {
+            const VEC x = SET1(a[k + q]);
+            UNROLL for (int v = 0; v < nv; v++) acc[q][v] = FMA(x, LOAD(panel + v * LANES), acc[q][v]);
         }
-        panels += depth * nv * LANES;
-    }
+    for (; k < depth; k++, panel += nv * LANES)
+        UNROLL for (int v = 0; v < nv; v++)
+            acc[0][v] = FMA(SET1(a[k]), LOAD(panel + v * LANES), acc[0][v]);
+    UNROLL for (int q = 1; q < chains; q++)
+        UNROLL for (int v = 0; v < nv; v++) acc[0][v] += acc[q][v];
+    UNROLL for (int v = 0; v < nv - 1; v++) STORE(c + v * LANES, acc[0][v]);
+    STOREN(c + (nv - 1) * LANES, acc[0][nv - 1], n - (nv - 1) * LANES);
 }
 
 static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a, ptrdiff_t lda,
                         const REAL *panels, const REAL *bias, REAL *pre) {
-    FN(product_panels)(rows, K, FN(gate_columns)(H), a, lda, panels, bias, pre);
+    const ptrdiff_t cols = FN(gate_columns)(H);
+    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
+        const ptrdiff_t n = FN(min)(PANEL, cols - j);
+        const int nv = (int)FN(vectors)(n);
+        FOR_ROW_TILES(rows, r, nr) {
+#define CALL(NR, NV)                                                                            \
+    FN(product_tile)(NR, NV, n, K, a + r * lda, lda, panels + K * j, bias + j, pre + r * cols + j, cols)
+            FOR_TILE(nr, nv, CALL)
+#undef CALL
+        }
+    }
 }
 
 static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
-                        const REAL *panels, REAL *c) {
-    if (rows > 1) {
-        FN(product_panels)(rows, depth, cols, a, lda, panels, NULL, c);
-        return;
-    }
-    for (ptrdiff_t j = 0; j < cols; j += PANEL) {
-        const ptrdiff_t n = FN(min)(PANEL, cols - j);
-        FN(product_row)((int)FN(vectors)(n), n, depth, a, panels, c + j);
-        panels += depth * FN(vectors)(n) * LANES;
+                        const REAL *panels, REAL *c, int odd) {
+    const ptrdiff_t count = (cols + PANEL - 1) / PANEL;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const ptrdiff_t j = (odd ? count - 1 - i : i) * PANEL, n = FN(min)(PANEL, cols - j);
+        const REAL *panel = panels + depth * j;
+        const int nv = (int)FN(vectors)(n);
+        if (rows == 1) {
+            switch (nv) {
+            case 1: FN(product_row)(1, 4, n, depth, a, panel, c + j); break;
+            case 2: FN(product_row)(2, 4, n, depth, a, panel, c + j); break;
+            case 3: FN(product_row)(3, 2, n, depth, a, panel, c + j); break;
+            default: FN(product_row)(4, 2, n, depth, a, panel, c + j); break;
+            }
+            continue;
+        }
+        FOR_ROW_TILES(rows, r, nr) {
+#define CALL(NR, NV) \
+    FN(product_tile)(NR, NV, n, depth, a + r * lda, lda, panel, NULL, c + r * cols + j, cols)
+            FOR_TILE(nr, nv, CALL)
+#undef CALL
+        }
     }
 }
 
@@ -362,24 +371,24 @@ INLINE void FN(step_pair)(const int act, ptrdiff_t H, const REAL *pre, const REA
 
 static void FN(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
                              const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
-                             REAL *gates) {
-    const ptrdiff_t ldp = FN(gate_columns)(H);
+                             REAL *gates, int odd) {
+    const ptrdiff_t ldp = FN(gate_columns)(H), pairs = rows == 1 ? H / LANES / 2 : 0;
+    const ptrdiff_t count = FN(vectors)(H) - pairs; /* pairs of blocks first, then single ones */
 #define STEP(ACT)                                                                                     \
-    for (ptrdiff_t u = 0; u < H; u += LANES) {                                                        \
-        if (rows == 1 && H - u >= 2 * LANES) {                                                        \
-            FN(step_pair)(ACT, H, pre + 4 * u, h_prev, panels, c_prev + u, c + u, h + u,              \
+    for (ptrdiff_t i = 0; i < count; i++) {                                                           \
+        const ptrdiff_t at = odd ? count - 1 - i : i, u = (at + FN(min)(at, pairs)) * LANES;          \
+        const REAL *panel = panels + 4 * u * H;                                                       \
+        if (at < pairs) {                                                                             \
+            FN(step_pair)(ACT, H, pre + 4 * u, h_prev, panel, c_prev + u, c + u, h + u,               \
                           gates ? gates + u : NULL);                                                  \
-            panels += 2 * H * PANEL;                                                                  \
-            u += LANES;                                                                               \
             continue;                                                                                 \
         }                                                                                             \
         const ptrdiff_t n = FN(min)(LANES, H - u);                                                    \
         const int nv = (int)FN(vectors)(4 * n);                                                       \
         FOR_ROW_TILES(rows, r, nr) { FOR_TILE(nr, nv, CALL_##ACT) }                                   \
-        panels += H * nv * LANES;                                                                     \
     }
 #define TILE(ACT, NR, NV)                                                                             \
-    FN(step_tile)(ACT, NR, NV, n, H, pre + r * ldp + 4 * u, ldp, h_prev + r * H, panels,              \
+    FN(step_tile)(ACT, NR, NV, n, H, pre + r * ldp + 4 * u, ldp, h_prev + r * H, panel,               \
                   c_prev + r * H + u, c + r * H + u, h + r * H + u,                                   \
                   gates ? gates + 4 * r * H + u : NULL)
 #define CALL_LSTM_ACT_TANH(NR, NV) TILE(LSTM_ACT_TANH, NR, NV)
