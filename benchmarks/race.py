@@ -49,29 +49,29 @@ def race(calls, *, seconds, threads=1, prepare=None, fewest=5, most=101):
     one call, or as many as last a millisecond; a short call runs once untimed before its sample,
     because another's data are in the caches. `prepare` (name -> callable) runs before that.
 
-    On one thread a sample during which the process did not have its core is taken again, up to
-    three times.
+    On one thread, a sample during which somebody else had the core counts its CPU time.
     """
     prepare = prepare or {}
 
-    def take(name, repeats):
+    def take(name, repeats, warm):
         call, clock, cpu_clock = calls[name], time.perf_counter, time.process_time
         if threads > 1:
             settle()
         prepare.get(name, int)()
-        if repeats > 1 or (name in times and first[name] < 0.02):
+        if warm:
             call()
         cpu, start = cpu_clock(), clock()
         for _ in range(repeats):
             call()
         wall, cpu = clock() - start, cpu_clock() - cpu
-        return wall / repeats, threads == 1 and cpu < 0.95 * wall
+        disturbed = threads == 1 and cpu < 0.95 * wall
+        return (cpu if disturbed else wall) / repeats, disturbed
 
     first, times = {}, {}
     for name in calls:
-        first[name] = take(name, 1)[0]
+        first[name] = take(name, 1, False)[0]
         if first[name] < 0.02:  # it may have been the first call of all
-            first[name] = min(first[name], take(name, 1)[0])
+            first[name] = min(first[name], take(name, 1, False)[0])
         times[name] = Times(repeats=max(1, math.ceil(1e-3 / first[name])))
     if max(first.values()) > 2:
         fewest = min(fewest, 2)
@@ -84,10 +84,7 @@ def race(calls, *, seconds, threads=1, prepare=None, fewest=5, most=101):
             if done >= fewest and time.perf_counter() - start > seconds:
                 break
             for name in rng.permutation(list(calls)):
-                for _ in range(3):
-                    sample, disturbed = take(name, times[name].repeats)
-                    if not disturbed:
-                        break
+                sample, disturbed = take(name, times[name].repeats, first[name] < 0.02)
                 times[name].samples.append(sample)
                 times[name].disturbed += disturbed
     finally:

@@ -54,7 +54,7 @@ cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
 cdef packed_t packed_layout(const layer_t *layer, bint is_double) noexcept nogil
 cdef Py_ssize_t forward_workspace(const layer_t *layer, const sequences_t *seqs) noexcept nogil
 cdef Py_ssize_t backward_workspace(
-    const layer_t *layer, const sequences_t *seqs, bint checkpointed) noexcept nogil
+    const layer_t *layer, const sequences_t *seqs, bint checkpointed, bint is_double) noexcept nogil
 
 cdef void pack_weights(
     const layer_t *layer, const weights_t *at, const floating *parameters, bint backward,

@@ -23,7 +23,7 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*,
             int) noexcept nogil
         void (*weight_gradient)(
-            Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*) noexcept nogil
+            Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*) noexcept nogil
         void (*cell_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*,
             float*) noexcept nogil
@@ -53,7 +53,8 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, const double*,
             double*, int) noexcept nogil
         void (*weight_gradient)(
-            Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*) noexcept nogil
+            Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
+            double*) noexcept nogil
         void (*cell_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const double*, const double*, double*, double*,
             double*) noexcept nogil

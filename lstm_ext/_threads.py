@@ -61,3 +61,31 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _register_with_threadpoolctl():
+    """Let ``threadpoolctl.threadpool_limits`` see and set our threads, where it is installed."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return
+
+    class Controller(threadpoolctl.LibController):
+        user_api = "openmp"
+        internal_api = "lstm_ext"
+        filename_prefixes = ("_driver.",)
+        check_symbols = ("PyInit__driver",)
+
+        def get_num_threads(self):
+            return get_num_threads()
+
+        def set_num_threads(self, num_threads):
+            set_num_threads(num_threads)
+
+        def get_version(self):
+            return None
+
+    threadpoolctl.register(Controller)
+
+
+_register_with_threadpoolctl()

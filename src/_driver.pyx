@@ -35,11 +35,18 @@ cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, con
 
 
 cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
-                                 const floating *xh, floating *dweight) noexcept nogil:
+                                 const floating *xh, floating *dweight,
+                                 floating *scratch) noexcept nogil:
     if floating is float:
-        L.s.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight)
+        L.s.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight, scratch)
     else:
-        L.d.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight)
+        L.d.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight, scratch)
+
+
+cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
+                                        bint is_double) noexcept nogil:
+    cdef Py_ssize_t lanes = L.d.lanes if is_double else L.s.lanes
+    return aligned(rows * (4 * L.hidden_size + 4 * lanes) + lanes)
 
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
@@ -113,12 +120,12 @@ cdef Py_ssize_t forward_workspace(const layer_t *L, const sequences_t *seqs) noe
     return span_workspace(L, seqs) + 3 * aligned(largest_block(seqs) * L.hidden_size)
 
 
-cdef Py_ssize_t backward_workspace(const layer_t *L, const sequences_t *seqs,
-                                   bint checkpointed) noexcept nogil:
+cdef Py_ssize_t backward_workspace(const layer_t *L, const sequences_t *seqs, bint checkpointed,
+                                   bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = most_rows(L, seqs), n = largest_block(seqs), H = L.hidden_size
     cdef Py_ssize_t size = (
         2 * aligned(n * H) + aligned(4 * rows * H) + aligned(rows * L.xh_columns)
-        + aligned(rows * L.input_size)
+        + aligned(rows * L.input_size) + gradient_scratch(L, rows, is_double)
     )
     if checkpointed:
         size += aligned(4 * seqs.span * n * H) + aligned(seqs.span * n * H)
@@ -387,6 +394,7 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *dgates = work
     cdef floating *xh = dgates + aligned(4 * rows_max * H)
     cdef floating *dx_rows = xh + aligned(rows_max * K)
+    cdef floating *scratch = dx_rows + aligned(rows_max * I)
     cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, n, r
     for s in range(begin, end):
         row += alive_at(seqs, first, last, s)
@@ -423,7 +431,8 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
             for n in range(r, r + alive):
                 xh[n * K + I + H] = 1
                 memset(xh + n * K + I + H + 1, 0, (K - I - H - 1) * sizeof(floating))
-        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial)
+        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial,
+                        scratch)
         if dx != NULL:
             product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows, False)
             r = 0
@@ -454,7 +463,8 @@ cdef void backward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b
     cdef floating *again_work
     work = dc + aligned(size)
     again_gates = work + (aligned(4 * rows_max * H) + aligned(rows_max * L.xh_columns)
-                          + aligned(rows_max * L.input_size))
+                          + aligned(rows_max * L.input_size)
+                          + gradient_scratch(L, rows_max, floating is double))
     again_cells = again_gates + aligned(4 * seqs.span * (last - first) * H)
     again_work = again_cells + aligned(seqs.span * (last - first) * H) + 2 * aligned(size)
     starts_h += seqs.start[b] * H

@@ -49,7 +49,7 @@ cdef void blas_product(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols, const
 
 
 cdef void blas_weight_gradient(Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols, const floating *dgates,
-                               const floating *xh, floating *dweight) noexcept nogil:
+                               const floating *xh, floating *dweight, floating *scratch) noexcept nogil:
     gemm(True, False, M, cols, rows, <floating>1, dgates, M, xh, cols, <floating>1, dweight, cols)
 
 

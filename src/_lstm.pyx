@@ -7,11 +7,9 @@ arrays of any kind; what goes down are pointers, strides and sizes that fit toge
 import numpy as np
 
 from cpython.buffer cimport (
-    PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
     PyBuffer_Release,
-    PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
 from cython cimport floating
@@ -104,15 +102,14 @@ cdef class Array:
         if self.held:
             PyBuffer_Release(&self.view)
 
-    cdef bint hold(self, object array, char code, Py_ssize_t itemsize, int flags) except -1:
-        """Take hold of `array` as it is; False when its memory is not of the form wanted."""
+    cdef bint hold(self, object array, Py_ssize_t itemsize, int flags) except -1:
+        """Take hold of `array`, whose dtype is right; False when its memory is not of the form wanted."""
         cdef Py_ssize_t j
         cdef Py_buffer *view = &self.view
-        if PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT | flags) < 0:
-            return False
+        # Without PyBUF_FORMAT: numpy would write the format anew at every call.
+        PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
         self.held = True
-        if (view.itemsize != itemsize or view.ndim > 3 or view.format == NULL
-                or view.format[0] != code or view.format[1] != 0):
+        if view.ndim > 3:
             return False
         if <uintptr_t>view.buf % itemsize:
             return False
@@ -162,13 +159,12 @@ def as_floats(value, name, dtype):
 cdef Array held(object value, str name, bint is_float):
     """`value` held as it is where its memory will do, else a copy of it."""
     cdef Array a = Array.__new__(Array)
-    cdef char code = c"f" if is_float else c"d"
     cdef Py_ssize_t itemsize = 4 if is_float else 8
     if type(value) is ndarray and value.dtype is (FLOAT32 if is_float else FLOAT64):
-        if a.hold(value, code, itemsize, 0):
+        if a.hold(value, itemsize, 0):
             return a
     a = Array.__new__(Array)
-    if not a.hold(as_floats(value, name, np.float32 if is_float else np.float64), code, itemsize, 0):
+    if not a.hold(as_floats(value, name, np.float32 if is_float else np.float64), itemsize, 0):
         raise ValueError(f"{name} has {np.ndim(value)} dimensions, expected at most 3")
     return a
 
@@ -176,7 +172,7 @@ cdef Array held(object value, str name, bint is_float):
 cdef Array held_output(object array, bint is_float):
     """A fresh array of ours, to be written."""
     cdef Array a = Array.__new__(Array)
-    if not a.hold(array, c"f" if is_float else c"d", 4 if is_float else 8, PyBUF_WRITABLE):
+    if not a.hold(array, 4 if is_float else 8, PyBUF_WRITABLE):
         raise SystemError("an output array has the wrong form")
     return a
 
@@ -602,7 +598,8 @@ cdef class Engine:
         partial = 0
         for l in range(self.num_layers):
             L = self.layer(l, 0, tape.s, tape.d)
-            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed)))
+            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed,
+                                                   not self.is_float)))
             partial = max(partial, aligned(4 * H * L.xh_columns))
         partial *= batch.seqs.n_groups
         between_bytes = aligned(N * T * D * H) * itemsize if self.num_layers > 1 else 0
@@ -851,14 +848,16 @@ cdef class Stepper:
         cdef Array y = Array.__new__(Array)
         cdef Py_ssize_t H = self.engine.hidden_size
         cdef bint right = False
-        if type(out) is np.ndarray and out.flags.writeable and out.dtype == self.engine.dtype:
-            if y.hold(out, c"f" if self.engine.is_float else c"d", self.engine.itemsize,
-                      PyBUF_WRITABLE):
-                if flat:
-                    right = y.ndim == 1 and y.shape[0] == H
-                else:
-                    right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == H
-                             and (self.batch == 1 or y.strides[0] == H))
+        if type(out) is ndarray and out.dtype is (FLOAT32 if self.engine.is_float else FLOAT64):
+            try:
+                right = y.hold(out, self.engine.itemsize, PyBUF_WRITABLE)
+            except (BufferError, ValueError):  # read-only: said below
+                right = False
+            if right and flat:
+                right = y.ndim == 1 and y.shape[0] == H
+            elif right:
+                right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == H
+                         and (self.batch == 1 or y.strides[0] == H))
         if not right:
             came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
                     f"{'' if out.flags.writeable else ', read-only'}"

@@ -129,8 +129,9 @@ def test_sentences_say_what_was_expected_and_what_came():
     refuses(lambda: lstm(x, (state,)), "state")
     refuses(lambda: lstm(x, (state, state, state)), "state")
     refuses(lambda: lstm(x, 3), "state")
-    refuses(lambda: lstm(x, "ab"), "state")
+    refuses(lambda: lstm(x, "ab"), "(state|h_0)")
     refuses(lambda: lstm(x, {"h": state, "c": state}), "state")
+    refuses(lambda: lstm(x, {1, 2}), "state")
     tape = lstm.tape()
     lstm.forward(x, tape=tape)
     dy = np.zeros((4, 6, 16), "float32")
@@ -377,6 +378,17 @@ def test_dtype_spellings(value):
     assert lstm(np.zeros((1, 2, 3)))[0].dtype == np.dtype(value)
 
 
+@pytest.mark.parametrize("checkpoint", [7, 1000, 2**40, 2**61, 2**62, 2**63 - 1])
+def test_checkpoint_beyond_the_sequence(checkpoint):
+    """Is no checkpoint at all, and costs no more."""
+    parameters, arrays = CASE.draw()
+    plain, lstm = CASE.layer(parameters), CASE.layer(parameters, checkpoint=checkpoint)
+    tapes = plain.tape(), lstm.tape()
+    expected = run_layer(plain, arrays, tape=tapes[0])
+    assert_same_run(run_layer(lstm, arrays, tape=tapes[1]), expected, 1e-13)
+    assert tapes[1].nbytes <= 2 * tapes[0].nbytes
+
+
 @pytest.mark.parametrize("kind", [*ORDINARY, *UNUSUAL])
 @pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l1_reverse", "bias_l1"])
 def test_parameter_assignment_zoo(problem, name, kind):
@@ -413,6 +425,10 @@ def test_wrong_parameter_assignment(problem, name, kind):
 
     if kind == "flat" and lstm[name].ndim == 1:
         assign()  # a flat bias is a bias
+    elif kind == "number":
+        assign()  # one number for all, as NumPy has it
+        assert (lstm[name] == 1).all()
+        assert np.count_nonzero(lstm.parameters != parameters) <= lstm[name].size
     else:
         refuses(assign, name)
         np.testing.assert_array_equal(lstm.parameters, parameters)
@@ -457,6 +473,10 @@ IMPOSSIBLE = {
     "stream": "lstm.stream(batch=big)",
     "stream beyond ssize_t": "lstm.stream(batch=2**63)",
     "stream product": "LSTM(3, 512).stream(batch=2**55)",
+    "stream product, one unit": "LSTM(3, 1).stream(batch=2**60)",
+    "many empty sequences": "lstm(np.zeros((2**60, 0, 3)))",
+    "many empty sequences, one unit": "LSTM(3, 1)(np.zeros((2**59, 0, 3)))",
+    "checkpoint product": "LSTM(3, 5, checkpoint=2**62).forward(zero((big, 1, 3)))",
     "stream step": "lstm.stream(batch=2).step(zero((big, 3)))",
     "stream out": "lstm.stream().step(zero((3,)), out=zero((big,)))",
     "parameter": "lstm.__setitem__('bias_l0', zero((big,)))",

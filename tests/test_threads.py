@@ -114,7 +114,8 @@ def test_one_model_from_eight_threads(threads):
 
 def test_backward_from_eight_threads():
     """Backward on one model at once: each dx is right, and no addition to `gradient` is lost."""
-    case = Case(input_size=3, hidden_size=17, num_layers=2, batch=9, time=12)
+    # Short sequences and many weights: most of the time goes into adding to `gradient`.
+    case = Case(input_size=40, hidden_size=80, num_layers=2, batch=2, time=2)
     parameters, _ = case.draw()
     lstm = case.layer(parameters)
     inputs = [case.draw(seed)[1] for seed in range(8)]
@@ -129,7 +130,7 @@ def test_backward_from_eight_threads():
             a = inputs[k]
             tape = lstm.tape()
             start.wait(timeout=30)
-            for _ in range(20):
+            for _ in range(50):
                 lstm.forward(a["x"], (a["h_0"], a["c_0"]), tape=tape)
                 dx, dstate = lstm.backward(tape, a["dy"], (a["dh_n"], a["dc_n"]))
                 np.testing.assert_array_equal(dx, expected[k]["dx"])
@@ -145,7 +146,7 @@ def test_backward_from_eight_threads():
         assert not worker.is_alive()
     if failures:
         raise failures[0]
-    np.testing.assert_allclose(lstm.gradient, 20 * total, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(lstm.gradient, 50 * total, rtol=1e-9, atol=1e-9)
 
 
 def test_streams_of_one_model_from_eight_threads():
@@ -169,14 +170,11 @@ def test_streams_of_one_model_from_eight_threads():
     np.testing.assert_array_equal(results, expected)
 
 
-@pytest.mark.parametrize("value", [0, -1, 2.5, "2", None, 2**31, 2**70])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "2", (2,), 2**31, 2**70])
 def test_wrong_number_of_threads(value):
     before = lstm_ext.get_num_threads()
-    with pytest.raises((ValueError, TypeError, OverflowError)):
-        lstm_ext.set_num_threads(value)
+    refuses(lambda: lstm_ext.set_num_threads(value), "n")
     assert lstm_ext.get_num_threads() == before
-    if not isinstance(value, int) or value < 1:
-        refuses(lambda: lstm_ext.set_num_threads(value), "n")
 
 
 def test_default_number_of_threads_follows_the_cpus_at_hand():

@@ -37,6 +37,13 @@ def strided(a):
     return out
 
 
+def sliding_windows(a):
+    """Rows that overlap: each begins one element after the one before it."""
+    out = np.lib.stride_tricks.as_strided(np.ravel(a), a.shape, a.ndim * (a.itemsize,))
+    out.flags.writeable = False
+    return out
+
+
 def read_only(a):
     a = a.copy()
     a.flags.writeable = False
@@ -68,6 +75,11 @@ ORDINARY = {
     "negative stride": reversed_strides,
     "transposed": lambda a: a.T.copy().T,
     "0-stride": lambda a: np.broadcast_to(a[..., :1], a.shape),
+    "first axis reversed": lambda a: a[::-1].copy()[::-1],
+    "middle axis reversed": lambda a: np.flip(np.flip(a, a.ndim // 2).copy(), a.ndim // 2),
+    "one for all": lambda a: np.broadcast_to(a[:1], a.shape),
+    "sliding windows": sliding_windows,
+    "rows apart": lambda a: np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, 3)])[..., :-3],
     "all 0-stride": lambda a: np.broadcast_to(a[(0,) * a.ndim], a.shape),
 }
 # Right, or refused by a sentence.
@@ -128,12 +140,12 @@ def snapshot(given):
 
 
 def refuses(call, name, *words):
-    """`call` raises ValueError or TypeError; the sentence holds `name` and each of `words`."""
+    """`call` raises ValueError or TypeError; the sentence holds `name` (a pattern) and `words`."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises((ValueError, TypeError)) as caught:
             call()
     message = str(caught.value)
     for word in (name, *words):
-        assert re.search(rf"(?<!\w){re.escape(str(word))}(?!\w)", message), (word, message)
+        assert re.search(rf"(?<!\w){word}(?!\w)", message), (word, message)
     return message

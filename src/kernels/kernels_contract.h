@@ -35,9 +35,9 @@ typedef struct LSTM_KERNELS {
                     const REAL *panels, REAL *c, int odd);
 
     /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to.
-     * cols is a multiple of `lanes`: the caller pads xh. */
+     * cols is a multiple of `lanes`: the caller pads xh. scratch: rows * (M + 4 * lanes) + lanes REALs. */
     void (*weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
-                            const REAL *xh, REAL *dweight);
+                            const REAL *xh, REAL *dweight, REAL *scratch);
 
     /* ---- the cell: pointwise arithmetic on hidden units ---- */
 

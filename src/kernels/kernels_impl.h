@@ -226,32 +226,55 @@ static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const R
     }
 }
 
-/* dweight[m..m+nr][nv vectors] += dgates[:, m..m+nr]^T xh[:, nv vectors] */
-INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const REAL *dgates, ptrdiff_t M,
-                              const REAL *xh, REAL *dweight, ptrdiff_t cols) {
+/* dweight[nr rows][nv vectors] += a^T b, over `rows` rows of a (nr numbers) and b (nv vectors). */
+INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const REAL *a, ptrdiff_t lda,
+                              const REAL *b, ptrdiff_t ldb, REAL *dweight, ptrdiff_t ld) {
     VEC acc[TILE_ROWS][4];
+    /* dweight may be as far away as main memory: it is on its way while the sums are made */
     UNROLL for (int m = 0; m < nr; m++)
-        UNROLL for (int v = 0; v < nv; v++) acc[m][v] = SET1((REAL)0);
-    for (ptrdiff_t r = 0; r < rows; r++, dgates += M, xh += cols) {
-        VEC b[4];
-        UNROLL for (int v = 0; v < nv; v++) b[v] = LOAD(xh + v * LANES);
+        UNROLL for (int v = 0; v < nv; v++) {
+            __builtin_prefetch(dweight + m * ld + v * LANES, 1);
+            acc[m][v] = SET1((REAL)0);
+        }
+    for (ptrdiff_t r = 0; r < rows; r++, a += lda, b += ldb) {
+        VEC x[4];
+        UNROLL for (int v = 0; v < nv; v++) x[v] = LOAD(b + v * LANES);
         UNROLL for (int m = 0; m < nr; m++) {
-            const VEC d = SET1(dgates[m]);
-            UNROLL for (int v = 0; v < nv; v++) acc[m][v] = FMA(d, b[v], acc[m][v]);
+            const VEC d = SET1(a[m]);
+            UNROLL for (int v = 0; v < nv; v++) acc[m][v] = FMA(d, x[v], acc[m][v]);
         }
     }
-    UNROLL for (int m = 0; m < nr; m++, dweight += cols)
-        UNROLL for (int v = 0; v < nv; v++)
-            STORE(dweight + v * LANES, LOAD(dweight + v * LANES) + acc[m][v]);
+    UNROLL for (int m = 0; m < nr; m++)
+        UNROLL for (int v = 0; v < nv; v++) {
+            REAL *p = dweight + m * ld + v * LANES;
+            STORE(p, LOAD(p) + acc[m][v]);
+        }
 }
 
+/* Rows of dgates beyond a page: many rows of one tile would fall on few cache sets, each on a page of
+ * its own, so both factors are copied into the order in which the tiles read them. */
 static void FN(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
-                                const REAL *xh, REAL *dweight) {
+                                const REAL *xh, REAL *dweight, REAL *scratch) {
+    REAL *const panel = scratch, *const tiles = scratch + rows * PANEL;
+    const int copied = M * sizeof(REAL) > 4096;
+    if (copied)
+        FOR_ROW_TILES(M, m, nm) /* whole vectors: what is too much, the next row or tile writes over */
+            for (ptrdiff_t r = 0; r < rows; r++)
+                for (ptrdiff_t j = 0; j < nm; j += LANES)
+                    STORE(tiles + m * rows + r * nm + j,
+                          FN(loadn)(dgates + r * M + m + j, FN(min)(LANES, M - m - j)));
     for (ptrdiff_t j = 0; j < cols; j += PANEL) {
         const int nv = (int)(FN(min)(PANEL, cols - j) / LANES);
+        if (copied)
+            for (ptrdiff_t r = 0; r < rows; r++)
+                for (int v = 0; v < nv; v++)
+                    STORE(panel + (r * nv + v) * LANES, LOAD(xh + r * cols + j + v * LANES));
+        const REAL *b = copied ? panel : xh + j;
+        const ptrdiff_t ldb = copied ? nv * LANES : cols;
         FOR_ROW_TILES(M, m, nm) {
-#define CALL(NR, NV) \
-    FN(gradient_tile)(NR, NV, rows, dgates + m, M, xh + j, dweight + m * cols + j, cols)
+            const REAL *a = copied ? tiles + m * rows : dgates + m;
+            const ptrdiff_t lda = copied ? nm : M;
+#define CALL(NR, NV) FN(gradient_tile)(NR, NV, rows, a, lda, b, ldb, dweight + m * cols + j, cols)
             FOR_TILE(nm, nv, CALL)
 #undef CALL
         }
