@@ -1,0 +1,150 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Parameter updates on flat vectors: each step of an optimiser is one pass over memory.
+
+Bare arithmetic, without the GIL and without allocation. ``lstm_ext.optim`` holds the equations and
+their sources, and has seen to it that the vectors of a call have one dtype and one length, are
+aligned, do not overlap, and are finite where that matters.
+"""
+
+from cython cimport floating
+from libc.math cimport INFINITY, fabs, isnan, sqrt, sqrtf
+
+# Partial sums kept side by side: one running sum is a chain that a compiler may not cut.
+cdef enum:
+    LANES = 16
+
+
+cdef double _sum_of_squares(const floating* x, Py_ssize_t n, double scale) noexcept nogil:
+    """Sum of (scale x_k)^2, accumulated in double whatever the dtype, always in the same order."""
+    cdef:
+        double partial[LANES]
+        double total = 0, value
+        Py_ssize_t block, k, lane, whole = n - n % LANES
+    for lane in range(LANES):
+        partial[lane] = 0
+    for block in range(n // LANES):
+        for lane in range(LANES):
+            value = scale * x[block * LANES + lane]
+            partial[lane] += value * value
+    for k in range(whole, n):
+        value = scale * x[k]
+        partial[k - whole] += value * value
+    for lane in range(LANES):
+        total += partial[lane]
+    return total
+
+
+cdef double _norm(const floating* x, Py_ssize_t n) noexcept nogil:
+    cdef:
+        double total = _sum_of_squares(x, n, 1), largest = 0, factor
+        Py_ssize_t k
+    if 1e-280 < total < INFINITY or isnan(total):
+        return sqrt(total)
+    # The squares left the range of double: take them relative to the largest element.
+    for k in range(n):
+        if fabs(x[k]) > largest:
+            largest = fabs(x[k])
+    if largest == INFINITY:
+        return INFINITY
+    factor = 1 / largest if largest > 1e-300 else 1e300
+    return sqrt(_sum_of_squares(x, n, factor)) / factor
+
+
+cdef void _scale(floating* x, Py_ssize_t n, floating factor) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        x[k] *= factor
+
+
+cdef void _sgd(
+    floating* parameters, const floating* gradient, Py_ssize_t n, floating scale, floating lr,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        parameters[k] -= lr * (scale * gradient[k])
+
+
+cdef void _sgd_momentum(
+    floating* parameters, const floating* gradient, floating* velocity, Py_ssize_t n,
+    floating scale, floating lr, floating momentum,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef floating v
+    for k in range(n):
+        v = momentum * velocity[k] + scale * gradient[k]
+        velocity[k] = v
+        parameters[k] -= lr * v
+
+
+cdef void _adam(
+    floating* parameters, const floating* gradient, floating* m, floating* v, Py_ssize_t n,
+    floating scale, floating beta1, floating gain1, floating beta2, floating gain2,
+    floating step, floating unbias, floating eps,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef floating g, m_k, v_k, root
+    for k in range(n):
+        g = scale * gradient[k]
+        m_k = beta1 * m[k] + gain1 * g
+        v_k = beta2 * v[k] + gain2 * (g * g)
+        if floating is float:
+            root = sqrtf(unbias * v_k)
+        else:
+            root = sqrt(unbias * v_k)
+        m[k] = m_k
+        v[k] = v_k
+        parameters[k] -= step * m_k / (root + eps)
+
+
+# The doors for Python. `&x[0]` of an empty vector is never formed.
+
+def norm(const floating[::1] x):
+    """Euclidean norm of x, as a float."""
+    cdef double result = 0
+    if x.shape[0]:
+        with nogil:
+            result = _norm(&x[0], x.shape[0])
+    return result
+
+
+def scale(floating[::1] x, double factor):
+    """x := factor x."""
+    if x.shape[0]:
+        with nogil:
+            _scale(&x[0], x.shape[0], <floating>factor)
+
+
+def sgd(floating[::1] parameters, const floating[::1] gradient, double scale, double lr):
+    """One step of gradient descent along ``scale * gradient``."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    if n:
+        with nogil:
+            _sgd(&parameters[0], &gradient[0], n, <floating>scale, <floating>lr)
+
+
+def sgd_momentum(
+    floating[::1] parameters, const floating[::1] gradient, floating[::1] velocity,
+    double scale, double lr, double momentum,
+):
+    """One step of gradient descent with momentum; ``velocity`` is updated too."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    if n:
+        with nogil:
+            _sgd_momentum(&parameters[0], &gradient[0], &velocity[0], n,
+                          <floating>scale, <floating>lr, <floating>momentum)
+
+
+def adam(
+    floating[::1] parameters, const floating[::1] gradient, floating[::1] m, floating[::1] v,
+    double scale, double lr, double beta1, double beta2, double eps, Py_ssize_t t,
+):
+    """Step number ``t`` (from 1) of Adam; ``m`` and ``v`` are updated too."""
+    cdef:
+        Py_ssize_t n = parameters.shape[0]
+        # In double, and rounded once: 1 - beta2 in float32 would be off by 1e-5.
+        double step = lr / (1 - beta1 ** t), unbias = 1 / (1 - beta2 ** t)
+    if n:
+        with nogil:
+            _adam(&parameters[0], &gradient[0], &m[0], &v[0], n, <floating>scale,
+                  <floating>beta1, <floating>(1 - beta1), <floating>beta2, <floating>(1 - beta2),
+                  <floating>step, <floating>unbias, <floating>eps)
