@@ -162,21 +162,22 @@ def plot(results, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    styles = {"jax": "C3^", "onnxruntime": "C2D", "torch": "C1s", "lstm_ext": "C0o"}  # ours on top
     figure, panels = plt.subplots(1, 2, figsize=(11, 6), sharey=True, layout="constrained")
     for panel, what in zip(panels, ("inference", "training"), strict=True):
         rows = [r for r in results["rows"] if r["section"] == r["what"] == what]
-        for label, marker in zip(("lstm_ext", *PEER_NAMES), "osD^", strict=True):
+        for label, style in styles.items():
             points = [
                 (100 * part, r["problem"])
                 for r in rows
                 if label in r["entries"] and (part := share(r, r["entries"][label])) is not None
             ]
             if points:
-                panel.plot(*zip(*points, strict=True), marker, label=label)
+                panel.plot(*zip(*points, strict=True), style, label=label)
         panel.set(title=what, xlabel="% of the limit measured in the same run", xlim=(0, 100))
         panel.grid(axis="x", alpha=0.3)
-        panel.invert_yaxis()
-    panels[0].legend()
+    panels[0].invert_yaxis()  # shared
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"One thread of {results['machine']['cpu']}, float32")
     figure.savefig(path, dpi=150)
     plt.close(figure)
