@@ -87,7 +87,7 @@ def _limit(row):
 def _cell(row, label, entry):
     low, high = entry["quartiles"]
     text = f"{duration(entry['seconds'])} ±{50 * (high - low) / entry['seconds']:.0f} %"
-    if entry is first(row) or row["section"] == "kernels":
+    if "flop_rate" in entry and (entry is first(row) or row["section"] == "kernels"):
         text += f", {entry['flop_rate'] / 1e9:.1f} GF/s"
         if (part := share(row, entry)) is not None:
             text += f" ({100 * part:.0f} %)"
@@ -145,6 +145,9 @@ def summary(rows):
             )
         if row["section"] == "threads" and "lstm_ext, 1 thread" in entries:
             yield f"{where}: {ratio(row, 'lstm_ext, 1 thread'):.2f} x one thread"
+        if row["section"] == "node":
+            in_float32 = entries["NumPy"]["seconds"] / entries["float32"]["seconds"]
+            yield f"{where}: {ratio(row, 'NumPy'):.1f} x NumPy, {in_float32:.1f} x in float32"
         if row["section"] == "checkpoint":
             yield f"{where}: {ratio(row, 'checkpoint'):.2f} x the time without"
         if row["section"] == "step" and "onnxruntime" in entries:
