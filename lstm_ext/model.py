@@ -1,6 +1,7 @@
 """A model: an LSTM, a linear readout and a loss, over one flat vector of parameters."""
 
 import contextlib
+import io
 import json
 import math
 import operator
@@ -233,7 +234,8 @@ class Model:
         """Hidden states that the readout reads: (N, T, D*H) or (N, D*H)."""
         if self.every_step:
             return y
-        return h_n[-self._directions :].transpose(1, 0, 2).reshape(h_n.shape[1], -1)
+        top = h_n[-self._directions :].transpose(1, 0, 2)
+        return top.reshape(len(top), self.weight.shape[1])
 
     def predict(self, x, lengths=None):
         """Predictions for sequences.
@@ -440,7 +442,7 @@ class Model:
     def load(cls, path):
         """Read a model that `save` has written.
 
-        Nothing in the file is executed, and no more memory is taken than the file is long.
+        Nothing in the file is executed, and no more memory is taken than its length accounts for.
 
         Parameters
         ----------
@@ -458,22 +460,20 @@ class Model:
             If it is not a saved model, or a damaged one.
         """
         with open(path, "rb") as file:
-            try:
-                return cls._read(file)
-            except OSError:
-                raise
-            except Exception as error:  # whatever zip, JSON and npy make of arbitrary bytes
-                raise ValueError(f"{os.fspath(path)} is not a saved model: {error}") from error
+            content = file.read()
+        try:
+            return cls._read(content)
+        except Exception as error:  # whatever zip, JSON and npy make of arbitrary bytes
+            raise ValueError(f"{os.fspath(path)} is not a saved model: {error}") from error
 
     @classmethod
-    def _read(cls, file):
-        size = os.fstat(file.fileno()).st_size
-        with zipfile.ZipFile(file) as archive:
+    def _read(cls, content):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename: info for info in archive.infolist()}
             if sorted(archive.namelist()) != ["configuration.json", "parameters.npy"]:
                 raise ValueError("it must hold configuration.json and parameters.npy")
             for info in members.values():
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(content):
                     raise ValueError(f"{info.filename} is compressed, or longer than the file")
             if members["configuration.json"].file_size > 10_000:
                 raise ValueError("configuration.json is too long")
