@@ -1,4 +1,4 @@
-"""The package as it is installed: metadata, files, what a checkout does, and the README's examples."""
+"""The package as installed: metadata, files, what a checkout does, and the README's examples."""
 
 import doctest
 import importlib.metadata
@@ -214,9 +214,9 @@ def test_commands_of_the_readme():
 
 @needs_readme
 @pytest.mark.skipif(not (CHECKOUT / "docs").is_dir(), reason="the documents are not here")
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README", "CONTRIBUTING", "SECURITY", "CHANGELOG"])
 def test_links_lead_somewhere(document):
-    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    text = (CHECKOUT / f"{document}.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         if "://" not in target:
             assert (CHECKOUT / target).exists(), target
