@@ -73,8 +73,11 @@ cdef void backward(
     floating *dx, strides_t sdx, bint add_dx,
     const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
     const floating *starts_h, const floating *starts_c, const floating *gates, const floating *cells,
-    floating *partial, const weights_t *at, floating *gradient,
-    floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
+    floating *partial, floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
+
+cdef void add_partials(
+    const layer_t *layer, const sequences_t *seqs, const weights_t *at, const floating *partial,
+    floating *gradient) noexcept nogil
 
 cdef void step(
     const layer_t *layer, const floating *packed, Py_ssize_t batch, const floating *x, Py_ssize_t ldx,

@@ -3,7 +3,10 @@
 import operator
 import os
 
+MAX_THREADS = 1024
+
 _count = None
+_forked = False
 
 
 def _default():
@@ -12,7 +15,7 @@ def _default():
         # OMP_NUM_THREADS may be a list, one number for each level of nesting
         value = os.environ.get(name, "").split(",")[0].strip()
         if value.isdigit() and int(value) > 0:
-            return int(value)
+            return min(int(value), MAX_THREADS)
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS or Windows
@@ -28,7 +31,7 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int or None
-        At least 1.
+        1 to 1024.
     """
     global _count
     if n is not None:
@@ -36,8 +39,8 @@ def set_num_threads(n):
             n = operator.index(n)
         except TypeError:
             raise TypeError(f"n is {type(n).__name__}, expected an integer or None") from None
-        if n < 1:
-            raise ValueError(f"n is {n}, expected at least 1")
+        if not 1 <= n <= MAX_THREADS:
+            raise ValueError(f"n is {n}, expected 1 to {MAX_THREADS}")
     _count = n
 
 
@@ -45,18 +48,20 @@ def get_num_threads():
     """Return the number of threads that a call may use.
 
     What `set_num_threads` said; else the environment variable ``LSTM_EXT_NUM_THREADS``, else
-    ``OMP_NUM_THREADS``, else the number of CPUs that this process may use. In a forked child it is 1:
-    an OpenMP run time does not survive a fork.
+    ``OMP_NUM_THREADS``, else the number of CPUs that this process may use. In a forked child it is
+    always 1: an OpenMP run time does not survive a fork.
     """
     global _count
+    if _forked:
+        return 1
     if _count is None:
         _count = _default()
     return _count
 
 
 def _after_fork():
-    global _count
-    _count = 1
+    global _forked
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):

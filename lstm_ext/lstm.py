@@ -25,9 +25,21 @@ def _state(name, state):
     """`state` as a pair, or None."""
     if state is None:
         return None
-    if isinstance(state, np.ndarray) or not hasattr(state, "__len__") or len(state) != 2:
+    if not isinstance(state, (tuple, list)):
         raise TypeError(f"{name} is {type(state).__name__}, expected a pair of arrays (h, c)")
+    if len(state) != 2:
+        raise ValueError(f"{name} has {len(state)} elements, expected a pair of arrays (h, c)")
     return state
+
+
+def _generator(rng):
+    """`rng` as a numpy Generator."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"rng is {rng!r}, expected None, a non-negative integer or a numpy.random.Generator"
+        ) from None
 
 
 class LSTM:
@@ -76,7 +88,8 @@ class LSTM:
     ``lstm.parameters`` and ``lstm.gradient`` are flat vectors; ``lstm["weight_hh_l0"]`` is a view of a
     part. Names are PyTorch's: ``weight_ih_l{k}`` (4H, I or D*H), ``weight_hh_l{k}`` (4H, H), ``bias_l{k}``
     (4H,), with ``_reverse`` for the second direction. Two threads may call the same `LSTM` at once,
-    each with its own tape, as long as nobody writes to the parameters.
+    each with its own tape, as long as nobody writes to the parameters. Pickles and copies hold the
+    configuration and the parameters; the gradient starts again at 0.
 
     Examples
     --------
@@ -105,7 +118,7 @@ class LSTM:
             input_size, hidden_size, num_layers, bidirectional, batch_first, dtype, cell_activation,
             checkpoint,
         )
-        self._initialise(np.random.default_rng(rng))
+        self._initialise(_generator(rng))
 
     def _configure(
         self, input_size, hidden_size, num_layers, bidirectional, batch_first, dtype, cell_activation,
@@ -117,7 +130,7 @@ class LSTM:
         self.bidirectional = bool(bidirectional)
         self.batch_first = bool(batch_first)
         try:
-            self.dtype = np.dtype(dtype)
+            self.dtype = np.dtype("None" if dtype is None else dtype)  # numpy takes None for float64
         except TypeError:
             raise TypeError(f"dtype is {dtype!r}, expected float32 or float64") from None
         if self.dtype not in (np.float32, np.float64) or not self.dtype.isnative:
@@ -134,6 +147,13 @@ class LSTM:
         if largest > 2**31 - 1:
             raise ValueError(f"a matrix side of {largest} is more than BLAS can count (2**31 - 1)")
 
+        first = rows * (self.input_size + self.hidden_size + 1)
+        other = rows * ((directions + 1) * self.hidden_size + 1)
+        count = directions * (first + (self.num_layers - 1) * other)
+        if count * self.dtype.itemsize > 2**63 - 1:
+            raise MemoryError(f"{count} parameters are more than this machine can address")
+        parameters, gradient = np.zeros(count, self.dtype), np.zeros(count, self.dtype)
+
         self._shapes = {}
         for layer in range(self.num_layers):
             width = self.input_size if layer == 0 else directions * self.hidden_size
@@ -141,13 +161,11 @@ class LSTM:
                 self._shapes[f"weight_ih_l{layer}{suffix}"] = (rows, width)
                 self._shapes[f"weight_hh_l{layer}{suffix}"] = (rows, self.hidden_size)
                 self._shapes[f"bias_l{layer}{suffix}"] = (rows,)
-        count = sum(np.prod(shape, dtype=object) for shape in self._shapes.values())
-        parameters = np.zeros(count, self.dtype)
         self._engine = _lstm.Engine(
             self.input_size, self.hidden_size, self.num_layers, directions, self.dtype,
             self.cell_activation, self.checkpoint or 0,
         )
-        self._attach(parameters, np.zeros(count, self.dtype))
+        self._attach(parameters, gradient)
 
     def _initialise(self, rng):
         H = self.hidden_size
@@ -188,7 +206,7 @@ class LSTM:
 
     @staticmethod
     def _assign(name, target, values):
-        values = _lstm.as_floats(values, name, target.dtype)
+        values = _lstm.as_numbers(values, name)
         if values.shape not in (target.shape, ()):
             raise ValueError(f"{name} has shape {values.shape}, expected {target.shape}")
         target[...] = values

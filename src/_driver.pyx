@@ -12,7 +12,8 @@ block, steps go in *chunks*: what does not wait for the recurrence (the input's 
 pre-activations; dx; the weight gradient) is one product a chunk. A *span* is what lies between two
 saved states: the whole sequence, or the stretch that is computed again under checkpointing.
 """
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport prange, threadid
+from libc.limits cimport INT_MAX
 from libc.string cimport memcpy, memset
 
 # ---- the tables, for either dtype
@@ -274,7 +275,8 @@ cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef const floating *c_prev = c
     cdef floating *c_t = c
     cdef Py_ssize_t s = begin, stop, row, alive, n
-    cdef bint evenly_spaced = last - first == 1 and sx.t >= I and not L.reverse
+    # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
+    cdef bint evenly_spaced = last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:
@@ -512,15 +514,21 @@ cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g
         b += seqs.n_groups
 
 
-cdef void add_partial(const layer_t *L, const weights_t *at, const floating *partial,
-                      floating *gradient) noexcept nogil:
-    """gradient of (weight_ih, weight_hh, bias) += partial (4H, [I | H | 1])."""
-    cdef Py_ssize_t m, H = L.hidden_size, I = L.input_size
-    for m in range(4 * H):
-        add_row(I, partial, gradient + at.weight_ih + m * I)
-        add_row(H, partial + I, gradient + at.weight_hh + m * H)
-        gradient[at.bias + m] += partial[I + H]
-        partial += L.xh_columns
+cdef void add_partials(const layer_t *L, const sequences_t *seqs, const weights_t *at,
+                       const floating *partial, floating *gradient) noexcept nogil:
+    """gradient of (weight_ih, weight_hh, bias) += each group's partial (4H, [I | H | 1]), in order.
+
+    The order is that of the groups, so that the number of threads cannot be seen.
+    """
+    cdef Py_ssize_t g, m, H = L.hidden_size, I = L.input_size, K = L.xh_columns
+    cdef const floating *row
+    for g in range(seqs.n_groups):
+        row = partial + g * aligned(4 * H * K)
+        for m in range(4 * H):
+            add_row(I, row, gradient + at.weight_ih + m * I)
+            add_row(H, row + I, gradient + at.weight_hh + m * H)
+            gradient[at.bias + m] += row[I + H]
+            row += K
 
 
 cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *packed,
@@ -529,12 +537,11 @@ cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *pa
                    const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
                    const floating *starts_h, const floating *starts_c,
                    const floating *gates, const floating *cells,
-                   floating *partial, const weights_t *at, floating *gradient,
-                   floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
-    """All blocks of one direction of one layer, backwards; adds to `gradient`.
+                   floating *partial, floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
+    """All blocks of one direction of one layer, backwards.
 
     dy, dx, dh_n, dc_n may be NULL; dh_0, dc_0 (N, H) are filled. partial: n_groups times (4H,
-    xh_columns), added up in order of the groups, so that the number of threads cannot be seen.
+    xh_columns), filled: the weight gradient in pieces, for add_partials().
     work: n_threads times work_size = backward_workspace().
     """
     cdef Py_ssize_t g, size = aligned(4 * L.hidden_size * L.xh_columns)
@@ -547,8 +554,6 @@ cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *pa
             backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
                            starts_h, starts_c, gates, cells, partial + g * size,
                            work + threadid() * work_size)
-    for g in range(seqs.n_groups):
-        add_partial(L, at, <const floating*>partial + g * size, gradient)
 
 
 # ---- one step

@@ -1,9 +1,11 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """Entry points of the layer: buffers checked, memory taken, the GIL released, the drivers called.
 
 Shapes and words for users are in lstm_ext/lstm.py; loops are in _driver.pyx. What comes in here are
 arrays of any kind; what goes down are pointers, strides and sizes that fit together.
 """
+import threading
+
 import numpy as np
 
 from cpython.buffer cimport (
@@ -13,11 +15,13 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cython cimport floating
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from lstm_ext._driver cimport (
+    add_partials,
     aligned,
     backward,
     backward_workspace,
@@ -127,8 +131,13 @@ cdef class Array:
 
 def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     """`lengths` as (N,) integers within 0..T, or a sentence that says why not."""
-    array = np.asarray(lengths)
-    if array.dtype.kind not in "iu":
+    if np.ma.is_masked(lengths):
+        raise TypeError("lengths is a masked array with masked elements, expected plain integers")
+    try:
+        array = np.asarray(lengths)
+    except ValueError as error:
+        raise ValueError(f"lengths is not an array of integers: {error}") from None
+    if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
     if array.shape != (N,):
         raise ValueError(f"lengths has shape {array.shape}, expected ({N},), one for each sequence of x")
@@ -138,35 +147,55 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     return np.ascontiguousarray(array, np.intp)
 
 
-def as_floats(value, name, dtype):
-    """`value` as an array of `dtype` that the kernels can read, or a sentence that says why not."""
+def as_numbers(value, name):
+    """`value` as an array of real numbers, not copied where it is one, or a sentence that says why not."""
     if hasattr(value, "toarray") or hasattr(value, "todense"):
         raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}), expected a dense array")
-    if isinstance(value, np.ma.MaskedArray):
-        if np.ma.is_masked(value):
-            raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
-                            "fill them first")
+    if np.ma.is_masked(value):
+        raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
+                        "fill them first")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    return np.require(np.ascontiguousarray(array, dtype) if array.ndim else array.astype(dtype),
-                      requirements=["A"])
+    return array
 
 
-cdef Array held(object value, str name, bint is_float):
-    """`value` held as it is where its memory will do, else a copy of it."""
-    cdef Array a = Array.__new__(Array)
-    cdef Py_ssize_t itemsize = 4 if is_float else 8
+def as_floats(array, dtype):
+    """An array of numbers as aligned, native `dtype` with a contiguous last axis."""
+    return np.require(array.astype(dtype, order="C", copy=False), requirements=["A", "C"])
+
+
+cdef Array held_as_it_is(object value, bint is_float):
+    """`value` held if it is an array that the drivers can read where it is, else None."""
+    cdef Array a
     if type(value) is ndarray and value.dtype is (FLOAT32 if is_float else FLOAT64):
-        if a.hold(value, itemsize, 0):
+        a = Array.__new__(Array)
+        if a.hold(value, 4 if is_float else 8, 0):
             return a
-    a = Array.__new__(Array)
-    if not a.hold(as_floats(value, name, np.float32 if is_float else np.float64), itemsize, 0):
-        raise ValueError(f"{name} has {np.ndim(value)} dimensions, expected at most 3")
+    return None
+
+
+cdef Array held_copy(object array, bint is_float):
+    """An array of numbers (`as_numbers`) of the right shape, converted and held."""
+    cdef Array a = Array.__new__(Array)
+    a.hold(as_floats(array, FLOAT32 if is_float else FLOAT64), 4 if is_float else 8, 0)
     return a
+
+
+cdef Array held(object value, str name, tuple expected, str meaning, bint is_float):
+    """`value` of the expected shape, held, or a sentence; a wrong shape is refused before any copy."""
+    cdef Array a = held_as_it_is(value, is_float)
+    if a is not None:
+        shape = tuple([a.shape[j] for j in range(a.ndim)])
+    else:
+        value = as_numbers(value, name)
+        shape = value.shape
+    if shape != expected:
+        raise ValueError(f"{name} has shape {shape}, expected {expected}{meaning}")
+    return held_copy(value, is_float) if a is None else a
 
 
 cdef Array held_output(object array, bint is_float):
@@ -190,7 +219,7 @@ cdef class Batch:
 
     @staticmethod
     cdef Batch make(Py_ssize_t batch, Py_ssize_t time, object lengths, Py_ssize_t block_size,
-                    Py_ssize_t max_groups, Py_ssize_t checkpoint):
+                    Py_ssize_t max_groups, Py_ssize_t span):
         cdef Batch self = Batch.__new__(Batch)
         cdef Py_ssize_t n_blocks = (batch + block_size - 1) // block_size
         cdef Py_ssize_t n, b, rows = 0, starts = 0, longest
@@ -221,7 +250,7 @@ cdef class Batch:
         self.seqs.time = time
         self.seqs.n_blocks = n_blocks
         self.seqs.n_groups = min(n_blocks, max_groups)
-        self.seqs.span = checkpoint if checkpoint > 0 else max(time, 1)
+        self.seqs.span = span
         block[0] = row[0] = start[0] = 0
         for b in range(n_blocks):
             block[b + 1] = (b + 1) * batch // n_blocks
@@ -262,6 +291,7 @@ cdef class Engine:
     cdef Packed _packed          # of the last inference; used again while the parameters are the same
     cdef Batch _batch            # of the last call without lengths
     cdef list _workspaces        # free ones; a call takes one, so that threads never share
+    cdef object _gradient_lock   # threads may call backward at once: they add one after another
 
     def __init__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
                  Py_ssize_t directions, dtype, cell_activation, Py_ssize_t checkpoint):
@@ -276,6 +306,7 @@ cdef class Engine:
         self.activation = LSTM_ACT_TANH if cell_activation == "tanh" else LSTM_ACT_IDENTITY
         self.parameter_count = self.offsets(num_layers, 0).weight_ih
         self._workspaces = []
+        self._gradient_lock = threading.Lock()
 
     def bind(self, parameters, gradient):
         """Compute on these two 1-D arrays from now on."""
@@ -368,9 +399,12 @@ cdef class Engine:
     cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, Py_ssize_t checkpoint):
         cdef Batch batch = self._batch
         cdef Py_ssize_t H = self.hidden_size, block_size, weights, max_groups
-        if lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T:
-            if batch.seqs.span == (checkpoint if checkpoint > 0 else max(T, <Py_ssize_t>1)):
-                return batch
+        cdef Py_ssize_t span = max(T, <Py_ssize_t>1)
+        if checkpoint > 0:
+            span = min(span, checkpoint)
+        if (lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T
+                and batch.seqs.span == span):
+            return batch
         # Small enough that two threads share a batch of 16, large enough that a panel of weights
         # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
         weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
@@ -378,54 +412,40 @@ cdef class Engine:
         if 16 <= N < 2 * block_size:
             block_size = (N + 1) // 2
         max_groups = min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16)
-        batch = Batch.make(N, T, lengths, block_size, max_groups, checkpoint)
+        batch = Batch.make(N, T, lengths, block_size, max_groups, span)
         if lengths is None:
             self._batch = batch
         return batch
 
     # -- arguments
 
-    cdef tuple sizes(self, Array x, bint batch_first):
+    cdef tuple sizes(self, tuple shape, bint batch_first):
         """(N, T) of x, whose shape is checked."""
-        cdef Py_ssize_t features
-        if x.ndim < 2 or x.ndim > 3:
+        if not 2 <= len(shape) <= 3:
             raise ValueError(
-                f"x has {x.ndim} dimensions, expected 3: "
+                f"x has {len(shape)} dimensions, expected 3: "
                 f"{'(batch, time' if batch_first else '(time, batch'}, features), "
                 "or 2 for one sequence: (time, features)")
-        features = x.shape[x.ndim - 1]
-        if features != self.input_size:
-            raise ValueError(f"x has {features} features, this LSTM takes {self.input_size} "
+        if shape[-1] != self.input_size:
+            raise ValueError(f"x has {shape[-1]} features, this LSTM takes {self.input_size} "
                              f"(input_size={self.input_size})")
-        if x.ndim == 2:
-            return 1, x.shape[0]
-        return (x.shape[0], x.shape[1]) if batch_first else (x.shape[1], x.shape[0])
+        if len(shape) == 2:
+            return 1, shape[0]
+        return (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
 
     cdef Array state_part(self, object value, str name, Py_ssize_t N, bint unbatched):
         """An (L * D, N, H) array, dense, or None."""
         cdef Array a
-        cdef tuple expected
-        cdef bint shape_right
-        cdef Py_ssize_t layers = self.num_layers * self.directions
+        cdef Py_ssize_t layers = self.num_layers * self.directions, H = self.hidden_size
         if value is None:
             return None
-        a = held(value, name, self.is_float)
-        if unbatched and a.ndim == 2 and a.shape[0] == layers and a.shape[1] == self.hidden_size:
-            shape_right = True
+        if unbatched and np.ndim(value) == 2:
+            a = held(value, name, (layers, H), " = (num_layers * directions, hidden_size)", self.is_float)
         else:
-            shape_right = (a.ndim == 3 and a.shape[0] == layers and a.shape[1] == N
-                           and a.shape[2] == self.hidden_size)
-        if not shape_right:
-            expected = (layers, N, self.hidden_size)
-            if unbatched:
-                expected = (layers, self.hidden_size)
-            raise ValueError(f"{name} has shape {tuple([a.shape[j] for j in range(a.ndim)])}, expected "
-                             f"{expected} = (num_layers * directions, "
-                             f"{'' if unbatched else 'batch, '}hidden_size)")
-        if a.strides[a.ndim - 2] != self.hidden_size or (
-                a.ndim == 3 and a.shape[0] > 1 and a.strides[0] != N * self.hidden_size):
-            dense = np.ascontiguousarray(value, self.dtype)
-            a = held(dense.copy() if dense is value else dense, name, self.is_float)
+            a = held(value, name, (layers, N, H),
+                     " = (num_layers * directions, batch, hidden_size)", self.is_float)
+        if a.strides[a.ndim - 2] != H or a.ndim == 3 and a.strides[0] != N * H:
+            return held_copy(np.array(value, order="C"), self.is_float)
         return a
 
     cdef strides_t strides_of(self, Array a, bint batch_first) noexcept:
@@ -468,15 +488,20 @@ cdef class Engine:
 
     def forward(self, x_given, state, lengths, bint batch_first, Tape tape, int n_threads):
         """y, (h_n, c_n). With a tape, what backward needs is recorded there."""
-        cdef Array x = held(x_given, "x", self.is_float)
+        cdef Array x = held_as_it_is(x_given, self.is_float)
         cdef Array y, h_0 = None, c_0 = None, h_n, c_n
         cdef Py_ssize_t N, T, D = self.directions
-        cdef bint unbatched = x.ndim == 2
+        cdef bint unbatched
         cdef Batch batch
         cdef Packed packed
         cdef Buffer work
         cdef strides_t sx, sy
-        N, T = self.sizes(x, batch_first)
+        if x is None:
+            x_given = as_numbers(x_given, "x")
+        N, T = self.sizes(x_given.shape, batch_first)
+        if x is None:
+            x = held_copy(x_given, self.is_float)
+        unbatched = x.ndim == 2
         if state is not None:
             h_0 = self.state_part(state[0], "h_0", N, unbatched)
             c_0 = self.state_part(state[1], "c_0", N, unbatched)
@@ -578,11 +603,7 @@ cdef class Engine:
         cdef weights_t w
         s_dy = s_dx = tape.sx
         if dy_given is not None:
-            dy = held(dy_given, "dy", self.is_float)
-            expected = self.y_shape(tape)
-            got = tuple([dy.shape[l] for l in range(dy.ndim)])
-            if got != expected:
-                raise ValueError(f"dy has shape {got}, expected that of y, {expected}")
+            dy = held(dy_given, "dy", self.y_shape(tape), ", that of y", self.is_float)
             s_dy = self.strides_of(dy, tape.batch_first)
         if dstate is not None:
             dh_n = self.state_part(dstate[0], "dh_n", N, tape.unbatched)
@@ -627,14 +648,19 @@ cdef class Engine:
                     call_backward[float](
                         &L, batch, <float*>packed, <float*>source, s_x, <float*>up, s_dy, <float*>down,
                         s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
-                        <float*>partials, &w, <float*>self.gradient.data, <float*>tape.work.data, size,
-                        n_threads)
+                        <float*>partials, <float*>tape.work.data, size, n_threads)
                 else:
                     call_backward[double](
                         &L, batch, <double*>packed, <double*>source, s_x, <double*>up, s_dy,
                         <double*>down, s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
-                        <double*>partials, &w, <double*>self.gradient.data, <double*>tape.work.data,
-                        size, n_threads)
+                        <double*>partials, <double*>tape.work.data, size, n_threads)
+                with self._gradient_lock, nogil:
+                    if self.is_float:
+                        add_partials(&L, &batch.seqs, &w, <const float*>partials,
+                                     <float*>self.gradient.data)
+                    else:
+                        add_partials(&L, &batch.seqs, &w, <const double*>partials,
+                                     <double*>self.gradient.data)
             up, s_dy = down, s_x
         return dx_out, (dh_out, dc_out)
 
@@ -668,8 +694,7 @@ cdef void call_forward(const layer_t *L, Batch batch, floating *packed, floating
 cdef void call_backward(const layer_t *L, Batch batch, floating *packed, floating *x, strides_t sx,
                         floating *dy, strides_t sdy, floating *dx, strides_t sdx, bint add_dx,
                         Array dh_n, Array dc_n, Array dh_0, Array dc_0, Py_ssize_t i, Tape tape,
-                        floating *partials, const weights_t *w, floating *gradient, floating *work,
-                        Py_ssize_t size, int n_threads) noexcept:
+                        floating *partials, floating *work, Py_ssize_t size, int n_threads) noexcept:
     cdef Py_ssize_t at = i * batch.seqs.batch * L.hidden_size, H = L.hidden_size
     cdef floating *last_h = state_slice(work, dh_n, at)
     cdef floating *last_c = state_slice(work, dc_n, at)
@@ -686,8 +711,7 @@ cdef void call_backward(const layer_t *L, Batch batch, floating *packed, floatin
         backward(L, &batch.seqs, <const floating*>packed, <const floating*>x, sx, <const floating*>dy,
                  sdy, dx, sdx, add_dx, <const floating*>last_h, <const floating*>last_c, first_h,
                  first_c, <const floating*>starts_h, <const floating*>starts_c,
-                 <const floating*>gates, <const floating*>cells, partials, w, gradient, work, size,
-                 n_threads)
+                 <const floating*>gates, <const floating*>cells, partials, work, size, n_threads)
 
 
 cdef void tape_slices(Tape tape, Batch batch, Py_ssize_t H, Py_ssize_t i, floating **starts_h,
@@ -766,18 +790,20 @@ cdef class Stepper:
     cdef Py_ssize_t state_bytes, layer_bytes
 
     def __init__(self, Engine engine, Py_ssize_t batch):
-        cdef Py_ssize_t H = engine.hidden_size, layer
         cdef layer_t L
+        cdef object layer_bytes, pre_bytes
         self.engine = engine
         self.batch = batch
         self.s, self.d = table_s(), table_d()
         self.packed = engine.packed()
         L = engine.layer(0, 0, self.s, self.d)
-        layer = aligned(batch * H) * engine.itemsize
-        self.layer_bytes = layer
-        self.state_bytes = engine.num_layers * layer
+        # As Python integers: a product too large is a MemoryError, not a small number.
+        layer_bytes = (<object>batch * engine.hidden_size + 15) // 16 * 16 * engine.itemsize
+        pre_bytes = <object>batch * L.gate_columns * engine.itemsize
         self.memory = Buffer()
-        self.memory.reserve(3 * self.state_bytes + aligned(batch * L.gate_columns) * engine.itemsize)
+        self.memory.reserve(3 * engine.num_layers * layer_bytes + pre_bytes)
+        self.layer_bytes = layer_bytes
+        self.state_bytes = engine.num_layers * self.layer_bytes
         self.h = self.memory.data
         self.h_next = self.h + self.state_bytes
         self.c = self.h_next + self.state_bytes
@@ -814,19 +840,20 @@ cdef class Stepper:
     def step(self, x_t, out=None):
         """h of the last layer after one more step, in `out` where that is given."""
         cdef Engine engine = self.engine
-        cdef Array x = held(x_t, "x_t", engine.is_float)
+        cdef Array x = held_as_it_is(x_t, engine.is_float)
         cdef Array y
-        cdef Py_ssize_t H = engine.hidden_size, n
-        cdef bint flat = x.ndim == 1
-        if not (x.ndim == 2 and x.shape[0] == self.batch or flat and self.batch == 1):
-            expected = f"({self.batch}, {engine.input_size})"
-            if self.batch == 1:
-                expected += f" or ({engine.input_size},)"
-            raise ValueError(f"x_t has shape {tuple([x.shape[n] for n in range(x.ndim)])}, "
-                             f"expected {expected}")
-        if x.shape[x.ndim - 1] != engine.input_size:
-            raise ValueError(f"x_t has {x.shape[x.ndim - 1]} features, this LSTM takes "
-                             f"{engine.input_size} (input_size={engine.input_size})")
+        cdef Py_ssize_t I = engine.input_size
+        cdef bint flat
+        if x is None:
+            x_t = as_numbers(x_t, "x_t")
+            self.check(x_t.shape)
+            x = held_copy(x_t, engine.is_float)
+        elif not (x.ndim == 2 and x.shape[0] == self.batch and x.shape[1] == I
+                  or x.ndim == 1 and self.batch == 1 and x.shape[0] == I):
+            self.check(x_t.shape)
+        flat = x.ndim == 1
+        if not (flat or I <= x.strides[0] <= INT_MAX):  # no leading dimension that BLAS can take
+            x = held_copy(np.array(x_t, order="C"), engine.is_float)
         if out is None:
             out = np_empty(self.out_shape(flat), engine.dtype)
             y = held_output(out, engine.is_float)
@@ -834,10 +861,22 @@ cdef class Stepper:
             y = self.given_output(out, flat)
         with nogil:
             if engine.is_float:
-                run_steps[float](self, engine, <float*>x.data, 0 if flat else x.strides[0], <float*>y.data)
+                run_steps[float](self, engine, <float*>x.data, I if flat else x.strides[0],
+                                 <float*>y.data)
             else:
-                run_steps[double](self, engine, <double*>x.data, 0 if flat else x.strides[0], <double*>y.data)
+                run_steps[double](self, engine, <double*>x.data, I if flat else x.strides[0],
+                                  <double*>y.data)
         return out
+
+    cdef int check(self, tuple shape) except -1:
+        """A sentence for an x_t of the wrong shape."""
+        cdef Py_ssize_t I = self.engine.input_size
+        if shape == (self.batch, I) or self.batch == 1 and shape == (I,):
+            return 0
+        if len(shape) in (1, 2) and shape[:-1] in ((), (self.batch,)) and shape[-1] != I:
+            raise ValueError(f"x_t has {shape[-1]} features, this LSTM takes {I} (input_size={I})")
+        raise ValueError(f"x_t has shape {shape}, expected ({self.batch}, {I})"
+                         + (f" or ({I},)" if self.batch == 1 else ""))
 
     cdef tuple out_shape(self, bint flat):
         if flat:

@@ -310,6 +310,26 @@ def test_inputs_may_share_memory(problem):
             assert not np.shares_memory(one, other)
 
 
+def test_strides_beyond_32_bits():
+    """Rows further apart than a BLAS integer counts, in memory that is only reserved."""
+    lstm = LSTM(3, 5, rng=0)
+    for apart in (2**31 - 1, 2**31, 2**32, 2**32 + 4):
+        try:
+            reserved = np.zeros(apart + 3, "float32")
+        except MemoryError:
+            pytest.skip("this machine cannot reserve 16 GB of address space")
+        x = np.lib.stride_tricks.as_strided(reserved, (2, 3), (4 * apart, 4))
+        x[0], x[1] = (1, 2, 3), (-1, 2, 0.5)
+        stream, twin = lstm.stream(2), lstm.stream(2)
+        try:
+            y, step = lstm(x)[0], stream.step(x)
+        except ValueError as error:
+            assert re.search(r"\bx", str(error))
+        else:
+            np.testing.assert_array_equal(y, lstm(x.copy())[0])
+            np.testing.assert_array_equal(step, twin.step(x.copy()))
+
+
 # ---- tapes --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""Our own figures from commit to commit, for asv."""

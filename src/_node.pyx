@@ -1,0 +1,623 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: nonecheck=True
+"""The node of the teaching LSTM, compiled: one time step forward, one time step back.
+
+With ``xc = [x, h_prev]``, one BLAS product serves the four gates, whose weights W are one matrix of
+4H rows in the order i, f, g, o; the pointwise arithmetic is the kernels' cell with an identity
+output activation (Hochreiter and Schmidhuber 1997; forget gate of Gers et al. 2000)::
+
+    i, f, o = sigma(W xc + b)   g = tanh(W xc + b)   s = g i + s_prev f   h = s o
+
+The classes own the buffers, each a NumPy array whose address is taken once; ``lstm_ext.node``
+derives its classes from them. A view of a buffer refers to its array, so a buffer with a live view
+is not written again: the next call takes a new one, and whoever kept ``state.h`` keeps its values.
+"""
+from threading import RLock
+
+import numpy as np
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
+from cython cimport floating
+from libc.string cimport memcpy, memset
+
+from lstm_ext._blas cimport gemm, gemv
+from lstm_ext._kernels cimport LSTM_ACT_IDENTITY, lstm_cell, table_d, table_s
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject*)
+
+cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
+cdef object ndarray = np.ndarray, empty = np.empty, zeros = np.zeros
+
+cdef lstm_cell CELL  # h = o s
+CELL.cell_activation = LSTM_ACT_IDENTITY
+
+# Nodes whose part of the gradient is kept as two vectors, before one product adds them all.
+cdef enum:
+    MAX_PENDING = 64
+
+
+# ---- arithmetic: H cells, K = x_dim + H, on the buffers of the classes below ----
+#
+#   values, diffs   W (4H, K), b (4H)
+#   input           xc (K), s_prev (H)
+#   result          gates (4H), s (H), h (H)
+#   bottom          bottom_diff_s (H), bottom_diff_h (H)
+#   scratch         dgates (4H), dh (H)
+#   pending         rows of dgates (4H), xc (K)
+
+cdef void forward(
+    Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input, floating* result,
+) noexcept nogil:
+    """gates := W xc + b, activated; s and h from them."""
+    cdef floating* s = result + 4 * H
+    memcpy(result, values + 4 * H * K, 4 * H * sizeof(floating))
+    gemv(False, 4 * H, K, <floating>1, values, K, input, 1, <floating>1, result, 1)
+    if floating is float:
+        table_s().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
+    else:
+        table_d().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
+
+
+cdef void backward(
+    Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input,
+    const floating* result, floating* bottom, floating* scratch,
+) noexcept nogil:
+    """dgates, and this step's bottom_diffs in the place of those of the step after.
+
+    The gradient in x has no reader in a chain of nodes: it is not computed.
+    """
+    cdef:
+        const floating* s = result + 4 * H
+        floating* dh_prev = bottom + H
+        floating* dh = scratch + 4 * H
+        Py_ssize_t j
+    for j in range(H):
+        dh[j] += dh_prev[j]
+    if floating is float:
+        table_s().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch)
+    else:
+        table_d().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch)
+    gemv(True, 4 * H, H, <floating>1, values + K - H, K, scratch, 1, <floating>0, dh_prev, 1)
+
+
+cdef void add_outer(
+    Py_ssize_t H, Py_ssize_t K, Py_ssize_t rows, const floating* pending, floating alpha,
+    floating* values,
+) noexcept nogil:
+    """[W, b] += alpha times the sum over the rows of dgates [xc, 1]^T."""
+    cdef Py_ssize_t r, j, ld = 4 * H + K
+    cdef floating* b = values + 4 * H * K
+    gemm(True, False, 4 * H, K, rows, alpha, pending, ld, pending + 4 * H, ld,
+         <floating>1, values, K)
+    for r in range(rows):
+        for j in range(4 * H):
+            b[j] += alpha * pending[r * ld + j]
+
+
+cdef void descend(Py_ssize_t n, floating lr, floating* values, floating* diffs) noexcept nogil:
+    """values -= lr diffs; diffs := 0."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        values[j] -= lr * diffs[j]
+        diffs[j] = 0
+
+
+# ---- buffers ----
+
+cdef class Block:
+    """A 1-D array and the address of its memory."""
+
+    cdef object array
+    cdef char* data
+    cdef Py_ssize_t size
+    cdef bint single  # float32, else float64
+
+    cdef char* at(self, Py_ssize_t start) noexcept:
+        return self.data + start * (sizeof(float) if self.single else sizeof(double))
+
+    cdef void take(self, Py_ssize_t start, const void* source, Py_ssize_t n) noexcept:
+        """self[start:start + n] := source, or zeros where that is NULL."""
+        cdef size_t size = n * (sizeof(float) if self.single else sizeof(double))
+        if source is NULL:
+            memset(self.at(start), 0, size)
+        else:
+            memcpy(self.at(start), source, size)
+
+    cdef bint seen(self) noexcept:
+        """Whether somebody has a view: it holds a reference to the array."""
+        return Py_REFCNT(<PyObject*>self.array) > 1
+
+    cdef bint fits(self, Py_ssize_t size, bint single) noexcept:
+        return self.size == size and self.single == single
+
+
+cdef Block new_block(array):
+    """A block over an array that nobody else knows."""
+    cdef Block block = Block.__new__(Block)
+    cdef bint single = array.dtype is FLOAT32
+    if not plain_vector(array, len(array), single, &block.data):
+        raise ValueError("a block needs a contiguous vector")
+    block.array = array
+    block.size = len(array)
+    block.single = single
+    return block
+
+
+cdef Block writable(Block block, Py_ssize_t size, bint single):
+    """The block itself while nobody else sees it, else a new one."""
+    if block is not None and block.fits(size, single) and not block.seen():
+        return block
+    return new_block(empty(size, FLOAT32 if single else FLOAT64))
+
+
+cdef bint plain_vector(a, Py_ssize_t n, bint single, char** data) except -1:
+    """Whether `a` is a contiguous, native vector of n items of the dtype; if so, sets data.
+
+    It may be misaligned: what callers give is copied, byte by byte, and only then computed with.
+    """
+    cdef Py_buffer view
+    cdef bint plain
+    if type(a) is not ndarray:
+        return False
+    try:
+        PyObject_GetBuffer(a, &view, PyBUF_ND | PyBUF_FORMAT)
+    except (BufferError, ValueError):  # strided, or a dtype without a format
+        return False
+    plain = (view.ndim == 1 and view.shape[0] == n and view.format[1] == 0
+             and view.format[0] == (c"f" if single else c"d"))
+    data[0] = <char*>view.buf
+    PyBuffer_Release(&view)
+    return plain
+
+
+cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
+    """Check `a` and set data to its n items. Return what owns them: `a`, or a converted copy."""
+    if plain_vector(a, n, single, data):
+        return a
+    dtype = FLOAT32 if single else FLOAT64
+    a = np.asarray(a)
+    if a.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, not dtype {a.dtype}")
+    if a.ndim != 1:
+        raise ValueError(f"{name} has shape {a.shape}, expected ({n},) ({size}={n})")
+    if len(a) != n:
+        raise ValueError(f"{name} has {len(a)} elements, expected {n} ({size}={n})")
+    a = np.array(a, dtype)
+    plain_vector(a, n, single, data)
+    return a
+
+
+# ---- the classes ----
+
+cdef class Param:
+    """Weights and biases of the four gates, and the sum of their gradients (the diffs).
+
+    Parameters
+    ----------
+    mem_cell_ct, x_dim : int
+        At least 1.
+    dtype : numpy.dtype
+        float32 or float64, native.
+    """
+
+    cdef readonly Py_ssize_t mem_cell_ct, x_dim
+    cdef readonly object dtype
+    cdef Block values
+    # The diffs are the block of that name and the pending rows, which are added to it when somebody
+    # looks: most often nobody does, and apply_diff can subtract them from the values directly.
+    cdef object lock
+    cdef Block diffs
+    cdef Block pending
+    cdef Py_ssize_t rows
+    cdef bint diffs_are_zero
+
+    def __init__(self, Py_ssize_t mem_cell_ct, Py_ssize_t x_dim, dtype):
+        cdef Py_ssize_t H = mem_cell_ct, K = x_dim + mem_cell_ct
+        self.values = new_block(zeros(4 * H * (K + 1), dtype))
+        self.diffs = new_block(zeros(4 * H * (K + 1), dtype))
+        self.pending = new_block(empty(MAX_PENDING * (4 * H + K), dtype))
+        self.mem_cell_ct = H
+        self.x_dim = x_dim
+        self.dtype = dtype
+        self.lock = RLock()  # not Lock: a finalizer may run in between, and look
+        self.rows = 0
+        self.diffs_are_zero = True
+
+    def _value(self, Py_ssize_t gate, bint bias):
+        """Return a view of the weight (H, K) or bias (H,) of gate 0, 1, 2 or 3: i, f, g, o."""
+        return self.part(self.values, gate, bias)
+
+    def _diff(self, Py_ssize_t gate, bint bias):
+        """Return a view of its diff, all that was passed back so far added."""
+        with self.lock:
+            self.flush()
+            self.diffs_are_zero = False
+            return self.part(self.diffs, gate, bias)
+
+    cdef part(self, Block block, Py_ssize_t gate, bint bias):
+        cdef Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H
+        if bias:
+            return block.array[(4 * K + gate) * H:(4 * K + gate + 1) * H]
+        return block.array[gate * H * K:(gate + 1) * H * K].reshape(H, K)
+
+    cdef int add_nodes(self, list nodes) except -1:
+        """Add dgates [xc, 1]^T of each node to the diffs."""
+        cdef Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, start
+        cdef Node node
+        with self.lock:
+            for node in nodes:
+                if self.rows == MAX_PENDING:
+                    self.flush()
+                start = self.rows * (4 * H + K)
+                self.pending.take(start, node.scratch.data, 4 * H)
+                self.pending.take(start + 4 * H, node.input.data, K)
+                self.rows += 1
+            if self.diffs.seen():
+                self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        """Add the pending rows to the block of diffs, in one product."""
+        cdef:
+            Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, rows = self.rows
+            void* pending = self.pending.data
+            void* diffs = self.diffs.data
+            bint single = self.diffs.single
+        if rows == 0:
+            return 0
+        with nogil:
+            if single:
+                add_outer[float](H, K, rows, <float*>pending, 1, <float*>diffs)
+            else:
+                add_outer[double](H, K, rows, <double*>pending, 1, <double*>diffs)
+        self.rows = 0
+        self.diffs_are_zero = False
+        return 0
+
+    def apply_diff(self, lr=1):
+        """Subtract lr times the diffs from the parameters, and set the diffs to zero.
+
+        Parameters
+        ----------
+        lr : float, default 1
+            Learning rate.
+        """
+        cdef:
+            Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, rows
+            void* pending = self.pending.data
+            void* values = self.values.data
+            void* diffs = self.diffs.data
+            bint single = self.values.single
+            double rate
+        try:
+            rate = lr
+        except (TypeError, ValueError):
+            raise TypeError(f"lr must be a number, not {lr!r}") from None
+        with self.lock:
+            if not self.diffs_are_zero:
+                self.flush()
+                with nogil:
+                    if single:
+                        descend[float](
+                            4 * H * (K + 1), <float>rate, <float*>values, <float*>diffs)
+                    else:
+                        descend[double](
+                            4 * H * (K + 1), rate, <double*>values, <double*>diffs)
+                self.diffs_are_zero = not self.diffs.seen()
+            elif self.rows:
+                rows = self.rows
+                with nogil:
+                    if single:
+                        add_outer[float](
+                            H, K, rows, <float*>pending, <float>-rate, <float*>values)
+                    else:
+                        add_outer[double](
+                            H, K, rows, <double*>pending, -rate, <double*>values)
+                self.rows = 0
+
+
+cdef class State:
+    """What a node computed: gates, state and output; and the two gradients it passes back.
+
+    Parameters
+    ----------
+    mem_cell_ct, x_dim : int
+        At least 1.
+    """
+
+    cdef readonly Py_ssize_t mem_cell_ct, x_dim
+    cdef Block result, bottom
+
+    def __init__(self, Py_ssize_t mem_cell_ct, Py_ssize_t x_dim):
+        self.result = new_block(zeros(6 * mem_cell_ct))
+        self.bottom = new_block(zeros(2 * mem_cell_ct))
+        self.mem_cell_ct = mem_cell_ct
+        self.x_dim = x_dim
+
+    def _get(self, Py_ssize_t k):
+        """Return a view of the k-th of i, f, g, o, s, h, bottom_diff_s, bottom_diff_h."""
+        return self.part(k)
+
+    def _set(self, Py_ssize_t k, value, str name):
+        """Copy into the k-th."""
+        cdef char* data
+        cdef bint single = (self.result if k < 6 else self.bottom).single
+        value = vector(value, name, self.mem_cell_ct, "mem_cell_ct", single, &data)
+        self.part(k)[...] = value
+
+    cdef part(self, Py_ssize_t k):
+        cdef Py_ssize_t H = self.mem_cell_ct
+        if k < 6:
+            return self.result.array[k * H:(k + 1) * H]
+        return self.bottom.array[(k - 6) * H:(k - 5) * H]
+
+
+cdef class Node:
+    """One time step.
+
+    Parameters
+    ----------
+    param : LstmParam
+        May be shared by any number of nodes.
+    state : LstmState
+        Of the same sizes; this node's own.
+    """
+
+    cdef readonly Param param
+    cdef readonly State state
+    cdef Block input    # None before the first input
+    cdef Block scratch  # None before the first top_diff
+
+    def __init__(self, Param param not None, State state not None):
+        if (param.mem_cell_ct, param.x_dim) != (state.mem_cell_ct, state.x_dim):
+            raise ValueError(
+                f"state has mem_cell_ct={state.mem_cell_ct} and x_dim={state.x_dim}, "
+                f"param has mem_cell_ct={param.mem_cell_ct} and x_dim={param.x_dim}")
+        self.param = param
+        self.state = state
+
+    def _get(self, Py_ssize_t start, stop):
+        """Return a view of the input, [x, h_prev, s_prev]; None before there is one."""
+        return None if self.input is None else self.input.array[start:stop]
+
+    def bottom_data_is(self, x, s_prev=None, h_prev=None):
+        """Forward: compute the gates, s and h of the node's state.
+
+        Parameters
+        ----------
+        x : array of shape (x_dim,)
+        s_prev, h_prev : array of shape (mem_cell_ct,), default zeros
+            State and output of the step before.
+
+        Raises
+        ------
+        ValueError
+            A shape that does not fit.
+        TypeError
+            Elements that are not real numbers.
+
+        Notes
+        -----
+        The inputs are copied. Numbers of another dtype are converted to the param's. NaN and
+        infinity are numbers, and pass.
+        """
+        cdef:
+            Py_ssize_t H = self.param.mem_cell_ct
+            bint single = self.param.values.single
+            char* x_data
+            char* s_data = NULL
+            char* h_data = NULL
+        x = vector(x, "x", self.param.x_dim, "x_dim", single, &x_data)
+        if s_prev is not None:
+            s_prev = vector(s_prev, "s_prev", H, "mem_cell_ct", single, &s_data)
+        if h_prev is not None:
+            h_prev = vector(h_prev, "h_prev", H, "mem_cell_ct", single, &h_data)
+        self.run_forward(x_data, s_data, h_data)
+
+    cdef int run_forward(self, const void* x, const void* s_prev, const void* h_prev) except -1:
+        """Copy the inputs, where NULL stands for zeros, and compute the result."""
+        cdef:
+            Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
+            # These names keep the blocks alive while the GIL is released.
+            State state = self.state
+            Block values = self.param.values
+            bint single = values.single
+            Block input = writable(self.input, K + H, single)
+            Block result = writable(state.result, 6 * H, single)
+        input.take(0, x, K - H)
+        input.take(K - H, h_prev, H)
+        input.take(K, s_prev, H)
+        with nogil:
+            if single:
+                forward(H, K, <float*>values.data, <float*>input.data, <float*>result.data)
+            else:
+                forward(H, K, <double*>values.data, <double*>input.data, <double*>result.data)
+        self.input = input
+        state.result = result
+        return 0
+
+    def top_diff_is(self, top_diff_h, top_diff_s):
+        """Backward: add to the param's diffs, and compute the state's bottom_diffs.
+
+        Parameters
+        ----------
+        top_diff_h : array of shape (mem_cell_ct,)
+            Gradient of the loss in h.
+        top_diff_s : array of shape (mem_cell_ct,)
+            Gradient of the loss in s by way of the later steps: the diff carried along the constant
+            error carousel.
+
+        Raises
+        ------
+        ValueError
+            A shape that does not fit.
+        TypeError
+            Elements that are not real numbers.
+        RuntimeError
+            Before any bottom_data_is.
+        """
+        cdef:
+            Py_ssize_t H = self.param.mem_cell_ct
+            bint single = self.param.values.single
+            char* dh
+            char* ds
+        top_diff_h = vector(top_diff_h, "top_diff_h", H, "mem_cell_ct", single, &dh)
+        top_diff_s = vector(top_diff_s, "top_diff_s", H, "mem_cell_ct", single, &ds)
+        self.set_dh(dh, "top_diff_is")
+        self.run_backward(NULL, ds)
+        self.param.add_nodes([self])
+
+    cdef int check_ready(self, str caller) except -1:
+        """RuntimeError unless there is a result, and the input it was computed from."""
+        cdef Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
+        cdef bint single = self.param.values.single
+        if (self.input is None or not self.input.fits(K + H, single)
+                or not self.state.result.fits(6 * H, single)):
+            raise RuntimeError(f"{caller} comes after bottom_data_is: this node has had no input")
+        return 0
+
+    cdef int set_dh(self, const void* dh, str caller) except -1:
+        """Note the gradient in h from outside the chain."""
+        cdef Py_ssize_t H = self.param.mem_cell_ct
+        self.check_ready(caller)
+        self.scratch = writable(self.scratch, 5 * H, self.param.values.single)
+        self.scratch.take(4 * H, dh, H)
+        return 0
+
+    cdef int run_backward(self, const void* later_dh, const void* later_ds) except -1:
+        """dgates and bottom_diffs, from set_dh and from what the later step passes back."""
+        cdef:
+            Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
+            State state = self.state
+            Block values = self.param.values
+            bint single = values.single
+            Block input = self.input
+            Block result = state.result
+            Block scratch = self.scratch
+            Block bottom = writable(state.bottom, 2 * H, single)
+        bottom.take(0, later_ds, H)
+        bottom.take(H, later_dh, H)
+        with nogil:
+            if single:
+                backward(H, K, <float*>values.data, <float*>input.data, <float*>result.data,
+                         <float*>bottom.data, <float*>scratch.data)
+            else:
+                backward(H, K, <double*>values.data, <double*>input.data, <double*>result.data,
+                         <double*>bottom.data, <double*>scratch.data)
+        state.bottom = bottom
+        return 0
+
+
+cdef class Network:
+    """A chain of nodes, one for each input since the last ``x_list_clear``.
+
+    Parameters
+    ----------
+    param : LstmParam
+    """
+
+    cdef readonly Param lstm_param
+    cdef public list lstm_node_list, x_list
+
+    def __init__(self, Param param not None):
+        self.lstm_param = param
+        self.lstm_node_list = []
+        self.x_list = []
+
+    cdef Node node(self, Py_ssize_t k):
+        cdef Node node = self.lstm_node_list[k]
+        if node.param is not self.lstm_param:
+            raise ValueError(f"lstm_node_list[{k}] has another param than the network")
+        return node
+
+    def x_list_clear(self):
+        """Begin a new sequence. The nodes are kept, and used again."""
+        self.x_list = []
+
+    def x_list_add(self, x):
+        """Add a time step and run its node forward.
+
+        Parameters
+        ----------
+        x : array of shape (x_dim,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            As ``LstmNode.bottom_data_is``; then no step was added.
+        """
+        cdef:
+            Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct
+            bint is_new = n == len(self.lstm_node_list)
+            Node node, before
+            char* x_data
+            const void* s_prev = NULL
+            const void* h_prev = NULL
+        _owner = vector(x, "x", self.lstm_param.x_dim, "x_dim", self.lstm_param.values.single,
+                        &x_data)
+        if n > 0:
+            before = self.node(n - 1)
+            before.check_ready("x_list_add")
+            s_prev = before.state.result.at(4 * H)
+            h_prev = before.state.result.at(5 * H)
+        node = self._new_node() if is_new else self.node(n)
+        node.run_forward(x_data, s_prev, h_prev)
+        if is_new:
+            self.lstm_node_list.append(node)
+        self.x_list.append(x)
+
+    def y_list_is(self, y_list, loss_layer):
+        """Run all nodes backward from the targets, and add to the param's diffs.
+
+        Parameters
+        ----------
+        y_list : sequence
+            One target for each x since the last x_list_clear, whatever loss_layer takes.
+        loss_layer : object
+            Has ``loss(pred, label)``, where pred is a node's h, and ``bottom_diff(pred, label)``,
+            its gradient in pred, of shape (mem_cell_ct,).
+
+        Returns
+        -------
+        loss : float
+            Sum of the losses.
+
+        Raises
+        ------
+        ValueError
+            A y_list of another length than x_list; a bottom_diff of another shape than h. Then no
+            diff has changed.
+        """
+        cdef:
+            Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct, k
+            bint single = self.lstm_param.values.single
+            Node node
+            Block after = None
+            list nodes = []
+            char* dh
+        if len(y_list) != n:
+            raise ValueError(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
+        if n == 0:
+            raise ValueError("y_list is empty, and so is x_list: there is nothing to go back to")
+        # Loss layers come first: one that fails, or returns the wrong shape, has changed nothing.
+        loss = None
+        for k in range(n - 1, -1, -1):
+            node = self.node(k)
+            pred, label = node.state.part(5), y_list[k]
+            part = loss_layer.loss(pred, label)
+            loss = part if loss is None else loss + part
+            _owner = vector(loss_layer.bottom_diff(pred, label), "bottom_diff of loss_layer", H,
+                            "mem_cell_ct", single, &dh)
+            node.set_dh(dh, "y_list_is")
+            nodes.append(node)
+        for node in nodes:
+            node.check_ready("y_list_is")
+            if after is None:
+                node.run_backward(NULL, NULL)
+            else:
+                node.run_backward(after.at(H), after.data)
+            after = node.state.bottom
+        self.lstm_param.add_nodes(nodes)
+        return loss

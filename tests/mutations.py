@@ -1,0 +1,353 @@
+"""Does the suite see a mistake? Each mutation is put into a copy of the sources; a test must fail.
+
+    python tests/mutations.py              all of them (each is a rebuild: this takes a while)
+    python tests/mutations.py NAME ...     those whose names begin so
+    python tests/mutations.py --list
+
+Each runs on the baseline kernel, or on BLAS where it says so: cell, products and loops are one
+source for all kernels. A mutation that does not fit the sources is an error: the table cannot rot.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TREE = ("src", "lstm_ext", "tests", "setup.py", "pyproject.toml")
+
+CELL, KERNEL, KERNELS = "src/kernels/cell.h", "src/kernels/kernels_impl.h", "src/_kernels.pyx"
+DRIVER, ENGINE, LAYER = "src/_driver.pyx", "src/_lstm.pyx", "lstm_ext/lstm.py"
+# What has to be built again; Python needs nothing.
+EXTENSION = {
+    CELL: "_kernels",
+    KERNEL: "_kernels",
+    KERNELS: "_kernels",
+    DRIVER: "_driver",
+    ENGINE: "_lstm",
+}
+
+# The fast part of the suite, quickest killers first.
+TESTS = [
+    "tests/test_lstm_parity.py",
+    "tests/test_stream.py",
+    "tests/test_lstm_gradient.py",
+    "tests/test_activations.py",
+    "tests/test_lstm_metamorphic.py",
+    "tests/test_lstm_inputs.py",
+    "tests/test_lstm_object.py",
+    "tests/test_threads.py",
+]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old`, which stands once in `file`, becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    kernel: str = "baseline"
+
+
+MUTATIONS = [
+    # the cell
+    Mutation(
+        "gates-i-f-swapped", CELL, "FMA(a.f, c_prev, a.i * a.g)", "FMA(a.i, c_prev, a.f * a.g)"
+    ),
+    Mutation("gates-i-o-swapped", CELL, "*h = a.o * FN(cell_act)", "*h = a.i * FN(cell_act)"),
+    Mutation(
+        "gates-saved-in-another-order",
+        CELL,
+        "STOREN(p + stride, v.f, n)",
+        "STOREN(p + stride, v.o, n)",
+    ),
+    Mutation(
+        "output-activation-forgotten", CELL, "*h = a.o * FN(cell_act)(act, *c)", "*h = a.o * *c"
+    ),
+    Mutation("identity-is-tanh", CELL, "    return c;\n", "    return FN(vec_tanh)(c);\n"),
+    Mutation(
+        "dc-carry-dropped",
+        CELL,
+        "FN(cell_act_derivative)(act, value), *dc)",
+        "FN(cell_act_derivative)(act, value), SET1(0))",
+    ),
+    Mutation("dc-without-forget-gate", CELL, "*dc = dc_t * a.f;", "*dc = dc_t;"),
+    Mutation(
+        "dc-without-tanh-derivative",
+        CELL,
+        "return FNMA(value, value, SET1((REAL)1));",
+        "return SET1((REAL)1);",
+    ),
+    Mutation("sigma-derivative", CELL, "dc_t * c_prev * a.f * (one - a.f)", "dc_t * c_prev * a.f"),
+    Mutation(
+        "tanh-derivative", CELL, "dc_t * a.i * FNMA(a.g, a.g, one)", "dc_t * a.i * (one - a.g)"
+    ),
+    Mutation("exp-coefficient", CELL, "0.00138825062952f", "0.0012f"),
+    Mutation("exp-coefficient-double", CELL, "2.505424820506606918588e-8", "0.0"),
+    Mutation(
+        "sigmoid-hides-nan",
+        CELL,
+        "MIN(limit, MAX(-limit, x))",
+        "MIN(MAX(x, -limit), limit)",
+    ),
+    # the products
+    Mutation(
+        "bias-dropped",
+        KERNEL,
+        "a + r * lda, lda, panels + K * j, bias + j, pre",
+        "a + r * lda, lda, panels + K * j, NULL, pre",
+    ),
+    Mutation(
+        "last-feature-dropped",
+        KERNEL,
+        "for (ptrdiff_t k = 0; k < depth; k++, panel += nv * LANES)",
+        "for (ptrdiff_t k = 0; k < depth - 1; k++, panel += nv * LANES)",
+    ),
+    Mutation(
+        "unit-tail-dropped",
+        KERNEL,
+        "if (u < (H)) UNITS((H) - u);",
+        "if (u + 1 < (H)) UNITS((H) - u - 1);",
+    ),
+    Mutation(
+        "blas-bias-dropped",
+        KERNELS,
+        "memcpy(pre + r * 4 * H, bias, 4 * H * sizeof(floating))",
+        "memcpy(pre + r * 4 * H, bias, 0)",
+        "blas",
+    ),
+    Mutation(
+        "blas-gradient-overwrites",
+        KERNELS,
+        "xh, cols, <floating>1, dweight, cols)",
+        "xh, cols, <floating>0, dweight, cols)",
+        "blas",
+    ),
+    # the loops
+    Mutation(
+        "reverse-from-T-not-from-length",
+        DRIVER,
+        "seqs.lengths[position] - 1 - s if",
+        "seqs.time - 1 - s if",
+    ),
+    Mutation(
+        "length-off-by-one", DRIVER, "seqs.lengths[n - 1] <= s:", "seqs.lengths[n - 1] - 1 <= s:"
+    ),
+    Mutation(
+        "h_0-forgotten",
+        DRIVER,
+        "load_states(seqs, first, last, H, h_0, h)",
+        "load_states(seqs, first, last, H, <const floating*>NULL, h)",
+    ),
+    Mutation(
+        "c_0-forgotten",
+        DRIVER,
+        "load_states(seqs, first, last, H, c_0, c)",
+        "load_states(seqs, first, last, H, <const floating*>NULL, c)",
+    ),
+    Mutation(
+        "h-carry-forgotten",
+        DRIVER,
+        "h[0], h_next[0] = h_next[0], h[0]",
+        "memcpy(h_next[0], h[0], 0)",
+    ),
+    Mutation("c-carry-forgotten", DRIVER, "            c_prev = c_t\n", ""),
+    Mutation(
+        "y-padding-not-cleared", DRIVER, "    clear_padding(seqs, first, last, H, y, sy)\n", ""
+    ),
+    Mutation(
+        "dx-padding-not-cleared",
+        DRIVER,
+        "        clear_padding(seqs, first, last, L.input_size, dx, sdx)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "chunk-boundary", DRIVER, "            if s > begin:\n", "            if s > start:\n"
+    ),
+    Mutation(
+        "dh_n-forgotten",
+        DRIVER,
+        "first + entered, H, dh_n, dh + alive * H)",
+        "first + entered, H, <const floating*>NULL, dh + alive * H)",
+    ),
+    Mutation(
+        "dc_n-forgotten",
+        DRIVER,
+        "first + entered, H, dc_n, dc + alive * H)",
+        "first + entered, H, <const floating*>NULL, dc + alive * H)",
+    ),
+    Mutation(
+        "dh_0-of-empty-sequences",
+        DRIVER,
+        "    load_states(seqs, first + alive, last, H, dh_n, dh + alive * H)\n    load",
+        "    load",
+    ),
+    Mutation(
+        "bias-gradient-overwrites",
+        DRIVER,
+        "gradient[at.bias + m] += partial",
+        "gradient[at.bias + m] = partial",
+    ),
+    Mutation(
+        "checkpoint-from-the-first", DRIVER, "memcpy(h, starts_h + k * size,", "memcpy(h, starts_h,"
+    ),
+    Mutation(
+        "partials-shared",
+        DRIVER,
+        "partial + g * size,\n                           work + threadid()",
+        "partial,\n                           work + threadid()",
+    ),
+    # the engine
+    Mutation(
+        "stale-packed-weights",
+        ENGINE,
+        "self.parameters.data, nbytes) == 0:",
+        "self.parameters.data, 1) == 0:",
+    ),
+    Mutation("sorted-the-other-way", ENGINE, "np.argsort(-lengths,", "np.argsort(lengths,"),
+    Mutation(
+        "lengths-unchecked", ENGINE, "(array < 0) | (array > T)", "(array < 0) | (array > T + 1)"
+    ),
+    Mutation(
+        "second-direction-overwrites-dx",
+        ENGINE,
+        "sdy, dx, sdx, add_dx, <const floating*>last_h",
+        "sdy, dx, sdx, False, <const floating*>last_h",
+    ),
+    Mutation("dy-of-the-first-direction", ENGINE, "dy += i % tape.directions * H", "dy += 0"),
+    Mutation("stream-forgets-h", ENGINE, "    self.h, self.h_next = self.h_next, swap\n", ""),
+    # the layer
+    Mutation("forget-bias-on-input-gate", LAYER, "view[H : 2 * H] = 1", "view[:H] = 1"),
+    Mutation("tape-of-another-lstm", LAYER, "if tape._engine is not self._engine:", "if False:"),
+    Mutation(
+        "bind-forgets-the-values",
+        LAYER,
+        "parameters[...], gradient[...] = values, slopes",
+        "gradient[...] = slopes",
+    ),
+]
+
+# Builds the named extensions in place, quickly: little optimisation, the baseline kernel alone.
+BUILD = """
+import runpy
+import sys
+import Cython.Build
+names = sys.argv[1:]
+cythonize = Cython.Build.cythonize
+def some(extensions, **options):
+    extensions = [e for e in extensions if e.name.rpartition(".")[2] in names]
+    for e in extensions:
+        e.sources = [s for s in e.sources if "kernels_avx" not in s]
+        e.extra_compile_args = [a.replace("-O3", "-O1") for a in e.extra_compile_args]
+    return cythonize(extensions, **options)
+Cython.Build.cythonize = some
+sys.argv[1:] = ["build_ext", "--inplace", "--force"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+
+
+def build(tree, *names):
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, *names], cwd=tree, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"the build failed:\n{done.stderr[-3000:]}")
+
+
+def run_suite(tree, kernel):
+    """Exit code of the fast tests, and the line that names the first failure."""
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-p",
+                "no:cacheprovider",
+                "-k",
+                "not live",
+                *TESTS,
+            ],
+            cwd=tree,
+            env=os.environ | {"LSTM_EXT_KERNEL": kernel, "PYTHONPATH": str(tree)},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, "timed out"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    said = failed[0] if failed else (done.stdout + done.stderr).strip()[-300:]
+    return done.returncode, said
+
+
+def copy_tree(to):
+    skip = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", ".hypothesis")
+    for name in TREE:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=skip)
+        else:
+            shutil.copy2(source, to / name)
+    # With the other kernels left out of the build, the choice among them has to be told.
+    dispatch = to / "src/kernels/dispatch.c"
+    text = dispatch.read_text()
+    assert "defined(__x86_64__)" in text
+    dispatch.write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    chosen = [m for m in MUTATIONS if not options.names or m.name.startswith(tuple(options.names))]
+    if options.list:
+        print(*(m.name for m in chosen), sep="\n")
+        return
+    unfit = [m.name for m in chosen if (ROOT / m.file).read_text().count(m.old) != 1]
+    if unfit:
+        raise SystemExit(f"no longer fit the sources: {', '.join(unfit)}")
+
+    survivors = []
+    with tempfile.TemporaryDirectory() as directory:
+        tree = Path(directory)
+        copy_tree(tree)
+        build(tree, *(p.stem for p in (tree / "src").glob("*.pyx")))
+        for kernel in sorted({m.kernel for m in chosen}):
+            code, said = run_suite(tree, kernel)
+            if code:
+                raise SystemExit(f"the unchanged sources fail under {kernel}: {said}")
+        dirty = None
+        for mutation in chosen:
+            start = time.perf_counter()
+            extension = EXTENSION.get(mutation.file)
+            path = tree / mutation.file
+            original = path.read_text()
+            path.write_text(original.replace(mutation.old, mutation.new))
+            if names := {extension, dirty} - {None}:
+                build(tree, *names)
+            code, said = run_suite(tree, mutation.kernel)
+            path.write_text(original)
+            dirty = extension
+            if code == 0:
+                survivors.append(mutation.name)
+            verdict = "SURVIVED" if code == 0 else "killed"
+            seconds = time.perf_counter() - start
+            print(f"{verdict:8} {mutation.name:32} {seconds:4.0f} s  {said[:110]}", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations killed")
+    if survivors:
+        raise SystemExit(f"survivors: {', '.join(survivors)}")
+
+
+if __name__ == "__main__":
+    main()
