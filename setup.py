@@ -62,7 +62,6 @@ EXTENSIONS = [
     extension("_node"),
     extension("_optim"),
 ]
-EXTENSIONS = [e for e in EXTENSIONS if os.path.exists(e.sources[0])]
 
 setup(
     ext_modules=cythonize(

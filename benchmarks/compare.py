@@ -25,7 +25,13 @@ def main(argv=None):
         metavar="NAME",
         help=f"some of: {' '.join(SECTIONS)}",
     )
-    add("--shapes", nargs="+", type=_shape, metavar="T,N,I,H", help="instead of each section's own")
+    add(
+        "--shapes",
+        nargs="+",
+        type=_shape,
+        metavar="T,N,I,H",
+        help="instead of a section's own (memory keeps its own)",
+    )
     add(
         "--peers",
         nargs="*",

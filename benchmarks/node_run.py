@@ -63,8 +63,10 @@ def main(argv=None):
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--iterations", type=int, default=100)
     args = parser.parse_args(argv)
-    print(f"kernel {_kernels.current()}, NumPy {np.__version__}, {args.iterations} iterations of 4 "
-          f"nodes, median of {args.rounds} rounds")
+    print(
+        f"kernel {_kernels.current()}, NumPy {np.__version__}, {args.iterations} iterations of 4 "
+        f"nodes, median of {args.rounds} rounds"
+    )
     print(f"{'cells, inputs':>14} {'':>8} {'ms a run':>9} {'us a node':>10} {'x NumPy':>8}")
     for sizes in [(100, 50), (20, 10)]:
         race(*sizes, args.iterations, 1)  # warm
@@ -72,9 +74,11 @@ def main(argv=None):
         for name, taken in seconds.items():
             ratios = [numpy / ours for numpy, ours in zip(seconds["NumPy"], taken, strict=True)]
             median = statistics.median(taken)
-            print(f"{sizes!s:>14} {name:>8} {median * 1e3:9.2f} "
-                  f"{median * 1e6 / (args.iterations * len(TARGETS)):10.2f} "
-                  f"{statistics.median(ratios):8.1f}")
+            print(
+                f"{sizes!s:>14} {name:>8} {median * 1e3:9.2f} "
+                f"{median * 1e6 / (args.iterations * len(TARGETS)):10.2f} "
+                f"{statistics.median(ratios):8.1f}"
+            )
 
 
 if __name__ == "__main__":

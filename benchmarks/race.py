@@ -16,15 +16,16 @@ class Times:
     samples: list = field(default_factory=list)
     disturbed: int = 0  # samples during which somebody else had the core
 
-    @property
-    def median(self):
-        """Seconds."""
-        return float(np.median(self.samples))
-
-    @property
-    def quartiles(self):
-        """The first and the third, in seconds."""
-        return [float(q) for q in np.percentile(self.samples, [25, 75])]
+    def summary(self):
+        """Return the median, the quartiles and what else is worth keeping."""
+        low, median, high = (float(q) for q in np.percentile(self.samples, [25, 50, 75]))
+        return {
+            "seconds": median,
+            "quartiles": [low, high],
+            "rounds": len(self.samples),
+            "repeats": self.repeats,
+            "disturbed": self.disturbed,
+        }
 
 
 def settle(longest=1.0):

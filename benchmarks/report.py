@@ -87,7 +87,7 @@ def _limit(row):
 def _cell(row, label, entry):
     low, high = entry["quartiles"]
     text = f"{duration(entry['seconds'])} ±{50 * (high - low) / entry['seconds']:.0f} %"
-    if entry is first(row) or row["section"] == "kernels":
+    if "flop_rate" in entry and (entry is first(row) or row["section"] == "kernels"):
         text += f", {entry['flop_rate'] / 1e9:.1f} GF/s"
         if (part := share(row, entry)) is not None:
             text += f" ({100 * part:.0f} %)"
@@ -145,6 +145,9 @@ def summary(rows):
             )
         if row["section"] == "threads" and "lstm_ext, 1 thread" in entries:
             yield f"{where}: {ratio(row, 'lstm_ext, 1 thread'):.2f} x one thread"
+        if row["section"] == "node":
+            in_float32 = entries["NumPy"]["seconds"] / entries["float32"]["seconds"]
+            yield f"{where}: {ratio(row, 'NumPy'):.1f} x NumPy, {in_float32:.1f} x in float32"
         if row["section"] == "checkpoint":
             yield f"{where}: {ratio(row, 'checkpoint'):.2f} x the time without"
         if row["section"] == "step" and "onnxruntime" in entries:
@@ -159,21 +162,22 @@ def plot(results, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    styles = {"jax": "C3^", "onnxruntime": "C2D", "torch": "C1s", "lstm_ext": "C0o"}  # ours on top
     figure, panels = plt.subplots(1, 2, figsize=(11, 6), sharey=True, layout="constrained")
     for panel, what in zip(panels, ("inference", "training"), strict=True):
         rows = [r for r in results["rows"] if r["section"] == r["what"] == what]
-        for label, marker in zip(("lstm_ext", *PEER_NAMES), "osD^", strict=True):
+        for label, style in styles.items():
             points = [
                 (100 * part, r["problem"])
                 for r in rows
                 if label in r["entries"] and (part := share(r, r["entries"][label])) is not None
             ]
             if points:
-                panel.plot(*zip(*points, strict=True), marker, label=label)
+                panel.plot(*zip(*points, strict=True), style, label=label)
         panel.set(title=what, xlabel="% of the limit measured in the same run", xlim=(0, 100))
         panel.grid(axis="x", alpha=0.3)
-        panel.invert_yaxis()
-    panels[0].legend()
+    panels[0].invert_yaxis()  # shared
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"One thread of {results['machine']['cpu']}, float32")
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -21,6 +21,7 @@ SECTIONS = (
     "step",
     "kernels",
     "checkpoint",
+    "node",
     "threads",
     "memory",
 )

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from functools import partial
 
 import numpy as np
 from contestants import PEERS, Ours
@@ -59,6 +60,10 @@ def main(options):
     )
     sections = Sections(ours, peers, shapes=options["shapes"], quick=options["quick"])
     for name in options["sections"]:
+        if name == "node":
+            for sizes in ((100, 50), (20, 10)):
+                send(row={"section": name, **measure_node(*sizes, options)})
+            continue
         for row in sections.rows(name):
             send(row={"section": name, **measure(row, limits, threads, options["seconds"])})
 
@@ -85,13 +90,10 @@ def measure(row, limits, threads, seconds):
         if problem.batch == 1:
             calls["read"], work["read"] = limits.read(problem.recurrent_bytes)
     times = race(calls, seconds=seconds, threads=threads, prepare=uses)
-    rates = {name: amount / times[name].median for name, amount in work.items()}
+    rates = {name: amount / times[name].summary()["seconds"] for name, amount in work.items()}
     for label, entry in entries.items():
-        taken = times[label]
-        entry |= {"seconds": taken.median, "quartiles": taken.quartiles}
-        entry |= {"rounds": len(taken.samples), "repeats": taken.repeats}
-        entry["disturbed"] = taken.disturbed
-        entry["flop_rate"] = entry["flops"] / taken.median
+        entry |= times[label].summary()
+        entry["flop_rate"] = entry["flops"] / entry["seconds"]
     result = {
         "labels": [entry.label for entry in row.entries],
         "problem": str(problem),
@@ -107,6 +109,34 @@ def measure(row, limits, threads, seconds):
             row.what, rates["multiply-add"], rates.get("read")
         )
     return result
+
+
+def measure_node(cells, inputs, options):
+    """Time the run of the teaching script, 4 nodes and 100 iterations, next to NumPy."""
+    import node_run
+
+    iterations = 2 if options["quick"] else 100
+    labels = sorted(node_run.CONTENDERS, key=["float64", "float32", "NumPy"].index)
+    calls = {
+        label: partial(node_run.run, *node_run.CONTENDERS[label], cells, inputs, iterations)
+        for label in labels
+    }
+    predictions = {label: np.array(call()[0]) for label, call in calls.items()}
+    np.testing.assert_allclose(predictions["float64"], predictions["NumPy"], rtol=1e-10)
+    np.testing.assert_allclose(predictions["float32"], predictions["NumPy"], rtol=1e-3)
+    times = race(calls, seconds=options["seconds"])
+    return {
+        "labels": labels,
+        "problem": f"{cells} cells, {inputs} inputs",
+        "what": f"{iterations} iterations",
+        "dtype": "",
+        "threads": options["threads"],
+        "rates": {},
+        "entries": {
+            label: {"is_peer": label == "NumPy", "same_problem": True, **times[label].summary()}
+            for label in labels
+        },
+    }
 
 
 def check(entry, got, expected):

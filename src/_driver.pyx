@@ -12,7 +12,8 @@ block, steps go in *chunks*: what does not wait for the recurrence (the input's 
 pre-activations; dx; the weight gradient) is one product a chunk. A *span* is what lies between two
 saved states: the whole sequence, or the stretch that is computed again under checkpointing.
 """
-from cython.parallel cimport parallel, prange, threadid
+from cython.parallel cimport prange, threadid
+from libc.limits cimport INT_MAX
 from libc.string cimport memcpy, memset
 
 # ---- the tables, for either dtype
@@ -274,7 +275,8 @@ cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef const floating *c_prev = c
     cdef floating *c_t = c
     cdef Py_ssize_t s = begin, stop, row, alive, n
-    cdef bint evenly_spaced = last - first == 1 and sx.t >= I and not L.reverse
+    # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
+    cdef bint evenly_spaced = last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:

@@ -15,6 +15,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cython cimport floating
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -851,7 +852,7 @@ cdef class Stepper:
                   or x.ndim == 1 and self.batch == 1 and x.shape[0] == I):
             self.check(x_t.shape)
         flat = x.ndim == 1
-        if not flat and x.strides[0] < I:  # rows that overlap, or run backwards: BLAS cannot read them
+        if not (flat or I <= x.strides[0] <= INT_MAX):  # no leading dimension that BLAS can take
             x = held_copy(np.array(x_t, order="C"), engine.is_float)
         if out is None:
             out = np_empty(self.out_shape(flat), engine.dtype)

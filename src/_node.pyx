@@ -153,7 +153,10 @@ cdef Block writable(Block block, Py_ssize_t size, bint single):
 
 
 cdef bint plain_vector(a, Py_ssize_t n, bint single, char** data) except -1:
-    """Whether `a` is an aligned, contiguous, native vector of n items; if so, sets data."""
+    """Whether `a` is a contiguous, native vector of n items of the dtype; if so, sets data.
+
+    It may be misaligned: what callers give is copied, byte by byte, and only then computed with.
+    """
     cdef Py_buffer view
     cdef bint plain
     if type(a) is not ndarray:
@@ -163,8 +166,7 @@ cdef bint plain_vector(a, Py_ssize_t n, bint single, char** data) except -1:
     except (BufferError, ValueError):  # strided, or a dtype without a format
         return False
     plain = (view.ndim == 1 and view.shape[0] == n and view.format[1] == 0
-             and view.format[0] == (c"f" if single else c"d")
-             and <size_t>view.buf % view.itemsize == 0)
+             and view.format[0] == (c"f" if single else c"d"))
     data[0] = <char*>view.buf
     PyBuffer_Release(&view)
     return plain

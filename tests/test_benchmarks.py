@@ -35,8 +35,9 @@ def test_a_quick_run_measures_every_section(tmp_path):
         for entry in row["entries"].values():
             low, high = entry["quartiles"]
             assert 0 < low <= entry["seconds"] <= high < 10
-            assert entry["flop_rate"] == pytest.approx(entry["flops"] / entry["seconds"])
-        if shutil.which("cc"):
+            if row["section"] != "node":
+                assert entry["flop_rate"] == pytest.approx(entry["flops"] / entry["seconds"])
+        if shutil.which("cc") and row["section"] != "node":
             assert 1e9 < row["rates"]["multiply-add"] < 1e12
             assert 0 < row["least_seconds"] < math.inf
     if sys.platform == "linux":
