@@ -72,7 +72,13 @@ def training_with_two_threads():
         y, state = lstm.forward(x, tape=tape)
         lstm.backward(tape, y, state)
 
-    return call
+    def calls():
+        # A fifth as often as the others: on a busy machine two threads wait for each other.
+        if next(turn):
+            call()
+
+    turn = itertools.cycle([True, False, False, False, False])
+    return calls
 
 
 def training_with_new_tapes():
