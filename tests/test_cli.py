@@ -264,6 +264,11 @@ def test_no_forecast_reads_the_future(monkeypatch):
 
 def test_inputs_and_targets_are_the_months_they_should_be():
     problem = the_problem()
+    # Off the climatology of the learning years, which has no anomaly of its own.
+    learning = years() < _demo.FIRST_TEST_YEAR
+    np.testing.assert_allclose(problem.anomaly[learning].reshape(-1, 12).mean(0), 0, atol=1e-12)
+    climatology = _demo.load_elnino().data[:, 3] - problem.anomaly
+    np.testing.assert_allclose(climatology.reshape(-1, 12) - climatology[:12], 0, atol=1e-12)
     t = problem.test[7]
     x, y = problem.inputs([t])[0], problem.targets([t])[0]
     np.testing.assert_allclose(x[-1, 3] * problem.scale[3], problem.anomaly[t], rtol=1e-12)
