@@ -119,6 +119,7 @@ LARGE = [
         lengths=(12, 1, 0, 7, 12, 3, 5),
         cell_activation="identity",
     ),
+    Case(input_size=30, hidden_size=140, batch=35, time=5, lengths=(5, 3, 0, 4, 1) * 7),
     Case(input_size=2, hidden_size=16, batch=60, time=20, lengths=tuple(range(1, 21)) * 3),
 ]
 

@@ -70,6 +70,29 @@ def test_reference_lengths(shape, stack, dtype):
     check(case_of(shape, stack, dtype=dtype, lengths=ragged(*shape[2:])))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("with_lengths", [False, True], ids=["dense", "lengths"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (40, 130, 21, 7),
+        (300, 140, 37, 4),
+        (5, 270, 3, 3),
+        (70, 300, 70, 3),
+        (3, 530, 1, 40),
+        (530, 9, 33, 5),
+        (1, 400, 33, 2),
+        (600, 257, 2, 1),
+    ],
+    ids=str,
+)
+def test_reference_large(shape, with_lengths, dtype):
+    """Weights beyond the caches, rows beyond a page, batches beyond a block."""
+    check(case_of(shape, dtype=dtype, lengths=ragged(*shape[2:]) if with_lengths else None))
+    if shape[1] < 200:
+        check(case_of(shape, (2, True), dtype=dtype))
+
+
 @pytest.mark.parametrize("stack", [(1, False), (2, True)], ids=str)
 @pytest.mark.parametrize("every", [1, 2, 7, 40, 1000])
 def test_checkpoint_changes_memory_not_results(every, stack):
