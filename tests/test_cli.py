@@ -170,6 +170,8 @@ def test_saved_models_give_the_printed_errors(short):
     error = problem.rmse(forecast)
     np.testing.assert_allclose(rows(result.stdout)["LSTM"][0], error[0], atol=0.006)
     np.testing.assert_allclose(rows(result.stdout)["LSTM"][-1], error.mean(), atol=0.0006)
+    alone = [problem.rmse(model.predict(x)[:, -1]).mean() for model in models]
+    assert f"alone: {min(alone):.3f} to {max(alone):.3f} °C" in result.stdout
 
 
 def test_the_whole_demo_beats_climatology_persistence_and_regression(tmp_path):
