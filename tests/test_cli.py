@@ -18,7 +18,8 @@ from lstm_ext import _demo
 from lstm_ext.model import Model
 
 INSTALLED = shutil.which("lstm-ext", path=sysconfig.get_path("scripts"))
-MODULE = [sys.executable, "-m", "lstm_ext"]
+# -P: what is installed, not what lies in the working directory.
+MODULE = [sys.executable, "-P", "-m", "lstm_ext"]
 COMMAND = [INSTALLED] if INSTALLED else MODULE
 
 SIMPLE = ["climatology", "persistence", "linear regression", "seasonal regression"]
@@ -202,7 +203,7 @@ def test_nothing_optional_is_imported_before_it_is_used():
         "import sys, lstm_ext.__main__\n"
         "print([m for m in ('matplotlib', 'tqdm', 'torch', 'sklearn') if m in sys.modules])"
     )
-    assert run("-c", code, command=[sys.executable]).stdout == "[]\n"
+    assert run("-c", code, command=[sys.executable, "-P"]).stdout == "[]\n"
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch):
