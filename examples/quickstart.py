@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model
-from lstm_ext.optim import Adam
+from lstm_ext import LSTM, Adam, Model
 
 rng = np.random.default_rng(0)
 frequency, phase = rng.uniform(0.2, 1.0, (1000, 1)), rng.uniform(0, 2 * np.pi, (1000, 1))

@@ -291,13 +291,15 @@ def run(seed=0, epochs=EPOCHS, output="lstm-ext-demo", quiet=False):
     )
     print("\n".join(table(errors)), end="\n\n")
     print("\n".join(verdict(errors)))
+    alone = [problem.rmse(member).mean() for member in members]
+    print(f"Each of the {MEMBERS} LSTMs alone: {min(alone):.3f} to {max(alone):.3f} °C.")
     print(
         "All choices were made by cross-validation within the learning years, none on the test "
         "years.\n"
     )
     for number, model in enumerate(models, start=1):
         model.save(output / f"elnino-{number}.npz")
-    print(f"models:  {output / 'elnino-1.npz'} to -{MEMBERS}.npz (lstm_ext.model.Model.load)")
+    print(f"models:  {output / 'elnino-1.npz'} to -{MEMBERS}.npz (lstm_ext.Model.load)")
     if importlib.util.find_spec("matplotlib"):
         plot(problem, errors, members, output / "elnino.png")
         print(f"plot:    {output / 'elnino.png'}")

@@ -81,7 +81,10 @@ def rand_arr(a, b, *shape):
         float64, of that shape.
     """
     np.random.seed(0)  # noqa: NPY002
-    return np.random.rand(*shape) * (b - a) + a  # noqa: NPY002
+    values = np.random.rand(*shape)  # noqa: NPY002
+    values *= b - a
+    values += a
+    return values
 
 
 def _sizes(mem_cell_ct, x_dim):
@@ -321,11 +324,11 @@ class ToyLossLayer:
     @classmethod
     def loss(cls, pred, label):
         """Return ``(pred[0] - label)**2``."""
-        return (pred[0] - label) ** 2
+        return (float(pred[0]) - label) ** 2
 
     @classmethod
     def bottom_diff(cls, pred, label):
         """Return the gradient of `loss` in `pred`, an array of its shape and dtype."""
         diff = np.zeros(pred.shape, pred.dtype)
-        diff[0] = 2 * (pred[0] - label)
+        diff[0] = 2 * (float(pred[0]) - label)
         return diff

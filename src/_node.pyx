@@ -177,14 +177,15 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
     if plain_vector(a, n, single, data):
         return a
     dtype = FLOAT32 if single else FLOAT64
-    a = np.asarray(a)
-    if a.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, not dtype {a.dtype}")
-    if a.ndim != 1:
-        raise ValueError(f"{name} has shape {a.shape}, expected ({n},) ({size}={n})")
-    if len(a) != n:
-        raise ValueError(f"{name} has {len(a)} elements, expected {n} ({size}={n})")
-    a = np.array(a, dtype)
+    if not plain_vector(a, n, not single, data):  # the other precision: nothing to complain about
+        a = np.asarray(a)
+        if a.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must hold real numbers, not dtype {a.dtype}")
+        if a.ndim != 1:
+            raise ValueError(f"{name} has shape {a.shape}, expected ({n},) ({size}={n})")
+        if len(a) != n:
+            raise ValueError(f"{name} has {len(a)} elements, expected {n} ({size}={n})")
+    a = a.astype(dtype)
     plain_vector(a, n, single, data)
     return a
 

@@ -18,7 +18,8 @@ from lstm_ext import _demo
 from lstm_ext.model import Model
 
 INSTALLED = shutil.which("lstm-ext", path=sysconfig.get_path("scripts"))
-MODULE = [sys.executable, "-m", "lstm_ext"]
+# -P: what is installed, not what lies in the working directory.
+MODULE = [sys.executable, "-P", "-m", "lstm_ext"]
 COMMAND = [INSTALLED] if INSTALLED else MODULE
 
 SIMPLE = ["climatology", "persistence", "linear regression", "seasonal regression"]
@@ -170,6 +171,8 @@ def test_saved_models_give_the_printed_errors(short):
     error = problem.rmse(forecast)
     np.testing.assert_allclose(rows(result.stdout)["LSTM"][0], error[0], atol=0.006)
     np.testing.assert_allclose(rows(result.stdout)["LSTM"][-1], error.mean(), atol=0.0006)
+    alone = [problem.rmse(model.predict(x)[:, -1]).mean() for model in models]
+    assert f"alone: {min(alone):.3f} to {max(alone):.3f} °C" in result.stdout
 
 
 def test_the_whole_demo_beats_climatology_persistence_and_regression(tmp_path):
@@ -200,7 +203,7 @@ def test_nothing_optional_is_imported_before_it_is_used():
         "import sys, lstm_ext.__main__\n"
         "print([m for m in ('matplotlib', 'tqdm', 'torch', 'sklearn') if m in sys.modules])"
     )
-    assert run("-c", code, command=[sys.executable]).stdout == "[]\n"
+    assert run("-c", code, command=[sys.executable, "-P"]).stdout == "[]\n"
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch):

@@ -39,9 +39,10 @@ def files(distribution, editable):
     """Return the installed files of the import package, relative to it."""
     if editable or distribution.read_text("RECORD") is None:
         pytest.skip("not installed from a wheel: the files are those of the checkout")
-    names = (Path(f) for f in distribution.files)
-    return {str(Path(*f.parts[1:])) for f in names if f.parts[0] == "lstm_ext"} - {
-        str(Path(*f.parts[1:])) for f in names if "__pycache__" in f.parts
+    return {
+        str(Path(*f.parts[1:]))
+        for f in distribution.files
+        if f.parts[0] == "lstm_ext" and f.suffix != ".pyc"
     }
 
 

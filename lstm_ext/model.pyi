@@ -1,0 +1,85 @@
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ext.lstm import LSTM
+
+__all__ = ["Model"]
+
+_Array = npt.NDArray[np.floating[Any]]
+
+class _Loss(Protocol):
+    def check(
+        self,
+        target: npt.NDArray[Any],
+        shape: tuple[int, ...],
+        weights: npt.NDArray[Any] | None = None,
+    ) -> None: ...
+    def value_and_gradient(
+        self, prediction: _Array, target: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
+    ) -> tuple[float, _Array]: ...
+
+class _Optimizer(Protocol):
+    def step(self, parameters: _Array, gradient: _Array) -> None: ...
+
+def replace_file(path: str | os.PathLike[str]) -> AbstractContextManager[str]: ...
+
+class Model:
+    lstm: LSTM
+    output_size: int
+    every_step: bool
+    loss: _Loss
+    def __init__(
+        self,
+        lstm: LSTM,
+        output_size: int,
+        *,
+        every_step: bool = False,
+        loss: str | _Loss = "mse",
+        rng: int | np.random.Generator | None = None,
+    ) -> None: ...
+    @property
+    def parameters(self) -> _Array: ...
+    @parameters.setter
+    def parameters(self, values: npt.ArrayLike) -> None: ...
+    @property
+    def gradient(self) -> _Array: ...
+    @property
+    def weight(self) -> _Array: ...
+    @weight.setter
+    def weight(self, values: npt.ArrayLike) -> None: ...
+    @property
+    def bias(self) -> _Array: ...
+    @bias.setter
+    def bias(self, values: npt.ArrayLike) -> None: ...
+    def named_parameters(self) -> dict[str, _Array]: ...
+    def named_gradients(self) -> dict[str, _Array]: ...
+    def __getstate__(self) -> dict[str, Any]: ...
+    def __setstate__(self, state: dict[str, Any]) -> None: ...
+    def predict(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> _Array: ...
+    def evaluate(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+    ) -> float: ...
+    def loss_and_gradient(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+    ) -> float: ...
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        epochs: int,
+        batch_size: int = 32,
+        lengths: npt.ArrayLike | None = None,
+        optimizer: _Optimizer | None = None,
+        rng: int | np.random.Generator | None = None,
+        validation: tuple[npt.ArrayLike, ...] | None = None,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+    ) -> list[dict[str, Any]]: ...
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model: ...
