@@ -31,7 +31,8 @@ def misaligned(a):
 
 
 def strided(a):
-    big = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    poison = np.nan if a.dtype.kind == "f" else 99
+    big = np.full([2 * n for n in a.shape], poison, a.dtype)
     out = big[tuple(slice(1, None, 2) for _ in a.shape)]
     out[...] = a
     return out
