@@ -220,11 +220,11 @@ class LSTM:
         return views
 
     def named_parameters(self):
-        """Dict of views into `parameters`, by name."""
+        """Return a dict of views into `parameters`, by name."""
         return self._views(self._parameters)
 
     def named_gradients(self):
-        """Dict of views into `gradient`, by the names of the parameters."""
+        """Return a dict of views into `gradient`, by the names of the parameters."""
         return self._views(self._gradient)
 
     def _known(self, name):

@@ -348,7 +348,7 @@ cdef class Engine:
         return L
 
     cdef Py_ssize_t packed_elements(self, const lstm_kernels_s *s, const lstm_kernels_d *d,
-                                    bint backward) noexcept:
+                                    bint with_backward) noexcept:
         """Elements of the packed weights of the whole stack."""
         cdef Py_ssize_t l, k, n = 0
         cdef layer_t L
@@ -357,10 +357,10 @@ cdef class Engine:
             for k in range(self.directions):
                 L = self.layer(l, k, s, d)
                 at = packed_layout(&L, not self.is_float)
-                n += at.size if backward else at.forward_size
+                n += at.size if with_backward else at.forward_size
         return n
 
-    cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint backward,
+    cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint with_backward,
                    void *packed) noexcept:
         cdef Py_ssize_t l, k
         cdef layer_t L
@@ -373,11 +373,13 @@ cdef class Engine:
                 w = self.offsets(l, k)
                 with nogil:
                     if self.is_float:
-                        pack_weights(&L, &w, <const float*>self.parameters.data, backward, <float*>to)
+                        pack_weights(&L, &w, <const float*>self.parameters.data, with_backward,
+                                     <float*>to)
                     else:
-                        pack_weights(&L, &w, <const double*>self.parameters.data, backward, <double*>to)
+                        pack_weights(&L, &w, <const double*>self.parameters.data, with_backward,
+                                     <double*>to)
                 at = packed_layout(&L, not self.is_float)
-                to += (at.size if backward else at.forward_size) * self.itemsize
+                to += (at.size if with_backward else at.forward_size) * self.itemsize
 
     cdef Packed packed(self):
         """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
@@ -538,7 +540,6 @@ cdef class Engine:
                          int n_threads) except -1:
         cdef Py_ssize_t l, k, H = self.hidden_size, D = self.directions, i = 0
         cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, size = 0
-        cdef Py_ssize_t state_bytes = N * H * self.itemsize
         cdef Py_ssize_t between_bytes
         cdef layer_t L
         cdef packed_t at
@@ -918,7 +919,8 @@ cdef void run_steps(Stepper self, Engine engine, const floating *x, Py_ssize_t l
     for l in range(engine.num_layers):
         L = engine.layer(l, 0, self.s, self.d)
         step(&L, packed, self.batch, source, ldx,
-             <const floating*>(self.h + l * self.layer_bytes), <floating*>(self.h_next + l * self.layer_bytes),
+             <const floating*>(self.h + l * self.layer_bytes),
+             <floating*>(self.h_next + l * self.layer_bytes),
              <floating*>(self.c + l * self.layer_bytes), <floating*>self.pre)
         at = packed_layout(&L, floating is double)
         packed += at.forward_size
