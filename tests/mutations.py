@@ -192,8 +192,8 @@ MUTATIONS = [
     Mutation(
         "bias-gradient-overwrites",
         DRIVER,
-        "gradient[at.bias + m] += partial",
-        "gradient[at.bias + m] = partial",
+        "gradient[at.bias + m] += row",
+        "gradient[at.bias + m] = row",
     ),
     Mutation(
         "checkpoint-from-the-first", DRIVER, "memcpy(h, starts_h + k * size,", "memcpy(h, starts_h,"
