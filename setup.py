@@ -36,6 +36,9 @@ KERNEL_HEADERS = [
     "src/kernels/kernels_contract.h",
     "src/kernels/kernels_impl.h",
     "src/kernels/cell.h",
+    "src/kernels/general.h",
+    "src/kernels/general_cell.h",
+    "src/philox.h",
     "src/kernels/vec_avx512.h",
     "src/kernels/vec_avx2.h",
     "src/kernels/vec_baseline.h",
@@ -48,7 +51,7 @@ def extension(name, sources=(), *, openmp=False):
         f"lstm_ext.{name}",
         [f"src/{name}.pyx", *sources],
         depends=KERNEL_HEADERS,
-        include_dirs=["src/kernels"],
+        include_dirs=["src/kernels", "src"],
         extra_compile_args=CFLAGS + (OPENMP_C if openmp else []),
         extra_link_args=OPENMP_LINK if openmp else [],
     )
@@ -58,6 +61,8 @@ EXTENSIONS = [
     extension("_kernels", KERNELS),  # the slowest to compile goes first
     extension("_lstm"),
     extension("_driver", openmp=True),
+    extension("_general", openmp=True),
+    extension("_lstm_general"),
     extension("_blas"),
     extension("_node"),
     extension("_optim"),

@@ -16,6 +16,7 @@ cdef struct sequences_t:
     const Py_ssize_t *row        # (n_blocks + 1,) first row of each block: the lengths before it, added up
     const Py_ssize_t *start      # (n_blocks + 1,) first saved state of each block
     Py_ssize_t span              # steps between saved states (checkpoints); at least 1
+    const Py_ssize_t *times      # (batch, time) by the caller's index: the steps that count; NULL: 0, 1, ...
 
 # One direction of one layer.
 cdef struct layer_t:
@@ -82,3 +83,29 @@ cdef void add_partials(
 cdef void step(
     const layer_t *layer, const floating *packed, Py_ssize_t batch, const floating *x, Py_ssize_t ldx,
     const floating *h_prev, floating *h, floating *c, floating *pre) noexcept nogil
+
+# ---- shared with the general driver
+
+cdef Py_ssize_t time_of(
+    const layer_t *layer, const sequences_t *seqs, Py_ssize_t position, Py_ssize_t s) noexcept nogil
+cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
+cdef void gather(
+    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
+    Py_ssize_t width, const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil
+cdef void gather_add(
+    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
+    Py_ssize_t width, const floating *x, strides_t sx, floating *rows) noexcept nogil
+cdef void scatter(
+    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
+    Py_ssize_t width, const floating *rows, floating *y, strides_t sy, bint add) noexcept nogil
+cdef void clear_padding(
+    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width, floating *y,
+    strides_t sy) noexcept nogil
+cdef void load_states(
+    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H, const floating *states,
+    floating *rows) noexcept nogil
+cdef void save_states(
+    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H, const floating *rows,
+    floating *states) noexcept nogil
+cdef Py_ssize_t alive_at(
+    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t s) noexcept nogil

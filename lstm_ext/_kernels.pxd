@@ -1,12 +1,74 @@
 # The kernel tables, for the other extensions of this package. Private: not shipped.
 
 cdef extern from "kernels.h" nogil:
+    ctypedef struct lstm_activation:
+        int kind
+        double alpha
+        double beta
+
     ctypedef struct lstm_cell:
         int cell_activation
+        lstm_activation gate
+        lstm_activation candidate
+        lstm_activation output
+        int standard
+        int coupled
+        int static_input_gate
+        int layer_norm
+        int gate_clipped
+        int cell_clipped
+        double gate_clip
+        double cell_clip
 
     enum:
         LSTM_ACT_TANH
         LSTM_ACT_IDENTITY
+        LSTM_ACT_SIGMOID
+        LSTM_ACT_AFFINE
+        LSTM_ACT_SCALED_TANH
+        LSTM_ACT_CLIPPED
+        LSTM_ACT_RAMP
+        LSTM_ACT_LEAKY
+        LSTM_ACT_THRESHOLDED
+        LSTM_ACT_ELU
+        LSTM_ACT_SOFTSIGN
+        LSTM_ACT_SOFTPLUS
+        LSTM_ACT_EXPONENTIAL
+        LSTM_ACT_SILU
+        LSTM_ACT_GELU
+        LSTM_ACT_MISH
+        LSTM_ACT_HARD_SILU
+
+    ctypedef struct lstm_step:
+        Py_ssize_t bias_stride
+        const void *pre_x
+        const void *pre_h
+        const void *bias
+        const void *c_prev
+        const void *h_prev
+        const void *zone_c
+        const void *zone_h
+        const void *peephole
+        const void *norm_ih
+        const void *norm_hh
+        const void *norm_c
+        const void *norm_c_bias
+        const void *dh
+        void *scratch
+        void *c
+        void *h
+        void *pre
+        void *gates
+        void *dc
+        void *dpre_x
+        void *dpre_h
+        void *dh_prev
+        void *dbias
+        void *dpeephole
+        void *dnorm_ih
+        void *dnorm_hh
+        void *dnorm_c
+        void *dnorm_c_bias
 
     # What each function does stands in kernels_contract.h.
     ctypedef struct lstm_kernels_s:
@@ -36,6 +98,12 @@ cdef extern from "kernels.h" nogil:
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, float*, const float*, const float*, const float*,
             float*, float*, float*, int) noexcept nogil
+        void (*general_forward)(
+            const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
+            const lstm_step*) noexcept nogil
+        void (*general_backward)(
+            const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
+            const lstm_step*) noexcept nogil
         void (*sigmoid)(Py_ssize_t, const float*, float*) noexcept nogil
         void (*tanh)(Py_ssize_t, const float*, float*) noexcept nogil
 
@@ -67,6 +135,12 @@ cdef extern from "kernels.h" nogil:
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, double*, const double*, const double*, const double*,
             double*, double*, double*, int) noexcept nogil
+        void (*general_forward)(
+            const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
+            const lstm_step*) noexcept nogil
+        void (*general_backward)(
+            const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
+            const lstm_step*) noexcept nogil
         void (*sigmoid)(Py_ssize_t, const double*, double*) noexcept nogil
         void (*tanh)(Py_ssize_t, const double*, double*) noexcept nogil
 

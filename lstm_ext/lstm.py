@@ -1,24 +1,22 @@
 """The layer: `LSTM`, the `Tape` that backward needs, and the `Stream` that steps online."""
 
+import math
 import operator
 
 import numpy as np
 
-from lstm_ext import _lstm
+from lstm_ext import _lstm, _missing
+from lstm_ext._family import Family, Record
+from lstm_ext._options import (
+    as_activations,
+    as_clip,
+    as_flag,
+    as_probability,
+    as_size,
+    parameter_shapes,
+    refuse,
+)
 from lstm_ext._threads import get_num_threads
-
-CELL_ACTIVATIONS = ("tanh", "identity")
-
-
-def _size(name, value, least=1):
-    """`value` as an int of at least `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}, expected at least {least}")
-    return number
 
 
 def _state(name, state):
@@ -42,6 +40,19 @@ def _generator(rng):
         ) from None
 
 
+def _seed(seed):
+    """`seed` as None or an int of 64 bits."""
+    if seed is None:
+        return None
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed is {seed!r}, expected None or an integer") from None
+    if not 0 <= number < 2**64:
+        raise ValueError(f"seed is {number}, expected an integer from 0 to 2**64 - 1")
+    return number
+
+
 class LSTM:
     r"""A stack of LSTM layers.
 
@@ -49,9 +60,9 @@ class LSTM:
 
     .. math::
 
-        i, f, o &= \sigma(W_{i,f,o} x_t + U_{i,f,o} h_{t-1} + b_{i,f,o}) \\
-        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
-        c_t &= f \odot c_{t-1} + i \odot g \\
+        i, f, o &= \sigma(W_{i,f,o} x_t + U_{i,f,o} h_{t-1} + b_{i,f,o}) \
+        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \
+        c_t &= f \odot c_{t-1} + i \odot g \
         h_t &= o \odot \tanh(c_t)
 
     (Hochreiter and Schmidhuber, 1997, *Neural Computation* 9:1735, with the forget gate of Gers,
@@ -69,12 +80,65 @@ class LSTM:
     bidirectional : bool, default False
         A second LSTM in each layer reads every sequence from its end; the outputs of the two are
         joined. D = 2 directions then, else 1.
+    reverse : bool, default False
+        Read every sequence from its end.
     batch_first : bool, default True
         Sequences are (batch, time, features); False: (time, batch, features). Neither costs a copy.
     dtype : {"float32", "float64"}, default "float32"
         What everything is computed in. Arrays of other real dtypes are converted.
-    cell_activation : {"tanh", "identity"}, default "tanh"
-        The function on :math:`c_t` in the last equation; "identity" gives the cell of `LstmNode`.
+    activations : tuple of 3, default ("sigmoid", "tanh", "tanh")
+        The functions of the gates, of the candidate g and on :math:`c_t`: names, or (name, alpha, beta).
+        Names: sigmoid, tanh, identity, linear, affine, scaled_tanh, hard_sigmoid, relu, relu6,
+        hard_tanh, leaky_relu, thresholded_relu, elu, selu, softsign, softplus, exponential, silu, swish,
+        gelu, mish, hard_silu; equations in ``docs/options.md``.
+    cell_activation : str, optional
+        Short for the third of `activations`; "identity" gives the cell of `LstmNode`.
+    peepholes : bool, default False
+        The gates see the cell: ``peephole_l0`` (3H,), for i and f on :math:`c_{t-1}`, for o on
+        :math:`c_t`, is added to their pre-activations, times c (Gers, Schraudolph and Schmidhuber, 2002,
+        *JMLR* 3:115).
+    coupled_gates : bool, default False
+        :math:`f = 1 - i` (Greff et al., 2017, *IEEE TNNLS* 28:2222; ONNX's ``input_forget``). The rows of f
+        in the weights are there and not used.
+    cell_clip, gate_clip : float, optional
+        :math:`c_t` within [-cell_clip, cell_clip]; the inputs of the activations of i, f, g, o within
+        [-gate_clip, gate_clip] (ONNX's ``clip``).
+    proj_size : int, optional
+        P: :math:`h_t = W_{hr} (o \odot \tanh(c_t))`, ``weight_hr_l0`` (P, H) (Sak, Senior and Beaufays,
+        2014). h and y have P features then, ``weight_hh_l0`` is (4H, P).
+    bias : bool, default True
+        False: no ``bias_l0``.
+    layer_norm : bool, default False
+        Normalised :math:`W x_t`, :math:`U h_{t-1}` and :math:`c_t` (in the last equation), with gains
+        ``norm_ih_l0``, ``norm_hh_l0`` (4H,), ``norm_c_l0`` (H,) and ``norm_c_bias_l0`` (Ba, Kiros and
+        Hinton, 2016, arXiv:1607.06450, eq. 20 to 22, epsilon 1e-5; the two first biases are `bias_l0`).
+    dropout : float, default 0
+        Probability of dropping each output of each layer but the last.
+    recurrent_dropout : float, default 0
+        Probability of dropping units of :math:`h_{t-1}`, the same units at all steps of a sequence (Gal
+        and Ghahramani, 2016).
+    weight_dropout : float, default 0
+        Probability of dropping elements of ``weight_hh``, the same for a whole call (Merity, Keskar and
+        Socher, 2018).
+    zoneout : (float, float), default (0, 0)
+        Probabilities that a unit of h, of c keeps its old value (Krueger et al., 2017); where nothing is
+        drawn, old and new are mixed in these proportions.
+    static_size : int, default 0
+        S: each sequence comes with S numbers, ``static`` (N, S), that enter every step of the first layer
+        through ``weight_static_l0`` (4H, S), without being copied.
+    entity_aware : bool, default False
+        The static inputs alone make the first layer's input gate, :math:`i = \sigma(V s + b_i)`,
+        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089).
+    learn_state : bool, default False
+        The initial states are parameters, ``h_0_l0`` (P or H,) and ``c_0_l0`` (H,), used where no state
+        is given.
+    nan : {None, "raise", "zero", "hold"}
+        What a NaN in x is: a number like any other, which spoils its own sequence; an error; 0; the
+        feature's last value, 0 before the first.
+    nan_mask : bool, default False
+        With "zero" or "hold": I further inputs of the first layer, 1 where a value was missing.
+    init : optional
+        How the weights are drawn: see `initializers`.
     checkpoint : int or None
         Keep the state of every `checkpoint`-th step alone for backward, which computes the steps
         between once more: memory grows as T / checkpoint + checkpoint instead of T.
@@ -108,80 +172,132 @@ class LSTM:
         num_layers=1,
         *,
         bidirectional=False,
+        reverse=False,
         batch_first=True,
         dtype="float32",
-        cell_activation="tanh",
+        activations=("sigmoid", "tanh", "tanh"),
+        cell_activation=None,
+        peepholes=False,
+        coupled_gates=False,
+        cell_clip=None,
+        gate_clip=None,
+        proj_size=None,
+        bias=True,
+        layer_norm=False,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        weight_dropout=0.0,
+        zoneout=(0.0, 0.0),
+        static_size=0,
+        entity_aware=False,
+        learn_state=False,
+        nan=None,
+        nan_mask=False,
+        init=None,
         checkpoint=None,
         rng=None,
     ):
-        self._configure(
-            input_size, hidden_size, num_layers, bidirectional, batch_first, dtype, cell_activation,
-            checkpoint,
-        )
-        self._initialise(_generator(rng))
+        given = locals()
+        self._configure(**{name: given[name] for name in self._CONFIGURATION})
+        self._initialise(init, _generator(rng))
 
-    def _configure(
-        self, input_size, hidden_size, num_layers, bidirectional, batch_first, dtype, cell_activation,
-        checkpoint,
-    ):
-        self.input_size = _size("input_size", input_size)
-        self.hidden_size = _size("hidden_size", hidden_size)
-        self.num_layers = _size("num_layers", num_layers)
-        self.bidirectional = bool(bidirectional)
-        self.batch_first = bool(batch_first)
+    # All that makes an LSTM but its parameters: keywords of __init__, attributes, the pickle's keys.
+    _CONFIGURATION = (
+        "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "batch_first", "dtype",
+        "activations", "cell_activation", "peepholes", "coupled_gates", "cell_clip", "gate_clip",
+        "proj_size", "bias", "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
+        "static_size", "entity_aware", "learn_state", "nan", "nan_mask", "checkpoint",
+    )
+    _DEFAULTS = {
+        "num_layers": 1, "bidirectional": False, "reverse": False, "batch_first": True,
+        "activations": ("sigmoid", "tanh", "tanh"), "cell_activation": None, "peepholes": False,
+        "coupled_gates": False, "cell_clip": None, "gate_clip": None, "proj_size": None, "bias": True,
+        "layer_norm": False, "dropout": 0.0, "recurrent_dropout": 0.0, "weight_dropout": 0.0,
+        "zoneout": (0.0, 0.0), "static_size": 0, "entity_aware": False, "learn_state": False,
+        "nan": None, "nan_mask": False, "checkpoint": None,
+    }
+
+    def _configure(self, **given):
+        get = given.__getitem__
+        for name in ("input_size", "hidden_size", "num_layers"):
+            setattr(self, name, as_size(name, get(name)))
+        for name in ("bidirectional", "reverse", "batch_first", "peepholes", "coupled_gates", "bias",
+                     "layer_norm", "entity_aware", "learn_state", "nan_mask"):
+            setattr(self, name, as_flag(name, get(name)))
+        dtype = get("dtype")
         try:
             self.dtype = np.dtype("None" if dtype is None else dtype)  # numpy takes None for float64
         except TypeError:
             raise TypeError(f"dtype is {dtype!r}, expected float32 or float64") from None
         if self.dtype not in (np.float32, np.float64) or not self.dtype.isnative:
             raise ValueError(f"dtype is {self.dtype}, expected float32 or float64")
-        if cell_activation not in CELL_ACTIVATIONS:
-            raise ValueError(
-                f"cell_activation is {cell_activation!r}, expected one of {CELL_ACTIVATIONS}"
-            )
-        self.cell_activation = cell_activation
-        self.checkpoint = None if checkpoint is None else _size("checkpoint", checkpoint)
+        self._activations = as_activations(get("activations"), get("cell_activation"))
+        self.activations = tuple(
+            tuple(v for v in activation if v is not None) if activation[1:] != (None, None) else activation[0]
+            for activation in self._activations
+        )
+        self.cell_activation = self.activations[2]
+        for name in ("cell_clip", "gate_clip"):
+            setattr(self, name, as_clip(name, get(name)))
+        for name in ("dropout", "recurrent_dropout", "weight_dropout"):
+            setattr(self, name, as_probability(name, get(name)))
+        zoneout = get("zoneout")
+        if not isinstance(zoneout, (tuple, list)) or len(zoneout) != 2:
+            raise ValueError(f"zoneout is {zoneout!r}, expected two probabilities: of h and of c")
+        self.zoneout = tuple(as_probability(f"zoneout[{j}]", p) for j, p in enumerate(zoneout))
+        self.proj_size = None if not get("proj_size") else as_size("proj_size", get("proj_size"))
+        self.static_size = as_size("static_size", get("static_size"), 0)
+        self.checkpoint = None if get("checkpoint") is None else as_size("checkpoint", get("checkpoint"))
+        self.nan = get("nan")
+        if self.nan not in (None, "raise", "zero", "hold"):
+            raise ValueError(f"nan is {self.nan!r}, expected None, 'raise', 'zero' or 'hold'")
+        refuse(vars(self))
+
         directions = 2 if self.bidirectional else 1
-        rows = 4 * self.hidden_size
-        largest = max(rows, self.input_size, directions * self.hidden_size)
+        largest = max(4 * self.hidden_size, 2 * self.input_size, directions * self.hidden_size)
         if largest > 2**31 - 1:
             raise ValueError(f"a matrix side of {largest} is more than BLAS can count (2**31 - 1)")
-
-        first = rows * (self.input_size + self.hidden_size + 1)
-        other = rows * ((directions + 1) * self.hidden_size + 1)
-        count = directions * (first + (self.num_layers - 1) * other)
+        inputs = self.input_size * (2 if self.nan_mask else 1)
+        self._shapes = parameter_shapes(vars(self), inputs)
+        count = sum(math.prod(shape) for shape in self._shapes.values())
         if count * self.dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
         parameters, gradient = np.zeros(count, self.dtype), np.zeros(count, self.dtype)
-
-        self._shapes = {}
-        for layer in range(self.num_layers):
-            width = self.input_size if layer == 0 else directions * self.hidden_size
-            for suffix in ("", "_reverse")[:directions]:
-                self._shapes[f"weight_ih_l{layer}{suffix}"] = (rows, width)
-                self._shapes[f"weight_hh_l{layer}{suffix}"] = (rows, self.hidden_size)
-                self._shapes[f"bias_l{layer}{suffix}"] = (rows,)
-        self._engine = _lstm.Engine(
-            self.input_size, self.hidden_size, self.num_layers, directions, self.dtype,
-            self.cell_activation, self.checkpoint or 0,
+        # The default cell has kernels of its own; the others, and tangents, are the general engine's.
+        self._engine = None
+        plain = all(
+            getattr(self, name) == self._DEFAULTS[name]
+            for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
+                         "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
+                         "static_size", "learn_state")
         )
+        if plain and self.activations in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
+            self._engine = _lstm.Engine(
+                inputs, self.hidden_size, self.num_layers, directions, self.reverse, self.dtype,
+                self.cell_activation, self.checkpoint or 0,
+            )
+        self._family = Family(self, self._shapes)
         self._attach(parameters, gradient)
 
-    def _initialise(self, rng):
+    def _initialise(self, init, rng):
         H = self.hidden_size
         for name, view in self.named_parameters().items():
-            if name.startswith("weight_ih"):
-                bound = np.sqrt(6 / (view.shape[1] + H))
+            if name.startswith(("weight_ih", "weight_static", "weight_hr")):
+                fan_out = H if not name.startswith("weight_hr") else view.shape[0]
+                bound = np.sqrt(6 / (view.shape[1] + fan_out))
                 view[...] = rng.uniform(-bound, bound, view.shape)
             elif name.startswith("weight_hh"):
                 for gate in range(4):
-                    q, r = np.linalg.qr(rng.standard_normal((H, H)))
+                    q, r = np.linalg.qr(rng.standard_normal((H, view.shape[1])))
                     view[gate * H : (gate + 1) * H] = q * np.sign(np.diag(r))
-            else:
+            elif name.startswith("bias"):
                 view[H : 2 * H] = 1
+            elif name.startswith("norm") and "bias" not in name:
+                view[...] = 1
 
     def _attach(self, parameters, gradient):
-        self._engine.bind(parameters, gradient)
+        if self._engine is not None:
+            self._engine.bind(parameters, gradient)
         self._parameters, self._gradient = parameters, gradient
 
     # ---- parameters
@@ -268,7 +384,44 @@ class LSTM:
 
     # ---- sequences
 
-    def __call__(self, x, state=None, *, lengths=None):
+    @property
+    def output_size(self):
+        """Features of y: directions times the size of h."""
+        return self._family.directions * self._family.out_size
+
+    def _filled(self, x, lengths, mask):
+        """x with its NaN treated by the policy `nan`, and the record that the gradient needs."""
+        if self.nan is None:
+            return x, None
+        return _missing.fill(
+            x, self.nan, self.nan_mask, self.dtype, self.batch_first, self.input_size, lengths, mask
+        )
+
+    def _run(self, x, state, lengths, mask, static, tape, seed, gates=False):
+        state, seed = _state("state", state), _seed(seed)
+        if lengths is not None and mask is not None:
+            raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
+        if tape is not None:
+            self._own(tape)
+            tape._clear()
+        x, missing = self._filled(x, lengths, mask)
+        if self._engine is not None and not gates and static is None:
+            result = self._engine.forward(
+                x, state, lengths, mask, self.batch_first, None if tape is None else tape._fused,
+                get_num_threads(),
+            )
+            if tape is not None:
+                tape._fill("fused", missing)
+            return result
+        result, _, values = self._family.forward(
+            self._parameters, x, state, None, lengths, mask, static, None if tape is None else tape._general,
+            seed, gates,
+        )
+        if tape is not None:
+            tape._fill("general", missing)
+        return (*result, values) if gates else result
+
+    def __call__(self, x, state=None, *, lengths=None, mask=None, static=None):
         """Run the sequences, keeping nothing.
 
         Parameters
@@ -276,50 +429,126 @@ class LSTM:
         x : array_like, (N, T, I), (T, N, I) with ``batch_first=False``, or (T, I) for one sequence
             Real numbers of any dtype and layout.
         state : (h_0, c_0), optional
-            Initial states, each (L*D, N, H), (L*D, H) for one sequence; None is zeros.
+            Initial states, (L*D, N, P) and (L*D, N, H), (L*D, P) and (L*D, H) for one sequence; None is
+            zeros, or what was learnt (`learn_state`). P is `proj_size`, or H.
         lengths : array_like of int, (N,), optional
             Steps of each sequence, 0 to T, in any order. What stands beyond is not read, and the work
             is in proportion to their sum.
+        mask : array_like of bool, (N, T), optional
+            True where a step counts. The others are passed over as if they were not there: not read,
+            y 0, the state as it was. The work is in proportion to the steps that count.
+        static : array_like, (N, S)
+            The static inputs, where the LSTM has a `static_size`.
 
         Returns
         -------
-        y : ndarray, (N, T, D*H)
+        y : ndarray, (N, T, D*P)
             Hidden states of the last layer; 0 beyond a sequence's length.
-        (h_n, c_n) : ndarrays, each (L*D, N, H)
+        (h_n, c_n) : ndarrays, (L*D, N, P) and (L*D, N, H)
             States after each sequence's last step, layer by layer, as in PyTorch.
         """
-        return self._engine.forward(
-            x, _state("state", state), lengths, self.batch_first, None, get_num_threads()
-        )
+        return self._run(x, state, lengths, mask, static, None, None)
 
     def tape(self):
         """Return a new `Tape` for `forward` and `backward`."""
         return Tape(self)
 
-    def forward(self, x, state=None, *, lengths=None, tape=None):
+    def forward(
+        self, x, state=None, *, lengths=None, mask=None, static=None, tape=None, seed=None,
+        return_gates=False,
+    ):
         """Run the sequences and record on `tape` what `backward` needs.
 
-        Arguments and results are those of calling the LSTM. The tape keeps `x` itself, not a copy,
-        where it can: do not change `x` before `backward`. A tape may be used any number of times; it
-        grows for a larger batch and allocates nothing otherwise.
+        Arguments and results are those of calling the LSTM, and besides:
+
+        Parameters
+        ----------
+        tape : Tape, optional
+            It keeps `x` itself, not a copy, where it can: do not change `x` before `backward`. A tape may
+            be used any number of times; it grows for a larger batch and allocates nothing otherwise.
+        seed : int, optional
+            Draws the masks of `dropout`, `recurrent_dropout`, `weight_dropout` and `zoneout`, for this
+            call and the backward that follows: the same seed, the same masks, for any number of threads
+            (Philox4x32-10; Salmon et al., 2011). None: nothing is dropped, as in inference.
+        return_gates : bool, default False
+            Return the gates, too.
+
+        Returns
+        -------
+        y, (h_n, c_n)
+        gates : dict, with `return_gates`
+            "i", "f", "g", "o" (activated) and "c", each (L*D, N, T, H), 0 where no step counts.
         """
-        state = _state("state", state)
-        if tape is None:
-            return self._engine.forward(x, state, lengths, self.batch_first, None, get_num_threads())
-        self._own(tape)
-        return self._engine.forward(x, state, lengths, self.batch_first, tape._tape, get_num_threads())
+        return self._run(x, state, lengths, mask, static, tape, seed, as_flag("return_gates", return_gates))
+
+    def jvp(
+        self, x, dx=None, state=None, dstate=None, dparameters=None, *, lengths=None, mask=None, static=None,
+        dstatic=None, tape=None, seed=None,
+    ):
+        r"""Run the sequences, and their derivative along a direction (forward mode).
+
+        .. math:: \dot y = \frac{\partial y}{\partial x} \dot x + \frac{\partial y}{\partial (h_0, c_0)}
+                  (\dot h_0, \dot c_0) + \frac{\partial y}{\partial \theta} \dot \theta
+
+        computed step by step beside the numbers, exact (Griewank and Walther, 2008, *Evaluating
+        Derivatives*, ch. 3).
+
+        Parameters
+        ----------
+        x, state, lengths, mask, static, seed
+            As in `forward`.
+        dx : array_like, shape of x, optional
+            The direction in the inputs; here and below None is zeros.
+        dstate : (dh_0, dc_0), optional
+        dparameters : array_like, (P,), optional
+            The direction in the parameters, in the order of `parameters`.
+        dstatic : array_like, shape of static, optional
+        tape : Tape, optional
+            Records what `backward` and `backward_jvp` need.
+
+        Returns
+        -------
+        (y, (h_n, c_n)), (y_dot, (h_dot, c_dot))
+            The results of `forward`, and their derivatives along the direction, of the same shapes.
+        """
+        state, dstate, seed = _state("state", state), _state("dstate", dstate), _seed(seed)
+        if lengths is not None and mask is not None:
+            raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
+        if tape is not None:
+            self._own(tape)
+            tape._clear()
+        if dx is not None and np.shape(dx) != np.shape(x):
+            raise ValueError(f"dx has shape {np.shape(dx)}, expected {np.shape(x)}, that of x")
+        x, missing = self._filled(x, lengths, mask)
+        if missing is not None and dx is not None:
+            dx = _missing.fill_tangent(missing, dx)
+        if dparameters is not None:
+            dparameters = _lstm.as_numbers(dparameters, "dparameters")
+            if dparameters.shape != self._parameters.shape:
+                raise ValueError(
+                    f"dparameters has shape {dparameters.shape}, expected {self._parameters.shape}"
+                )
+            dparameters = _lstm.as_floats(dparameters, self.dtype)
+        result, tangents, _ = self._family.forward(
+            self._parameters, x, state, (dparameters, dx, dstate, dstatic), lengths, mask, static,
+            None if tape is None else tape._general, seed, False,
+        )
+        if tape is not None:
+            tape._fill("tangents", missing)
+        return result, tangents
 
     def _own(self, tape):
         if not isinstance(tape, Tape):
             raise TypeError(f"tape is {type(tape).__name__}, expected what lstm.tape() returns")
-        if tape._engine is not self._engine:
+        if tape._lstm_family is not self._family:
             raise ValueError("tape belongs to another LSTM, expected one from this lstm.tape()")
 
     def backward(self, tape, dy=None, dstate=None, *, input_gradient=True):
         """Backpropagate through the recorded sequences; adds to `gradient`.
 
         Backpropagation through time (Werbos, 1990) of a scalar loss, with the weights that `forward`
-        used. May be called again on the same tape.
+        used. May be called again on the same tape. Truncated: run a long sequence in pieces, each
+        `forward` from the state in which the last one ended, and each `backward` without its gradient.
 
         Parameters
         ----------
@@ -337,14 +566,67 @@ class LSTM:
         -------
         dx : ndarray, shape of x, or None
             0 beyond a sequence's length.
-        (dh_0, dc_0) : ndarrays, each (L*D, N, H)
+        (dh_0, dc_0) : ndarrays, (L*D, N, P) and (L*D, N, H)
+        dstatic : ndarray, (N, S)
+            With a `static_size` alone.
         """
         self._own(tape)
-        if not tape._tape.valid:
+        dstate = _state("dstate", dstate)
+        if tape._kind is None:
             raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
-        return self._engine.backward(
-            tape._tape, dy, _state("dstate", dstate), bool(input_gradient), get_num_threads()
+        if tape._kind == "fused":
+            dx, dstate_0 = self._engine.backward(
+                tape._fused, dy, dstate, bool(input_gradient), get_num_threads()
+            )
+            return self._unfilled(tape, dx), dstate_0
+        (dx, dstate_0, dstatic), gradient = self._family.backward(
+            tape._general, dy, dstate, None, bool(input_gradient), 1
         )
+        with self._family.lock:
+            self._gradient += gradient
+        dx = self._unfilled(tape, dx)
+        return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
+
+    def _unfilled(self, tape, dx):
+        return dx if dx is None or tape._missing is None else _missing.fill_gradient(tape._missing, dx)
+
+    def backward_jvp(
+        self, tape, dy=None, dy_dot=None, dstate=None, dstate_dot=None, *, input_gradient=True
+    ):
+        r"""Backpropagate, and the derivative of that along the direction of `jvp` (forward over reverse).
+
+        With dy and dy_dot the gradient of a loss with respect to y and its derivative along the
+        direction, ``gradient_dot`` is the loss's Hessian times the direction (Pearlmutter, 1994, *Neural
+        Computation* 6:147): exact, at a few times the cost of a gradient.
+
+        Parameters
+        ----------
+        tape : Tape
+            From ``jvp(..., tape=tape)``.
+        dy, dy_dot : array_like, shape of y, optional
+        dstate, dstate_dot : (dh_n, dc_n), optional
+        input_gradient : bool, default True
+
+        Returns
+        -------
+        dict
+            "dx", "dx_dot", "dstate", "dstate_dot", with a `static_size` "dstatic", "dstatic_dot", and
+            "gradient_dot" (P,). `gradient` stays as it is.
+        """
+        self._own(tape)
+        dstate, dstate_dot = _state("dstate", dstate), _state("dstate_dot", dstate_dot)
+        if tape._kind != "tangents":
+            raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
+        values, gradient = self._family.backward(
+            tape._general, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
+        )
+        names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
+        results = dict(zip(names, values, strict=True))
+        for name in ("dx", "dx_dot"):
+            results[name] = self._unfilled(tape, results[name])
+        if not self.static_size:
+            del results["dstatic"], results["dstatic_dot"]
+        return {**results, "gradient_dot": gradient}
 
     def stream(self, batch=1):
         """Return a `Stream`: this LSTM one step at a time, with its weights as they are now."""
@@ -354,51 +636,58 @@ class LSTM:
 
     def __repr__(self):
         words = [str(self.input_size), str(self.hidden_size)]
-        if self.num_layers > 1:
-            words.append(f"num_layers={self.num_layers}")
-        if self.bidirectional:
-            words.append("bidirectional=True")
-        if not self.batch_first:
-            words.append("batch_first=False")
-        words.append(f"dtype={self.dtype.name!r}")
-        if self.cell_activation != "tanh":
-            words.append(f"cell_activation={self.cell_activation!r}")
-        if self.checkpoint is not None:
-            words.append(f"checkpoint={self.checkpoint}")
+        for name in self._CONFIGURATION[2:]:
+            value = getattr(self, name)
+            if name == "dtype":
+                words.append(f"dtype={value.name!r}")
+            elif name == "activations":
+                if value[:2] != self._DEFAULTS[name][:2]:
+                    words.append(f"activations={value!r}")
+            elif name == "cell_activation":
+                if value != "tanh" and self.activations[:2] == self._DEFAULTS["activations"][:2]:
+                    words.append(f"cell_activation={value!r}")
+            elif value != self._DEFAULTS[name]:
+                words.append(f"{name}={value!r}")
         return f"LSTM({', '.join(words)})"
 
-    _CONFIGURATION = (
-        "input_size", "hidden_size", "num_layers", "bidirectional", "batch_first", "dtype",
-        "cell_activation", "checkpoint",
-    )
-
     def __getstate__(self):
-        state = {name: getattr(self, name) for name in self._CONFIGURATION}
+        state = {name: getattr(self, name) for name in self._CONFIGURATION if name != "cell_activation"}
         return {**state, "parameters": self._parameters.copy()}
 
     def __setstate__(self, state):
-        self._configure(**{name: state[name] for name in self._CONFIGURATION})
+        given = {**self._DEFAULTS, **state}
+        if "activations" in state:
+            given["cell_activation"] = None
+        self._configure(**{name: given[name] for name in self._CONFIGURATION})
         self._parameters[...] = state["parameters"]
 
 
 class Tape:
-    """What one `LSTM.forward` leaves for `LSTM.backward`: activated gates and cell states.
+    """What one `LSTM.forward` leaves for `LSTM.backward`: gates and cell states.
 
-    Made by `LSTM.tape`. It belongs to its LSTM and to one thread at a time. Hidden states and
-    tanh(c) are computed again in backward, which costs less than keeping them.
+    Made by `LSTM.tape`. It belongs to its LSTM and to one thread at a time. What is cheap to have again
+    (hidden states of the default cell, tanh(c)) is computed again in backward.
     """
 
     def __init__(self, lstm):
-        self._engine = lstm._engine
-        self._tape = _lstm.Tape()
+        self._lstm_family = lstm._family
+        self._fused = _lstm.Tape()
+        self._general = Record()
+        self._clear()
+
+    def _clear(self):
+        self._kind = self._missing = None
+
+    def _fill(self, kind, missing):
+        self._kind, self._missing = kind, missing
 
     @property
     def nbytes(self):
         """Bytes that the tape holds, packed weights and workspace included."""
-        return self._tape.nbytes
+        return self._fused.nbytes + self._general.engine.nbytes
 
     def __repr__(self):
-        return f"<Tape: {'filled' if self._tape.valid else 'empty'}, {self.nbytes} bytes>"
+        return f"<Tape: {'empty' if self._kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
         raise TypeError("a Tape cannot be pickled: it holds the working memory of one computation")
@@ -421,7 +710,7 @@ class Stream:
     def __init__(self, lstm, batch=1):
         if lstm.bidirectional:
             raise ValueError("a bidirectional LSTM has no stream: its second direction begins at the end")
-        self._stepper = _lstm.Stepper(lstm._engine, _size("batch", batch))
+        self._stepper = _lstm.Stepper(lstm._engine, as_size("batch", batch))
         self.step = self._stepper.step
         self._repr = repr(lstm)
 

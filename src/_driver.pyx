@@ -160,10 +160,12 @@ cdef void pack_weights(const layer_t *L, const weights_t *at, const floating *pa
 # ---- rows between callers' arrays and dense blocks
 
 
-cdef inline Py_ssize_t time_of(const layer_t *L, const sequences_t *seqs, Py_ssize_t position,
-                               Py_ssize_t s) noexcept nogil:
+cdef Py_ssize_t time_of(const layer_t *L, const sequences_t *seqs, Py_ssize_t position,
+                        Py_ssize_t s) noexcept nogil:
     """The time index that is step s of a sequence."""
-    return seqs.lengths[position] - 1 - s if L.reverse else s
+    if L.reverse:
+        s = seqs.lengths[position] - 1 - s
+    return s if seqs.times == NULL else seqs.times[seqs.order[position] * seqs.time + s]
 
 
 cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
@@ -172,7 +174,7 @@ cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target
         target[j] = source[j]
 
 
-cdef inline void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(n):
         target[j] += source[j]
@@ -215,14 +217,14 @@ cdef void scatter(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, P
 
 cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
                         floating *y, strides_t sy) noexcept nogil:
-    """y = 0 beyond each sequence's length."""
+    """y = 0 beyond each sequence's length; under a mask everywhere, since gaps may be anywhere."""
     cdef Py_ssize_t n, t
     for n in range(first, last):
-        for t in range(seqs.lengths[n], seqs.time):
+        for t in range(seqs.lengths[n] if seqs.times == NULL else 0, seqs.time):
             memset(y + seqs.order[n] * sy.n + t * sy.t, 0, width * sizeof(floating))
 
 
-cdef inline void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
+cdef void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
                              const floating *states, floating *rows) noexcept nogil:
     """rows (last - first, H) = states (batch, H) of those positions; 0 where states is NULL."""
     cdef Py_ssize_t n
@@ -234,7 +236,7 @@ cdef inline void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize
         rows += H
 
 
-cdef inline void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
+cdef void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
                              const floating *rows, floating *states) noexcept nogil:
     cdef Py_ssize_t n
     for n in range(first, last):
@@ -242,7 +244,7 @@ cdef inline void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize
         rows += H
 
 
-cdef inline Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last,
+cdef Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last,
                                 Py_ssize_t s) noexcept nogil:
     """How many sequences of the block have a step s: they come first."""
     cdef Py_ssize_t n = last
@@ -276,7 +278,7 @@ cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *c_t = c
     cdef Py_ssize_t s = begin, stop, row, alive, n
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
-    cdef bint evenly_spaced = last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse
+    cdef bint evenly_spaced = last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse and seqs.times == NULL
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:

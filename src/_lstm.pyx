@@ -58,10 +58,6 @@ cdef object SSIZE_MAX = 2**63 - 1 if sizeof(Py_ssize_t) == 8 else 2**31 - 1
 cdef class Buffer:
     """Raw memory on a cache line boundary. It grows when asked to, and its contents do not last then."""
 
-    cdef void *_block
-    cdef char *data
-    cdef readonly Py_ssize_t nbytes
-
     def __cinit__(self):
         self._block = NULL
         self.data = NULL
@@ -95,13 +91,6 @@ cdef class Array:
     otherwise comes in as a copy.
     """
 
-    cdef Py_buffer view
-    cdef bint held
-    cdef void *data
-    cdef Py_ssize_t ndim
-    cdef Py_ssize_t shape[3]
-    cdef Py_ssize_t strides[3]
-
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
@@ -113,6 +102,7 @@ cdef class Array:
         # Without PyBUF_FORMAT: numpy would write the format anew at every call.
         PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
         self.held = True
+        self.owner = array
         if view.ndim > 3:
             return False
         if <uintptr_t>view.buf % itemsize:
@@ -145,6 +135,20 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     if wrong.size:
         raise ValueError(f"lengths has {wrong[0]}, expected 0 to {T}, the number of time steps of x")
     return np.ascontiguousarray(array, np.intp)
+
+
+def as_steps(mask, Py_ssize_t N, Py_ssize_t T):
+    """The lengths (N,) and times (N, T) of the steps that `mask` counts, or a sentence that says why not."""
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask has dtype {array.dtype}, expected bool: True where a step counts")
+    if array.shape == (T,) and N == 1:
+        array = array[None]
+    if array.shape != (N, T):
+        raise ValueError(f"mask has shape {array.shape}, expected {(N, T)} = (batch, time)")
+    # Stable: the steps that count come first, in their order.
+    times = np.ascontiguousarray(np.argsort(~array, axis=1, kind="stable"), np.intp)
+    return np.ascontiguousarray(array.sum(axis=1), np.intp), times
 
 
 def as_numbers(value, name):
@@ -212,14 +216,21 @@ cdef Array held_output(object array, bint is_float):
 cdef class Batch:
     """The sequences of a batch in sorted order, cut into blocks. It is not changed once made."""
 
-    cdef sequences_t seqs
-    cdef Buffer _memory
-    cdef readonly Py_ssize_t total       # sum of the lengths
-    cdef readonly Py_ssize_t starts      # saved states, over all blocks
+    @staticmethod
+    cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
+                   Py_ssize_t span):
+        """`make` with blocks for a layer whose weights take that many bytes."""
+        # Small enough that two threads share a batch of 16, large enough that a panel of weights
+        # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
+        cdef Py_ssize_t block_size = 16 if weights <= 512 * 1024 else 32
+        if 16 <= batch < 2 * block_size:
+            block_size = (batch + 1) // 2
+        return Batch.make(batch, time, lengths, times, block_size,
+                          min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16), span)
 
     @staticmethod
-    cdef Batch make(Py_ssize_t batch, Py_ssize_t time, object lengths, Py_ssize_t block_size,
-                    Py_ssize_t max_groups, Py_ssize_t span):
+    cdef Batch make(Py_ssize_t batch, Py_ssize_t time, object lengths, object times,
+                    Py_ssize_t block_size, Py_ssize_t max_groups, Py_ssize_t span):
         cdef Batch self = Batch.__new__(Batch)
         cdef Py_ssize_t n_blocks = (batch + block_size - 1) // block_size
         cdef Py_ssize_t n, b, rows = 0, starts = 0, longest
@@ -229,6 +240,7 @@ cdef class Batch:
         cdef Py_ssize_t *row
         cdef Py_ssize_t *start
         cdef const Py_ssize_t[::1] given, positions
+        cdef const Py_ssize_t[:, ::1] steps
         self._memory = Buffer()
         self._memory.reserve((2 * batch + 3 * (n_blocks + 1)) * sizeof(Py_ssize_t))
         order = <Py_ssize_t*>self._memory.data
@@ -262,6 +274,10 @@ cdef class Batch:
             start[b + 1] = starts
         self.seqs.order, self.seqs.lengths, self.seqs.block = order, sorted_lengths, block
         self.seqs.row, self.seqs.start = row, start
+        self.seqs.times = NULL
+        if times is not None and batch and time:
+            steps = self._times = times
+            self.seqs.times = &steps[0, 0]
         self.total = rows
         self.starts = starts
         return self
@@ -282,7 +298,7 @@ cdef class Engine:
     """The stack, as the drivers see it. Parameters and gradient are memory of the Python layer's."""
 
     cdef readonly Py_ssize_t input_size, hidden_size, num_layers, directions, checkpoint
-    cdef readonly bint is_float
+    cdef readonly bint is_float, reverse
     cdef readonly object dtype
     cdef readonly Py_ssize_t parameter_count
     cdef int activation
@@ -294,11 +310,12 @@ cdef class Engine:
     cdef object _gradient_lock   # threads may call backward at once: they add one after another
 
     def __init__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
-                 Py_ssize_t directions, dtype, cell_activation, Py_ssize_t checkpoint):
+                 Py_ssize_t directions, bint reverse, dtype, cell_activation, Py_ssize_t checkpoint):
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.directions = directions
+        self.reverse = reverse
         self.checkpoint = checkpoint
         self.dtype = np.dtype(dtype)
         self.is_float = self.dtype == np.float32
@@ -340,7 +357,7 @@ cdef class Engine:
         L.cell.cell_activation = self.activation
         L.input_size = self.layer_input(layer)
         L.hidden_size = self.hidden_size
-        L.reverse = direction == 1
+        L.reverse = self.reverse or direction == 1
         L.gate_columns = (s.gate_columns(self.hidden_size) if self.is_float
                           else d.gate_columns(self.hidden_size))
         L.xh_columns = (L.input_size + L.hidden_size + 1 + lanes - 1) // lanes * lanes
@@ -398,23 +415,18 @@ cdef class Engine:
         self._packed = packed
         return packed
 
-    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, Py_ssize_t checkpoint):
+    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, object times,
+                     Py_ssize_t checkpoint):
         cdef Batch batch = self._batch
-        cdef Py_ssize_t H = self.hidden_size, block_size, weights, max_groups
+        cdef Py_ssize_t H = self.hidden_size, weights
         cdef Py_ssize_t span = max(T, <Py_ssize_t>1)
         if checkpoint > 0:
             span = min(span, checkpoint)
         if (lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T
                 and batch.seqs.span == span):
             return batch
-        # Small enough that two threads share a batch of 16, large enough that a panel of weights
-        # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
         weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
-        block_size = 16 if weights <= 512 * 1024 else 32
-        if 16 <= N < 2 * block_size:
-            block_size = (N + 1) // 2
-        max_groups = min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16)
-        batch = Batch.make(N, T, lengths, block_size, max_groups, span)
+        batch = Batch.cut(N, T, lengths, times, weights, span)
         if lengths is None:
             self._batch = batch
         return batch
@@ -488,7 +500,7 @@ cdef class Engine:
 
     # -- forward
 
-    def forward(self, x_given, state, lengths, bint batch_first, Tape tape, int n_threads):
+    def forward(self, x_given, state, lengths, mask, bint batch_first, Tape tape, int n_threads):
         """y, (h_n, c_n). With a tape, what backward needs is recorded there."""
         cdef Array x = held_as_it_is(x_given, self.is_float)
         cdef Array y, h_0 = None, c_0 = None, h_n, c_n
@@ -498,6 +510,7 @@ cdef class Engine:
         cdef Packed packed
         cdef Buffer work
         cdef strides_t sx, sy
+        times = None
         if x is None:
             x_given = as_numbers(x_given, "x")
         N, T = self.sizes(x_given.shape, batch_first)
@@ -509,7 +522,9 @@ cdef class Engine:
             c_0 = self.state_part(state[1], "c_0", N, unbatched)
         if lengths is not None:
             lengths = as_lengths(lengths, N, T)
-        batch = self.batch(N, T, lengths, self.checkpoint if tape is not None else 0)
+        elif mask is not None:
+            lengths, times = as_steps(mask, N, T)
+        batch = self.batch(N, T, lengths, times, self.checkpoint if tape is not None else 0)
         y_out = self.output(x, D * self.hidden_size)
         h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
         y = held_output(y_out, self.is_float)

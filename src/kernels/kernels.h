@@ -11,12 +11,68 @@
 
 #include <stddef.h>
 
-/* What the pointwise arithmetic of a step is. Read by the cell functions alone. */
+/* The activations of which those with names are made; alpha and beta are their numbers. */
+enum {
+    LSTM_ACT_TANH = 0,
+    LSTM_ACT_IDENTITY = 1,
+    LSTM_ACT_SIGMOID,
+    LSTM_ACT_AFFINE,
+    LSTM_ACT_SCALED_TANH,
+    LSTM_ACT_CLIPPED,
+    LSTM_ACT_RAMP,
+    LSTM_ACT_LEAKY,
+    LSTM_ACT_THRESHOLDED,
+    LSTM_ACT_ELU,
+    LSTM_ACT_SOFTSIGN,
+    LSTM_ACT_SOFTPLUS,
+    LSTM_ACT_EXPONENTIAL,
+    LSTM_ACT_SILU,
+    LSTM_ACT_GELU,
+    LSTM_ACT_MISH,
+    LSTM_ACT_HARD_SILU
+};
+
+typedef struct lstm_activation {
+    int kind;
+    double alpha, beta;
+} lstm_activation;
+
+/* What the pointwise arithmetic of a step is. Read by the cell functions alone: the fused ones look at
+ * cell_activation, the general ones at the rest. */
 typedef struct lstm_cell {
-    int cell_activation; /* h = o * act(c) */
+    int cell_activation;                     /* h = o * act(c): tanh or identity */
+    lstm_activation gate, candidate, output; /* sigma, tau, act */
+    int standard;                            /* they are sigmoid, tanh, tanh */
+    int coupled;                             /* f = 1 - i */
+    int static_input_gate;                   /* of pre_i only the bias counts */
+    int layer_norm;
+    int gate_clipped, cell_clipped;
+    double gate_clip, cell_clip;
 } lstm_cell;
 
-enum { LSTM_ACT_TANH = 0, LSTM_ACT_IDENTITY = 1 };
+/* The arrays of a general step, of the table's dtype, dense, gates in plain order. NULL: zeros where it
+ * would be read, not wanted where it would be filled or added to. A second struct of this kind holds
+ * the tangents. */
+typedef struct lstm_step {
+    const void *pre_x, *pre_h;   /* (rows, 4H) W x_t and U h_prev */
+    const void *bias;            /* (4H,), or with bias_stride 4H a row for each row */
+    ptrdiff_t bias_stride;
+    const void *c_prev, *h_prev; /* (rows, H); h_prev is read by zoneout alone */
+    const void *zone_c, *zone_h; /* (rows, H) how much of the old state stays */
+    const void *peephole;        /* (3H,) i | f | o */
+    const void *norm_ih, *norm_hh, *norm_c, *norm_c_bias; /* (4H,), (4H,), (H,), (H,) */
+    void *scratch;               /* 7H, with layer_norm */
+    /* forward fills these; backward fills h alone, with m */
+    void *c, *h;                 /* (rows, H); c may be c_prev */
+    void *pre;                   /* (rows, 4H) pre_x + pre_h + bias; not with layer_norm */
+    void *gates;                 /* (rows, 4H) activated */
+    /* backward: gradients */
+    const void *dh;              /* (rows, H) of h_t */
+    void *dc;                    /* (rows, H) of c_t, replaced by that of c_prev */
+    void *dpre_x, *dpre_h;       /* (rows, 4H), filled; dpre_h with layer_norm alone, else it is dpre_x */
+    void *dh_prev;               /* (rows, H), filled with zoneout: what reaches h_prev past the gates */
+    void *dbias, *dpeephole, *dnorm_ih, *dnorm_hh, *dnorm_c, *dnorm_c_bias; /* added to; dbias by bias_stride */
+} lstm_step;
 
 /* The contract stands once, in kernels_contract.h, and is read once per dtype. */
 #define REAL float

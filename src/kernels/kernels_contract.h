@@ -72,6 +72,18 @@ typedef struct LSTM_KERNELS {
                          const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
                          REAL *gates, int odd);
 
+    /* ---- the general cell: every option, and tangents; equations in general_cell.h ---- */
+
+    /* One step of `rows` rows. tangent: NULL, or the arrays of the tangents, for the step and its
+     * derivative along them. */
+    void (*general_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const lstm_step *value,
+                            const lstm_step *tangent);
+
+    /* One step back, from pre_x = what forward left in `pre` (pre_h and bias NULL), or with layer_norm
+     * from the pre_x, pre_h and bias of forward; with tangents, the derivative of that along them. */
+    void (*general_backward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const lstm_step *value,
+                             const lstm_step *tangent);
+
     /* ---- the activations by themselves, y = f(x) for n values; y may be x ---- */
     void (*sigmoid)(ptrdiff_t n, const REAL *x, REAL *y);
     void (*tanh)(ptrdiff_t n, const REAL *x, REAL *y);

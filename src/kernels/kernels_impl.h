@@ -67,6 +67,8 @@ INLINE void FN(storen)(REAL *p, VEC v, ptrdiff_t n) {
 INLINE ptrdiff_t FN(min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 INLINE ptrdiff_t FN(vectors)(ptrdiff_t n) { return (n + LANES - 1) / LANES; }
 
+#include "general.h"
+
 /* ---------------------------------------------------------------- layouts */
 
 static ptrdiff_t FN(gate_columns)(ptrdiff_t H) {
@@ -455,6 +457,8 @@ const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
     .cell_backward = FN(cell_backward),
     .cell_output = FN(cell_output),
     .step_forward = FN(step_forward),
+    .general_forward = FN(general_forward),
+    .general_backward = FN(general_backward),
     .sigmoid = FN(sigmoid),
     .tanh = FN(tanh),
 };

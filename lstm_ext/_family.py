@@ -1,0 +1,230 @@
+"""The LSTM family behind `LSTM`: the general engine, and what is arithmetic on a batch, not on time.
+
+Static inputs are a bias for each sequence, states that are learnt are broadcast, dropped weights are
+weights times a mask: each is a line of NumPy on the way in, its derivative one on the way out, and its
+tangent one more.
+"""
+
+import threading
+
+import numpy as np
+
+from lstm_ext import _lstm_general
+from lstm_ext._lstm import as_floats, as_numbers
+from lstm_ext._threads import get_num_threads
+
+WORDS = (
+    "weight_ih", "weight_hh", "bias", "peephole", "weight_hr", "norm_ih", "norm_hh", "norm_c", "norm_c_bias",
+)
+WEIGHT_DROPOUT = 4  # in _general.pxd
+
+
+class Record:
+    """What one forward call leaves for `Family.backward`, beside the engine's own tape."""
+
+    def __init__(self):
+        self.engine = _lstm_general.GeneralTape()
+        self.static = None  # (numbers, tangents) of (N, S)
+        self.parameters = None  # (numbers, tangents) of what static inputs were multiplied with
+        self.learned = False
+        self.mask = None
+
+
+class Family:
+    """The general engine of one `LSTM`, on parameters that come with each call."""
+
+    def __init__(self, lstm, shapes):
+        self.lstm = lstm
+        self.shapes = shapes
+        self.lock = threading.Lock()  # for the gradient
+        self.slices, at = {}, 0
+        for name, shape in shapes.items():
+            self.slices[name] = slice(at, at + int(np.prod(shape)))
+            at = self.slices[name].stop
+        self.directions = 2 if lstm.bidirectional else 1
+        self.out_size = lstm.proj_size or lstm.hidden_size
+        self.suffixes = [
+            f"_l{layer}{suffix}"
+            for layer in range(lstm.num_layers)
+            for suffix in ("", "_reverse")[: self.directions]
+        ]
+        offsets = [
+            [self.slices[word + suffix].start if word + suffix in shapes else -1 for word in WORDS]
+            for suffix in self.suffixes
+        ]
+        inputs = shapes["weight_ih_l0"][1]
+        self.engine = _lstm_general.GeneralEngine(
+            (inputs, lstm.hidden_size, self.out_size, lstm.num_layers, self.directions, lstm.checkpoint or 0),
+            (lstm.reverse, bool(lstm.proj_size), lstm.coupled_gates, lstm.entity_aware, lstm.layer_norm),
+            (lstm.cell_clip, lstm.gate_clip, lstm.dropout, lstm.recurrent_dropout, *lstm.zoneout),
+            lstm._activations, lstm.dtype, offsets, at,
+        )
+
+    def view(self, flat, name):
+        return flat[self.slices[name]].reshape(self.shapes[name])
+
+    # ---- on the way in
+
+    def static_rows(self, parameters, static):
+        """(D, N, 4H): the first layer's bias for each sequence, b + V s. Linear in both arguments."""
+        H = self.lstm.hidden_size
+        rows = []
+        for suffix in self.suffixes[: self.directions]:
+            part = static @ self.view(parameters, "weight_static" + suffix).T
+            row = np.zeros((len(static), 4 * H), self.lstm.dtype)
+            row[:, : part.shape[1]] = part
+            rows.append(row)
+        return np.stack(rows)
+
+    def biases(self, parameters):
+        """(D, 1, 4H) of the first layer, or 0."""
+        if not self.lstm.bias:
+            return 0
+        return np.stack([self.view(parameters, "bias" + s)[None] for s in self.suffixes[: self.directions]])
+
+    def as_static(self, name, value, N):
+        S = self.lstm.static_size
+        array = as_numbers(value, name)
+        if array.shape == (S,) and N == 1:
+            array = array[None]
+        if array.shape != (N, S):
+            raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
+        return as_floats(array, self.lstm.dtype)
+
+    def learned_state(self, parameters, N, unbatched):
+        """h_0 and c_0 of all layers and directions, for each sequence."""
+        state = []
+        for word in ("h_0", "c_0"):
+            rows = np.stack([self.view(parameters, word + suffix) for suffix in self.suffixes])
+            state.append(rows if unbatched else np.repeat(rows[:, None], N, axis=1))
+        return state
+
+    def weight_mask(self, seed):
+        """Factors of the parameters under weight dropout, or None."""
+        p = self.lstm.weight_dropout
+        if seed is None or not p:
+            return None
+        mask = np.ones(self.engine_size, self.lstm.dtype)
+        for stream, suffix in enumerate(self.suffixes):
+            view = self.view(mask, "weight_hh" + suffix)
+            dropped = _lstm_general.draw(seed, WEIGHT_DROPOUT, stream, view.shape[0], 1, view.shape[1], p)
+            view[...] = np.where(dropped[:, 0], 0, 1 / (1 - p))
+        return mask
+
+    @property
+    def engine_size(self):
+        return next(reversed(self.slices.values())).stop
+
+    # ---- the passes
+
+    def forward(self, parameters, x, state, dot, lengths, mask, static, record, seed, gates):
+        """(y, (h_n, c_n)), (y_dot, (h_dot, c_dot)) or None, gates or None.
+
+        `dot`: None, or (dparameters, dx, dstate, dstatic), each may be None.
+        """
+        lstm = self.lstm
+        shape = np.shape(x)
+        unbatched = len(shape) == 2
+        N = 1 if unbatched else shape[0 if lstm.batch_first else 1] if len(shape) == 3 else 0
+        parameters_dot, x_dot, state_dot, static_dot = dot or (None,) * 4
+        rows = rows_dot = None
+        if (static is None) != (lstm.static_size == 0):
+            raise ValueError(
+                "static is missing, expected (batch, static_size) numbers: this LSTM has "
+                f"static_size={lstm.static_size}" if static is None
+                else "static was given, and this LSTM takes none (static_size=0)"
+            )
+        if static_dot is not None and static is None:
+            raise ValueError("dstatic was given, and this LSTM takes no static inputs (static_size=0)")
+        factor = self.weight_mask(seed)
+        if factor is not None:
+            parameters = parameters * factor
+            parameters_dot = None if parameters_dot is None else parameters_dot * factor
+        if static is not None:
+            static = self.as_static("static", static, N)
+            rows = self.static_rows(parameters, static) + self.biases(parameters)
+            if static_dot is not None:
+                static_dot = self.as_static("dstatic", static_dot, N)
+                rows_dot = self.static_rows(parameters, static_dot)
+            if parameters_dot is not None:
+                more = self.static_rows(parameters_dot, static) + self.biases(parameters_dot)
+                rows_dot = more if rows_dot is None else rows_dot + more
+        learned = state is None and lstm.learn_state
+        if learned:
+            state = self.learned_state(parameters, N, unbatched)
+            if parameters_dot is not None:
+                if state_dot is not None:
+                    raise ValueError(
+                        "dstate was given without a state: this LSTM starts from its parameters h_0, c_0 "
+                        "(learn_state=True), whose tangents are in dparameters"
+                    )
+                state_dot = self.learned_state(parameters_dot, N, unbatched)
+        h_0, c_0 = state or (None, None)
+        tangents = None
+        if dot is not None:
+            tangents = (parameters_dot, x_dot, *(state_dot or (None, None)), rows_dot)
+        y, h_n, c_n, y_dot, h_dot, c_dot, values = self.engine.forward(
+            parameters, x, h_0, c_0, tangents, lengths, mask, lstm.batch_first, rows,
+            None if record is None else record.engine, seed, get_num_threads(), gates,
+        )
+        if record is not None:
+            record.static, record.learned, record.mask = (static, static_dot), learned, factor
+            record.parameters = None
+            if static is not None:
+                record.parameters = tuple(
+                    None if p is None else [
+                        self.view(p, "weight_static" + s).copy() for s in self.suffixes[: self.directions]
+                    ]
+                    for p in (parameters, parameters_dot)
+                )
+        if values is not None:
+            values = dict(zip("ifgoc", values, strict=True))
+        return (y, (h_n, c_n)), None if dot is None else (y_dot, (h_dot, c_dot)), values
+
+    def backward(self, record, dy, dstate, dot, input_gradient, parts):
+        """Of each part dx, (dh_0, dc_0), dstatic, in one list; then the gradient of the last part.
+
+        `dot`: None, or (dy_dot, dstate_dot).
+        """
+        lstm = self.lstm
+        gradient = np.zeros(self.engine_size, lstm.dtype)
+        dh, dc = dstate or (None, None)
+        tangents = None
+        if dot is not None:
+            tangents = (dot[0], *(dot[1] or (None, None)))
+        values = self.engine.backward(
+            record.engine, dy, dh, dc, tangents, input_gradient, gradient, get_num_threads(), parts
+        )
+        numbers, last = values[:4], values[4:] or values[:4]
+        if record.static[0] is not None:
+            self._static_gradient(record, numbers[3], last[3] if parts == 2 else None, gradient)
+        results = []
+        for p, (dx, dh_0, dc_0, rows) in enumerate((numbers, last)[:parts]):
+            if record.learned and p == parts - 1:
+                for word, d in (("h_0", dh_0), ("c_0", dc_0)):
+                    for suffix, row in zip(self.suffixes, d, strict=True):
+                        self.view(gradient, word + suffix)[...] += row if d.ndim == 2 else row.sum(axis=0)
+            dstatic = None
+            if rows is not None:
+                dstatic = self._through_static(rows, record.parameters[0])
+                if p and record.parameters[1] is not None:
+                    dstatic += self._through_static(numbers[3], record.parameters[1])
+            results += [dx, (dh_0, dc_0), dstatic]
+        if record.mask is not None:
+            gradient *= record.mask
+        return results, gradient
+
+    def _through_static(self, rows, weights):
+        return sum(r[:, : len(w)] @ w for r, w in zip(rows, weights, strict=True))
+
+    def _static_gradient(self, record, rows, rows_dot, gradient):
+        """Gradients of weight_static and the first biases, or their tangents: d^T s, sum d."""
+        static, static_dot = record.static
+        for k, suffix in enumerate(self.suffixes[: self.directions]):
+            view = self.view(gradient, "weight_static" + suffix)
+            last = rows[k] if rows_dot is None else rows_dot[k]
+            view += last[:, : len(view)].T @ static
+            if rows_dot is not None and static_dot is not None:
+                view += rows[k][:, : len(view)].T @ static_dot
+            if self.lstm.bias:
+                self.view(gradient, "bias" + suffix)[...] += last.sum(axis=0)

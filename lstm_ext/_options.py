@@ -1,0 +1,138 @@
+"""The options of `LSTM`: what may be asked for, together with what, and which parameters it brings."""
+
+import operator
+
+import numpy as np
+
+from lstm_ext import _lstm_general
+
+ACTIVATIONS = _lstm_general.ACTIVATIONS
+
+
+def as_size(name, value, least=1):
+    """`value` as an int of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}, expected at least {least}")
+    return number
+
+
+def as_flag(name, value):
+    """`value` as a bool; nothing else is taken for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
+
+
+def as_number(name, value):
+    """`value` as a float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+
+
+def as_probability(name, value):
+    """`value` as a float from 0 to 1, 1 excluded."""
+    number = as_number(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} is {number}, expected a probability from 0 to 1, 1 excluded")
+    return number
+
+
+def as_clip(name, value):
+    """`value` as a positive finite float, or None."""
+    if value is None:
+        return None
+    number = as_number(name, value)
+    if not 0 < number < np.inf:
+        raise ValueError(f"{name} is {number}, expected a positive number, or None for no clip")
+    return number
+
+
+def as_activation(name, value):
+    """A name, or a tuple of a name and its numbers, as (name, alpha, beta)."""
+    word, *numbers = value if isinstance(value, (tuple, list)) else (value,)
+    if word not in ACTIVATIONS:
+        raise ValueError(f"{name} is {word!r}, expected one of {', '.join(ACTIVATIONS)}")
+    allowed = ACTIVATIONS[word][3]
+    if len(numbers) > allowed:
+        raise ValueError(
+            f"{name} is {value!r}: {word} takes {('no numbers', 'one number', 'two numbers')[allowed]}"
+        )
+    numbers = [None if v is None else as_number(name, v) for v in numbers]
+    if any(v is not None and not np.isfinite(v) for v in numbers):
+        raise ValueError(f"{name} is {value!r}, expected finite numbers")
+    return (word, *numbers, *[None] * (2 - len(numbers)))
+
+
+def as_activations(activations, cell_activation):
+    """Three of (name, alpha, beta): for the gates, the candidate and the cell's output."""
+    if not isinstance(activations, (tuple, list)) or len(activations) != 3:
+        raise ValueError(
+            f"activations is {activations!r}, expected three: of the gates, the candidate and the output"
+        )
+    checked = [as_activation(f"activations[{j}]", value) for j, value in enumerate(activations)]
+    if cell_activation is not None:
+        output = as_activation("cell_activation", cell_activation)
+        if checked[2] not in (("tanh", None, None), output):
+            raise ValueError(
+                f"cell_activation is {cell_activation!r} and activations[2] is {activations[2]!r}: "
+                "they are the same thing, give one"
+            )
+        checked[2] = output
+    return tuple(checked)
+
+
+def refuse(options):
+    """Raise ValueError for options that exclude one another. `options`: the LSTM's attributes by name."""
+    get = options.__getitem__
+    for first, second, why in (
+        ("proj_size", "zoneout", "zoneout keeps units of h, and a projected h has none of the cell's"),
+        ("bidirectional", "reverse", "a bidirectional LSTM reads both ways already"),
+        ("layer_norm", "coupled_gates", "the normalisation would run over pre-activations without a gate"),
+        ("layer_norm", "entity_aware", "the normalisation would run over pre-activations without a gate"),
+    ):
+        wanted = get(second)[0] > 0 if second == "zoneout" else get(second)
+        if get(first) and wanted:
+            raise ValueError(f"{first} and {second} exclude each other: {why}")
+    if get("entity_aware") and not get("static_size"):
+        raise ValueError("entity_aware is True and static_size is 0: the input gate needs static inputs")
+    if get("nan_mask") and get("nan") not in ("zero", "hold"):
+        raise ValueError(
+            f"nan_mask is True and nan is {get('nan')!r}: the mask belongs to nan='zero' or nan='hold'"
+        )
+    if get("num_layers") == 1 and get("dropout") > 0:
+        raise ValueError("dropout is between layers and num_layers is 1: there is nothing between")
+
+
+def parameter_shapes(options, inputs):
+    """Shapes of the parameters by name, in the order of the flat vector.
+
+    `options`: the LSTM's attributes by name; `inputs`: features of x as the first layer sees them.
+    """
+    get = options.__getitem__
+    H, out = get("hidden_size"), get("proj_size") or get("hidden_size")
+    directions = 2 if get("bidirectional") else 1
+    shapes = {}
+    for layer in range(get("num_layers")):
+        width = inputs if layer == 0 else directions * out
+        words = {"weight_ih": (4 * H, width), "weight_hh": (4 * H, out)}
+        if get("bias"):
+            words["bias"] = (4 * H,)
+        if get("peepholes"):
+            words["peephole"] = (3 * H,)
+        if get("proj_size"):
+            words["weight_hr"] = (out, H)
+        if get("layer_norm"):
+            words |= {"norm_ih": (4 * H,), "norm_hh": (4 * H,), "norm_c": (H,), "norm_c_bias": (H,)}
+        if layer == 0 and get("static_size"):
+            words["weight_static"] = (H if get("entity_aware") else 4 * H, get("static_size"))
+        if get("learn_state"):
+            words |= {"h_0": (out,), "c_0": (H,)}
+        for suffix in ("", "_reverse")[:directions]:
+            shapes |= {f"{word}_l{layer}{suffix}": shape for word, shape in words.items()}
+    return shapes

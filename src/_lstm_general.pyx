@@ -1,0 +1,733 @@
+# cython: language_level=3, cdivision=True
+"""Entry points of the general layer: every option of the LSTM family, and tangents.
+
+As _lstm.pyx does for the default cell: buffers checked, memory taken, the GIL released, the drivers
+(_general.pyx) called, layers and directions walked. What is arithmetic on a batch and not on time
+(static inputs, initial states that are learnt, masks on weights) is NumPy in lstm_ext/lstm.py.
+"""
+import threading
+
+import numpy as np
+
+from cython cimport floating
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from lstm_ext._lstm import as_lengths, as_numbers, as_steps
+
+from lstm_ext._driver cimport add_row, aligned, scatter, strides_t
+from lstm_ext._general cimport (
+    DROPOUT,
+    NORM_IH,
+    WEIGHT_HR,
+    WORDS,
+    add_general_partials,
+    bernoulli_row,
+    general_backward,
+    general_forward,
+    general_t,
+    general_workspace,
+    pack_general,
+    panels_layout,
+    part_t,
+    partial_size,
+    run_t,
+    word_size,
+)
+from lstm_ext._kernels cimport (
+    LSTM_ACT_AFFINE,
+    LSTM_ACT_CLIPPED,
+    LSTM_ACT_ELU,
+    LSTM_ACT_EXPONENTIAL,
+    LSTM_ACT_GELU,
+    LSTM_ACT_HARD_SILU,
+    LSTM_ACT_IDENTITY,
+    LSTM_ACT_LEAKY,
+    LSTM_ACT_MISH,
+    LSTM_ACT_RAMP,
+    LSTM_ACT_SCALED_TANH,
+    LSTM_ACT_SIGMOID,
+    LSTM_ACT_SILU,
+    LSTM_ACT_SOFTPLUS,
+    LSTM_ACT_SOFTSIGN,
+    LSTM_ACT_TANH,
+    LSTM_ACT_THRESHOLDED,
+    lstm_activation,
+    lstm_kernels_d,
+    lstm_kernels_s,
+    table_d,
+    table_s,
+)
+from lstm_ext._lstm cimport Array, Batch, Buffer, held, held_copy, held_output
+
+INFINITY = float("inf")
+
+# name -> kind of the kernels, alpha, beta, and how many of the two a user may set
+ACTIVATIONS = {
+    "sigmoid": (LSTM_ACT_SIGMOID, 0.0, 0.0, 0),
+    "tanh": (LSTM_ACT_TANH, 0.0, 0.0, 0),
+    "identity": (LSTM_ACT_IDENTITY, 0.0, 0.0, 0),
+    "linear": (LSTM_ACT_IDENTITY, 0.0, 0.0, 0),
+    "affine": (LSTM_ACT_AFFINE, 1.0, 0.0, 2),
+    "scaled_tanh": (LSTM_ACT_SCALED_TANH, 1.0, 1.0, 2),
+    "hard_sigmoid": (LSTM_ACT_CLIPPED, 0.2, 0.5, 2),
+    "relu": (LSTM_ACT_RAMP, 0.0, INFINITY, 0),
+    "relu6": (LSTM_ACT_RAMP, 0.0, 6.0, 0),
+    "hard_tanh": (LSTM_ACT_RAMP, -1.0, 1.0, 0),
+    "leaky_relu": (LSTM_ACT_LEAKY, 0.01, 0.0, 1),
+    "thresholded_relu": (LSTM_ACT_THRESHOLDED, 1.0, 0.0, 1),
+    "elu": (LSTM_ACT_ELU, 1.0, 1.0, 1),
+    "selu": (LSTM_ACT_ELU, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 0),
+    "softsign": (LSTM_ACT_SOFTSIGN, 0.0, 0.0, 0),
+    "softplus": (LSTM_ACT_SOFTPLUS, 0.0, 0.0, 0),
+    "exponential": (LSTM_ACT_EXPONENTIAL, 0.0, 0.0, 0),
+    "silu": (LSTM_ACT_SILU, 0.0, 0.0, 0),
+    "swish": (LSTM_ACT_SILU, 0.0, 0.0, 0),
+    "gelu": (LSTM_ACT_GELU, 0.0, 0.0, 0),
+    "mish": (LSTM_ACT_MISH, 0.0, 0.0, 0),
+    "hard_silu": (LSTM_ACT_HARD_SILU, 0.0, 0.0, 0),
+}
+
+
+cdef lstm_activation activation(tuple given):
+    """(name, alpha, beta), checked in lstm.py; alpha and beta may be None."""
+    cdef lstm_activation f
+    kind, alpha, beta, _ = ACTIVATIONS[given[0]]
+    f.kind = kind
+    f.alpha = alpha if given[1] is None else given[1]
+    f.beta = beta if given[2] is None else given[2]
+    return f
+
+
+def draw(seed, int kind, Py_ssize_t stream, Py_ssize_t N, Py_ssize_t T, Py_ssize_t width,
+         double probability):
+    """(N, T, width) booleans, True with the given probability: the masks that the drivers draw."""
+    cdef double[:, :, ::1] mask = np.empty((N, T, width))
+    cdef Py_ssize_t n, t
+    cdef uint64_t key = seed
+    for n in range(N):
+        for t in range(T):
+            if width:
+                bernoulli_row(key, kind, <uint32_t>stream, n, t, width, probability, <double>1, <double>0,
+                              &mask[n, t, 0])
+    return np.asarray(mask) != 0
+
+
+# ---- the record
+
+
+cdef class GeneralTape:
+    """What one forward call leaves for backward: for each part weights, rows and states."""
+
+    cdef readonly bint valid
+    cdef readonly int parts
+    cdef bint batch_first, unbatched, checkpointed, has_rows
+    cdef const lstm_kernels_s *s
+    cdef const lstm_kernels_d *d
+    cdef Batch batch
+    cdef object seed
+    cdef list x                  # of each part: Array or None
+    cdef list packed             # of each part: Buffer; empty where a part has none
+    cdef list rows, states, between
+    cdef list bias_rows          # of each part: Array or None
+    cdef bint dot_weights
+    cdef Buffer work
+
+    def __init__(self):
+        self.packed, self.rows = [Buffer(), Buffer()], [Buffer(), Buffer()]
+        self.states, self.between = [Buffer(), Buffer()], [Buffer(), Buffer()]
+        self.x = [None, None]
+        self.work = Buffer()
+
+    @property
+    def nbytes(self):
+        """Bytes that the tape holds, its workspace included."""
+        cdef Buffer buffer
+        cdef object n = self.work.nbytes
+        for buffers in (self.packed, self.rows, self.states, self.between):
+            for buffer in buffers:
+                n += buffer.nbytes
+        return n
+
+
+# ---- the engine
+
+
+cdef class GeneralEngine:
+    """A stack of layers and directions with options, over parameters that come with each call."""
+
+    cdef readonly Py_ssize_t input_size, hidden_size, out_size, num_layers, directions, checkpoint
+    cdef readonly bint is_float, reverse
+    cdef readonly object dtype
+    cdef readonly double dropout
+    cdef object at               # (layers * directions, WORDS) offsets into the flat parameters
+    cdef Py_ssize_t itemsize, parameter_count
+    cdef general_t description   # what all layers and directions have in common
+    cdef bint static_input_gate
+    cdef Buffer _packed          # of the last inference, and the parameters that they were made from
+    cdef Buffer _source
+    cdef const lstm_kernels_s *_table
+    cdef object _lock
+
+    def __init__(self, sizes, flags, numbers, activations, dtype, at, parameter_count):
+        """sizes: input, hidden, out, layers, directions, checkpoint (0: none). flags: reverse, projected,
+        coupled, static_input_gate, layer_norm. numbers: cell_clip, gate_clip (None: none), dropout,
+        recurrent_dropout, zone_h, zone_c. activations: three of (name, alpha, beta)."""
+        cdef general_t *g = &self.description
+        (self.input_size, self.hidden_size, self.out_size, self.num_layers, self.directions,
+         self.checkpoint) = sizes
+        cell_clip, gate_clip, self.dropout, recurrent_dropout, zone_h, zone_c = numbers
+        memset(g, 0, sizeof(general_t))
+        self.reverse, projected, coupled, self.static_input_gate, layer_norm = flags
+        g.out_size = self.out_size
+        g.projected = projected
+        g.layer.hidden_size = self.hidden_size
+        g.layer.chunk_rows = 96
+        g.layer.cell.coupled = coupled
+        g.layer.cell.layer_norm = layer_norm
+        g.layer.cell.gate_clipped = gate_clip is not None
+        g.layer.cell.gate_clip = gate_clip or 0
+        g.layer.cell.cell_clipped = cell_clip is not None
+        g.layer.cell.cell_clip = cell_clip or 0
+        g.layer.cell.gate = activation(activations[0])
+        g.layer.cell.candidate = activation(activations[1])
+        g.layer.cell.output = activation(activations[2])
+        g.layer.cell.standard = (
+            g.layer.cell.gate.kind == LSTM_ACT_SIGMOID and g.layer.cell.candidate.kind == LSTM_ACT_TANH
+            and g.layer.cell.output.kind == LSTM_ACT_TANH)
+        g.zone_h, g.zone_c, g.recurrent_dropout = zone_h, zone_c, recurrent_dropout
+        self.dtype = np.dtype(dtype)
+        self.is_float = self.dtype == np.float32
+        self.itemsize = self.dtype.itemsize
+        self.at = np.ascontiguousarray(at, np.intp)
+        self.parameter_count = parameter_count
+        self._packed, self._source = Buffer(), Buffer()
+        self._table = NULL
+        self._lock = threading.Lock()
+
+    # -- shapes
+
+    cdef Py_ssize_t layer_input(self, Py_ssize_t layer) noexcept:
+        return self.input_size if layer == 0 else self.directions * self.out_size
+
+    cdef general_t layer(self, Py_ssize_t layer, Py_ssize_t direction, const lstm_kernels_s *s,
+                         const lstm_kernels_d *d, object seed) except *:
+        cdef general_t g = self.description
+        cdef const Py_ssize_t[:, ::1] at = self.at
+        cdef int word
+        g.layer.s, g.layer.d = s, d
+        g.layer.input_size = self.layer_input(layer)
+        g.layer.reverse = self.reverse or direction == 1
+        g.layer.cell.static_input_gate = self.static_input_gate and layer == 0
+        g.random = seed is not None
+        g.seed = seed if seed is not None else 0
+        g.stream = <uint32_t>(layer * self.directions + direction)
+        for word in range(WORDS):
+            g.at[word] = at[g.stream, word]
+        return g
+
+    cdef strides_t strides_of(self, Array a, bint batch_first) noexcept:
+        cdef strides_t s
+        if a.ndim == 2:
+            s.n, s.t = 0, a.strides[0]
+        elif batch_first:
+            s.n, s.t = a.strides[0], a.strides[1]
+        else:
+            s.n, s.t = a.strides[1], a.strides[0]
+        return s
+
+    cdef tuple sequence_shape(self, Py_ssize_t N, Py_ssize_t T, Py_ssize_t width, bint batch_first,
+                              bint unbatched):
+        if unbatched:
+            return T, width
+        return (N, T, width) if batch_first else (T, N, width)
+
+    cdef Array state_part(self, object value, str name, Py_ssize_t N, Py_ssize_t width, bint unbatched):
+        """An (L * D, N, width) array, dense, or None."""
+        cdef Py_ssize_t layers = self.num_layers * self.directions
+        cdef Array a
+        if value is None:
+            return None
+        if unbatched and np.ndim(value) == 2:
+            a = held(value, name, (layers, width), " = (num_layers * directions, units)", self.is_float)
+        else:
+            a = held(value, name, (layers, N, width), " = (num_layers * directions, batch, units)",
+                     self.is_float)
+        if a.strides[a.ndim - 2] != width or a.ndim == 3 and a.strides[0] != N * width:
+            return held_copy(np.array(value, order="C"), self.is_float)
+        return a
+
+    cdef object state_output(self, Py_ssize_t N, Py_ssize_t width, bint unbatched):
+        layers = self.num_layers * self.directions
+        cdef tuple shape = (layers, width)
+        if not unbatched:
+            shape = (layers, N, width)
+        return np.empty(shape, self.dtype)
+
+    # -- weights
+
+    cdef int pack(self, Array parameters, const lstm_kernels_s *s, const lstm_kernels_d *d, bint backward,
+                  Buffer packed) except -1:
+        cdef Py_ssize_t l, k, largest = 0
+        cdef object total = 0
+        cdef general_t g
+        cdef Buffer scratch = Buffer()
+        cdef char *to
+        for l in range(self.num_layers):
+            for k in range(self.directions):
+                g = self.layer(l, k, s, d, None)
+                total += panels_layout(&g, not self.is_float).size
+                largest = max(largest, max(word_size(&g, 0), max(word_size(&g, 1), word_size(&g, WEIGHT_HR))))
+        packed.reserve(total * self.itemsize)
+        scratch.reserve(<object>largest * self.itemsize)
+        to = packed.data
+        for l in range(self.num_layers):
+            for k in range(self.directions):
+                g = self.layer(l, k, s, d, None)
+                with nogil:
+                    if self.is_float:
+                        pack_general(&g, <const float*>parameters.data, backward, <float*>to,
+                                     <float*>scratch.data)
+                    else:
+                        pack_general(&g, <const double*>parameters.data, backward, <double*>to,
+                                     <double*>scratch.data)
+                to += panels_layout(&g, not self.is_float).size * self.itemsize
+        return 0
+
+    cdef Buffer inference_weights(self, Array parameters):
+        """Packed weights: the last ones, if the parameters are byte for byte the same."""
+        cdef Py_ssize_t nbytes = self.parameter_count * self.itemsize
+        cdef Buffer packed, source
+        with self._lock:
+            if self._table == table_s() and memcmp(self._source.data, parameters.data, nbytes) == 0:
+                return self._packed
+            packed, source = Buffer(), Buffer()
+            source.reserve(nbytes)
+            memcpy(source.data, parameters.data, nbytes)
+            self.pack(parameters, table_s(), table_d(), False, packed)
+            self._packed, self._source, self._table = packed, source, table_s()
+            return packed
+
+    # -- forward
+
+    def forward(self, parameters, x, h_0, c_0, dot, lengths, mask, bint batch_first, bias_rows,
+                GeneralTape tape, seed, int n_threads, bint want_gates):
+        """y, h_n, c_n, y_dot, h_n_dot, c_n_dot, gates.
+
+        dot: None, or (parameters_dot, x_dot, h_0_dot, c_0_dot, bias_rows_dot), each may be None.
+        bias_rows: None or (D, N, 4H), in place of the first layer's biases. gates: a list of
+        (L * D, N, T, H) arrays for i, f, g, o, c, or None.
+        """
+        cdef Py_ssize_t N, T, I = self.input_size, H = self.hidden_size, P = self.out_size
+        cdef Py_ssize_t D = self.directions, l, k, i, size = 0, span, between_bytes, weights
+        cdef Py_ssize_t starts_bytes, itemsize = self.itemsize
+        cdef int p, parts = 1 if dot is None else 2
+        cdef bint unbatched, keep = tape is not None, checkpointed = keep and self.checkpoint > 0
+        cdef Array a
+        cdef Batch batch
+        cdef Buffer buffer, work
+        cdef general_t g
+        cdef run_t run
+        cdef part_t *part
+        cdef strides_t s_in[2]
+        cdef strides_t s_out
+        cdef char *source[2]
+        cdef char *target[2]
+        cdef char *packed[2]
+        cdef const lstm_kernels_s *s = table_s()
+        cdef const lstm_kernels_d *d = table_d()
+        cdef bint norm = self.description.layer.cell.layer_norm
+        cdef Py_ssize_t column, ld, q
+        x_array = as_numbers(x, "x") if type(x) is not np.ndarray else x
+        shape = x_array.shape
+        if not 2 <= len(shape) <= 3:
+            raise ValueError(
+                f"x has {len(shape)} dimensions, expected 3: "
+                f"{'(batch, time' if batch_first else '(time, batch'}, features), "
+                "or 2 for one sequence: (time, features)")
+        if shape[-1] != I:
+            raise ValueError(f"x has {shape[-1]} features, this LSTM takes {I} (input_size={I})")
+        unbatched = len(shape) == 2
+        if unbatched:
+            N, T = 1, shape[0]
+        else:
+            N, T = (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
+        times = None
+        if lengths is not None:
+            lengths = as_lengths(lengths, N, T)
+        elif mask is not None:
+            lengths, times = as_steps(mask, N, T)
+        span = max(T, <Py_ssize_t>1)
+        if checkpointed:
+            span = min(span, self.checkpoint)
+        weights = 4 * H * (max(I, H) + P) * itemsize
+        batch = Batch.cut(N, T, lengths, times, weights, span)
+
+        # arguments and results of each part
+        given = [(parameters, x_array, h_0, c_0, bias_rows)]
+        if dot is not None:
+            given.append(dot)
+        xs, results, states = [], [], []
+        for p in range(parts):
+            suffix = "_dot" if p else ""
+            values, x_p, h_p, c_p, rows_p = given[p]
+            xs.append(None if x_p is None else held(x_p, "x" + suffix if not p else "dx", shape, ", that of x",
+                                                    self.is_float))
+            states.append((
+                self.state_part(h_p, "h_0" + suffix, N, P, unbatched),
+                self.state_part(c_p, "c_0" + suffix, N, H, unbatched),
+                None if rows_p is None else held(rows_p, "static" + suffix, (D, N, 4 * H), "", self.is_float),
+            ))
+            results.append([
+                held_output(np.empty(self.sequence_shape(N, T, D * P, batch_first, unbatched), self.dtype),
+                            self.is_float),
+                held_output(self.state_output(N, P, unbatched), self.is_float),
+                held_output(self.state_output(N, H, unbatched), self.is_float),
+            ])
+        # weights
+        if keep:
+            tape.valid = False
+            weight_buffers = tape.packed
+            self.pack(held(parameters, "parameters", (self.parameter_count,), "", self.is_float), s, d, True,
+                      tape.packed[0])
+        else:
+            weight_buffers = [self.inference_weights(
+                held(parameters, "parameters", (self.parameter_count,), "", self.is_float)), None]
+        has_weights = [True, False]
+        if parts > 1 and dot[0] is not None:
+            has_weights[1] = True
+            if not keep:
+                weight_buffers[1] = Buffer()
+            self.pack(held(dot[0], "dparameters", (self.parameter_count,), "", self.is_float), s, d, keep,
+                      weight_buffers[1])
+
+        # memory
+        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
+        for l in range(self.num_layers):
+            g = self.layer(l, 0, s, d, seed)
+            size = max(size, aligned(general_workspace(&g, &batch.seqs, parts, False, False,
+                                                       not self.is_float)))
+        work = tape.work if keep else Buffer()
+        work.reserve(<object>n_threads * size * itemsize)
+        between_bytes = aligned(N * T * D * P) * itemsize
+        starts_bytes = (aligned(batch.starts * P) + aligned(batch.starts * H)) * itemsize
+        between = tape.between if keep else [Buffer(), Buffer()]
+        for p in range(parts):
+            buffer = between[p]
+            buffer.reserve((self.num_layers - 1 if keep else min(self.num_layers - 1, <Py_ssize_t>2))
+                           * <object>between_bytes)
+            if keep:
+                if checkpointed:
+                    buffer = tape.states[p]
+                    buffer.reserve(self.num_layers * D * <object>starts_bytes)
+                else:
+                    buffer = tape.rows[p]
+                    buffer.reserve(self.num_layers * D * <object>row_bytes(self, batch, norm))
+        gates = cells = None
+        if want_gates:
+            gates = held_output(np.empty((batch.total, 4 * H), self.dtype), self.is_float)
+            cells = held_output(np.empty((batch.total, H), self.dtype), self.is_float)
+            out_gates = [np.zeros((self.num_layers * D, N, T, H), self.dtype) for _ in range(5)]
+
+        # the layers
+        memset(&run, 0, sizeof(run))
+        run.parts = parts
+        for p in range(parts):
+            a = xs[p]
+            source[p] = NULL if a is None else <char*>a.data
+            if a is not None:
+                s_in[p] = self.strides_of(a, batch_first)
+            buffer = weight_buffers[p]
+            packed[p] = buffer.data if has_weights[p] else NULL
+        for l in range(self.num_layers):
+            for p in range(parts):
+                if l == self.num_layers - 1:
+                    a = results[p][0]
+                    target[p] = <char*>a.data
+                else:
+                    buffer = between[p]
+                    target[p] = buffer.data + (l if keep else l % 2) * between_bytes
+            if l == self.num_layers - 1:
+                s_out = self.strides_of(results[0][0], batch_first)
+            else:
+                s_out.n, s_out.t = D * P, N * D * P  # time-major: the rows of one step stand together
+            for k in range(D):
+                i = l * D + k
+                g = self.layer(l, k, s, d, seed)
+                for p in range(parts):
+                    part = &run.part[p]
+                    part.packed = packed[p]
+                    part.x, part.sx = source[p], s_in[p]
+                    part.y, part.sy = target[p] + k * P * itemsize, s_out
+                    a = states[p][0]
+                    part.h_0 = NULL if a is None else <char*>a.data + i * N * P * itemsize
+                    a = states[p][1]
+                    part.c_0 = NULL if a is None else <char*>a.data + i * N * H * itemsize
+                    a = results[p][1]
+                    part.h_n = <char*>a.data + i * N * P * itemsize
+                    a = results[p][2]
+                    part.c_n = <char*>a.data + i * N * H * itemsize
+                    a = states[p][2]
+                    part.bias_rows = NULL
+                    if a is not None and l == 0:
+                        part.bias_rows = <char*>a.data + k * 4 * N * H * itemsize
+                    if keep:
+                        name_tape(self, tape, batch, p, i, norm, part)
+                    if packed[p] != NULL:
+                        packed[p] += panels_layout(&g, not self.is_float).size * itemsize
+                if want_gates:
+                    a = gates
+                    run.gates = <char*>a.data
+                    a = cells
+                    run.cells = <char*>a.data
+                with nogil:
+                    if self.is_float:
+                        general_forward(&g, &batch.seqs, &run, <float*>work.data, size, n_threads)
+                    else:
+                        general_forward(&g, &batch.seqs, &run, <double*>work.data, size, n_threads)
+                if want_gates:
+                    for q in range(5):
+                        column = q * H if q < 4 else 0
+                        ld = 4 * H if q < 4 else H
+                        a = gates if q < 4 else cells
+                        if self.is_float:
+                            scatter_rows(&g, batch, <const float*>a.data + column, ld, H, out_gates[q][i])
+                        else:
+                            scatter_rows(&g, batch, <const double*>a.data + column, ld, H, out_gates[q][i])
+            for p in range(parts):
+                if l < self.num_layers - 1:
+                    self.drop(seed, l, N, T, target[p], n_threads)
+                source[p], s_in[p] = target[p], s_out
+        if keep:
+            tape.parts, tape.s, tape.d, tape.batch, tape.seed = parts, s, d, batch, seed
+            tape.x = [xs[0], xs[1] if parts > 1 else None]
+            tape.batch_first, tape.unbatched, tape.checkpointed = batch_first, unbatched, checkpointed
+            tape.has_rows = bias_rows is not None
+            tape.bias_rows = [part_states[2] for part_states in states]
+            tape.dot_weights = has_weights[1]
+            tape.valid = True
+        values = [[a.owner for a in part_results] for part_results in results]
+        return (*values[0], *(values[1] if parts > 1 else (None,) * 3), out_gates if want_gates else None)
+
+    cdef int drop(self, object seed, Py_ssize_t layer, Py_ssize_t N, Py_ssize_t T, char *values,
+                  int n_threads) except -1:
+        """values (T, N, D * P) *= dropout's mask."""
+        cdef uint64_t key
+        if seed is None or self.dropout == 0:
+            return 0
+        key = seed
+        cdef Buffer mask = Buffer()
+        cdef Py_ssize_t width = self.directions * self.out_size
+        mask.reserve(width * self.itemsize)
+        with nogil:
+            if self.is_float:
+                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <float*>values,
+                          <float*>mask.data)
+            else:
+                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <double*>values,
+                          <double*>mask.data)
+        return 0
+
+    # -- backward
+
+    def backward(self, GeneralTape tape, dy, dh_n, dc_n, dot, bint input_gradient, gradient,
+                 int n_threads, int parts):
+        """Of each part dx, dh_0, dc_0, dbias_rows, in one list; adds to `gradient` (P,).
+
+        parts: 1 for the gradient; with a tape of two parts 2 for its tangent besides, which is what is
+        added to `gradient` then. dot: None, or (dy_dot, dh_n_dot, dc_n_dot).
+        """
+        cdef Batch batch = tape.batch
+        cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, H = self.hidden_size, P = self.out_size
+        cdef Py_ssize_t D = self.directions, l, k, i, size = 0, partial = 0, itemsize = self.itemsize
+        cdef Py_ssize_t between_bytes = aligned(N * T * D * P) * itemsize
+        cdef int p
+        cdef bint norm = self.description.layer.cell.layer_norm
+        cdef Array a, total = held_output(gradient, self.is_float)
+        cdef Buffer buffer, partials, down_buffer
+        cdef general_t g
+        cdef run_t run
+        cdef part_t *part
+        cdef strides_t s_up[2]
+        cdef strides_t s_dx[2]
+        cdef strides_t s_x[2]
+        cdef char *up[2]
+        cdef char *down[2]
+        cdef char *source[2]
+        cdef char *packed[2]
+        given = [(dy, dh_n, dc_n)] + ([dot if dot is not None else (None,) * 3] if parts > 1 else [])
+        y_shape = self.sequence_shape(N, T, D * P, tape.batch_first, tape.unbatched)
+        gradients, results = [], []
+        a = tape.x[0]
+        x_shape = self.sequence_shape(N, T, self.input_size, tape.batch_first, tape.unbatched)
+        for p in range(parts):
+            suffix = "_dot" if p else ""
+            dy_p, dh_p, dc_p = given[p]
+            gradients.append((
+                None if dy_p is None else held(dy_p, "dy" + suffix, y_shape, ", that of y", self.is_float),
+                self.state_part(dh_p, "dh_n" + suffix, N, P, tape.unbatched),
+                self.state_part(dc_p, "dc_n" + suffix, N, H, tape.unbatched),
+            ))
+            results.append([
+                held_output(np.empty(x_shape, self.dtype), self.is_float) if input_gradient else None,
+                held_output(self.state_output(N, P, tape.unbatched), self.is_float),
+                held_output(self.state_output(N, H, tape.unbatched), self.is_float),
+                held_output(np.empty((D, N, 4 * H), self.dtype), self.is_float) if tape.has_rows else None,
+            ])
+        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_groups, <Py_ssize_t>1024)))
+        for l in range(self.num_layers):
+            g = self.layer(l, 0, tape.s, tape.d, tape.seed)
+            size = max(size, aligned(general_workspace(&g, &batch.seqs, parts, True, tape.checkpointed,
+                                                       not self.is_float)))
+            partial = max(partial, partial_size(&g, not self.is_float))
+        partials = Buffer()
+        partials.reserve(<object>partial * batch.seqs.n_groups * itemsize)
+        tape.work.reserve(<object>n_threads * size * itemsize)
+        down_buffer = Buffer()
+        down_buffer.reserve(2 * parts * <object>between_bytes if self.num_layers > 1 else 0)
+        memset(&run, 0, sizeof(run))
+        run.parts = parts
+        for p in range(parts):
+            a = gradients[p][0]
+            up[p] = NULL if a is None else <char*>a.data
+            if a is not None:
+                s_up[p] = self.strides_of(a, tape.batch_first)
+            buffer = tape.packed[p]
+            packed[p] = buffer.data
+            if p and not tape.dot_weights:
+                packed[p] = NULL
+        sizes = []
+        for l in range(self.num_layers):
+            for k in range(D):
+                g = self.layer(l, k, tape.s, tape.d, tape.seed)
+                sizes.append(panels_layout(&g, not self.is_float).size * itemsize)
+        for l in range(self.num_layers - 1, -1, -1):
+            for p in range(parts):
+                if l == 0:
+                    a = tape.x[p]
+                    source[p] = NULL if a is None else <char*>a.data
+                    if a is not None:
+                        s_x[p] = self.strides_of(a, tape.batch_first)
+                    a = results[p][0]
+                    down[p] = NULL if a is None else <char*>a.data
+                    if a is not None:
+                        s_dx[p] = self.strides_of(a, tape.batch_first)
+                else:
+                    buffer = tape.between[p]
+                    source[p] = buffer.data + (l - 1) * between_bytes
+                    down[p] = down_buffer.data + (2 * p + l % 2) * between_bytes
+                    s_x[p].n, s_x[p].t = D * P, N * D * P
+                    s_dx[p] = s_x[p]
+            for k in range(D - 1, -1, -1):
+                i = l * D + k
+                g = self.layer(l, k, tape.s, tape.d, tape.seed)
+                run.add_dx = k != D - 1
+                for p in range(parts):
+                    part = &run.part[p]
+                    part.packed = NULL
+                    if packed[p] != NULL:
+                        part.packed = packed[p] + <Py_ssize_t>sum(sizes[:i])
+                    part.x, part.sx = source[p], s_x[p]
+                    part.dy = NULL if up[p] == NULL else up[p] + k * P * itemsize
+                    part.sdy = s_up[p]
+                    part.dx, part.sdx = down[p], s_dx[p]
+                    a = gradients[p][1]
+                    part.dh_n = NULL if a is None else <char*>a.data + i * N * P * itemsize
+                    a = gradients[p][2]
+                    part.dc_n = NULL if a is None else <char*>a.data + i * N * H * itemsize
+                    a = results[p][1]
+                    part.dh_0 = <char*>a.data + i * N * P * itemsize
+                    a = results[p][2]
+                    part.dc_0 = <char*>a.data + i * N * H * itemsize
+                    part.bias_rows = part.dbias_rows = NULL
+                    if tape.has_rows and l == 0:
+                        a = results[p][3]
+                        part.dbias_rows = <char*>a.data + k * 4 * N * H * itemsize
+                        a = tape.bias_rows[p]
+                        part.bias_rows = NULL if a is None else <char*>a.data + k * 4 * N * H * itemsize
+                    part.partial = partials.data
+                    name_tape(self, tape, batch, p, i, norm, part)
+                with nogil:
+                    if self.is_float:
+                        general_backward(&g, &batch.seqs, &run, <float*>tape.work.data, size, n_threads)
+                    else:
+                        general_backward(&g, &batch.seqs, &run, <double*>tape.work.data, size, n_threads)
+                with self._lock, nogil:
+                    if self.is_float:
+                        add_general_partials(&g, &batch.seqs, <const float*>partials.data,
+                                             <float*>total.data)
+                    else:
+                        add_general_partials(&g, &batch.seqs, <const double*>partials.data,
+                                             <double*>total.data)
+            for p in range(parts):
+                if l > 0:
+                    self.drop(tape.seed, l - 1, N, T, down[p], n_threads)
+                up[p], s_up[p] = down[p], s_dx[p]
+        values = []
+        for part_results in results:
+            values += [None if a is None else a.owner for a in part_results]
+        return values
+
+
+cdef Py_ssize_t row_bytes(GeneralEngine engine, Batch batch, bint norm) noexcept:
+    """Bytes of one layer-direction's rows on a tape."""
+    cdef Py_ssize_t H = engine.hidden_size, P = engine.out_size, total = batch.total
+    return ((2 if norm else 1) * aligned(4 * total * H) + aligned(total * H) + aligned(total * P)
+            ) * engine.itemsize
+
+
+cdef int name_tape(GeneralEngine engine, GeneralTape tape, Batch batch, int p, Py_ssize_t i, bint norm,
+                   part_t *part) except -1:
+    """Where layer-direction i of part p keeps its rows, or its saved states."""
+    cdef Py_ssize_t H = engine.hidden_size, P = engine.out_size, total = batch.total
+    cdef Py_ssize_t itemsize = engine.itemsize
+    cdef Buffer buffer
+    cdef char *at
+    part.starts_h = part.starts_c = NULL
+    part.tape.pre_x = part.tape.pre_h = part.tape.cells = part.tape.fed = NULL
+    if engine.checkpoint > 0:
+        buffer = tape.states[p]
+        at = buffer.data + i * (aligned(batch.starts * P) + aligned(batch.starts * H)) * itemsize
+        part.starts_h = at
+        part.starts_c = at + aligned(batch.starts * P) * itemsize
+        return 0
+    buffer = tape.rows[p]
+    at = buffer.data + i * row_bytes(engine, batch, norm)
+    part.tape.pre_x = at
+    at += aligned(4 * total * H) * itemsize
+    if norm:
+        part.tape.pre_h = at
+        at += aligned(4 * total * H) * itemsize
+    part.tape.cells = at
+    part.tape.fed = at + aligned(total * H) * itemsize
+    return 0
+
+
+cdef void drop_rows(uint64_t seed, uint32_t layer, Py_ssize_t N, Py_ssize_t T, Py_ssize_t width,
+                    double probability, floating *values, floating *mask) noexcept nogil:
+    cdef floating keep = <floating>(1 / (1 - probability))
+    cdef Py_ssize_t n, t, j
+    for t in range(T):
+        for n in range(N):
+            bernoulli_row(seed, DROPOUT, layer, n, t, width, probability, <floating>0, keep, mask)
+            for j in range(width):
+                values[j] *= mask[j]
+            values += width
+
+
+cdef int scatter_rows(const general_t *g, Batch batch, const floating *rows, Py_ssize_t ld,
+                      Py_ssize_t width, object out) except -1:
+    """out (N, T, width) = `width` columns of rows (total, ld), which stand in the order of the steps."""
+    cdef Array target = held_output(out, floating is float)
+    cdef Py_ssize_t b, s, n, first, last
+    cdef strides_t to
+    to.n, to.t = batch.seqs.time * width, width
+    for b in range(batch.seqs.n_blocks):
+        first, last = batch.seqs.block[b], batch.seqs.block[b + 1]
+        for s in range(batch.seqs.lengths[first] if last > first else 0):
+            for n in range(first, last):
+                if batch.seqs.lengths[n] <= s:
+                    break
+                scatter(&g.layer, &batch.seqs, n, 1, s, width, rows, <floating*>target.data, to, False)
+                rows += ld
+    return 0
