@@ -31,6 +31,7 @@ cdef class Batch:
     cdef Batch make(
         Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t block_size,
         Py_ssize_t max_groups, Py_ssize_t span)
+
     @staticmethod
     cdef Batch cut(
         Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,

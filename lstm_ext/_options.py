@@ -1,5 +1,6 @@
 """The options of `LSTM`: what may be asked for, together with what, and which parameters it brings."""
 
+import math
 import operator
 
 import numpy as np
@@ -7,6 +8,34 @@ import numpy as np
 from lstm_ext import _lstm_general
 
 ACTIVATIONS = _lstm_general.ACTIVATIONS
+
+# All that makes an LSTM but its parameters: keywords of LSTM, its attributes, the keys of its pickle.
+DEFAULTS = {
+    "num_layers": 1,
+    "bidirectional": False,
+    "reverse": False,
+    "batch_first": True,
+    "activations": ("sigmoid", "tanh", "tanh"),
+    "cell_activation": None,
+    "peepholes": False,
+    "coupled_gates": False,
+    "cell_clip": None,
+    "gate_clip": None,
+    "proj_size": None,
+    "bias": True,
+    "layer_norm": False,
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "weight_dropout": 0.0,
+    "zoneout": (0.0, 0.0),
+    "static_size": 0,
+    "entity_aware": False,
+    "learn_state": False,
+    "nan": None,
+    "nan_mask": False,
+    "checkpoint": None,
+}
+CONFIGURATION = ("input_size", "hidden_size", "dtype", *DEFAULTS)
 
 
 def as_size(name, value, least=1):
@@ -54,7 +83,7 @@ def as_clip(name, value):
 
 
 def as_activation(name, value):
-    """A name, or a tuple of a name and its numbers, as (name, alpha, beta)."""
+    """Return a name, or a tuple of a name and its numbers, as (name, alpha, beta)."""
     word, *numbers = value if isinstance(value, (tuple, list)) else (value,)
     if word not in ACTIVATIONS:
         raise ValueError(f"{name} is {word!r}, expected one of {', '.join(ACTIVATIONS)}")
@@ -70,7 +99,7 @@ def as_activation(name, value):
 
 
 def as_activations(activations, cell_activation):
-    """Three of (name, alpha, beta): for the gates, the candidate and the cell's output."""
+    """Return three of (name, alpha, beta): for the gates, the candidate and the cell's output."""
     if not isinstance(activations, (tuple, list)) or len(activations) != 3:
         raise ValueError(
             f"activations is {activations!r}, expected three: of the gates, the candidate and the output"
@@ -136,3 +165,13 @@ def parameter_shapes(options, inputs):
         for suffix in ("", "_reverse")[:directions]:
             shapes |= {f"{word}_l{layer}{suffix}": shape for word, shape in words.items()}
     return shapes
+
+
+def parameter_count(options, inputs):
+    """Count the parameters, without naming them: any two layers but the first are alike."""
+    def count(layers):
+        shapes = parameter_shapes({**options, "num_layers": layers}, inputs)
+        return sum(math.prod(shape) for shape in shapes.values())
+
+    first = count(1)
+    return first + (options["num_layers"] - 1) * (count(2) - first)

@@ -1,6 +1,5 @@
 """The layer: `LSTM`, the `Tape` that backward needs, and the `Stream` that steps online."""
 
-import math
 import operator
 
 import numpy as np
@@ -8,11 +7,14 @@ import numpy as np
 from lstm_ext import _lstm, _missing
 from lstm_ext._family import Family, Record
 from lstm_ext._options import (
+    CONFIGURATION,
+    DEFAULTS,
     as_activations,
     as_clip,
     as_flag,
     as_probability,
     as_size,
+    parameter_count,
     parameter_shapes,
     refuse,
 )
@@ -198,24 +200,8 @@ class LSTM:
         rng=None,
     ):
         given = locals()
-        self._configure(**{name: given[name] for name in self._CONFIGURATION})
+        self._configure(**{name: given[name] for name in CONFIGURATION})
         self._initialise(init, _generator(rng))
-
-    # All that makes an LSTM but its parameters: keywords of __init__, attributes, the pickle's keys.
-    _CONFIGURATION = (
-        "input_size", "hidden_size", "num_layers", "bidirectional", "reverse", "batch_first", "dtype",
-        "activations", "cell_activation", "peepholes", "coupled_gates", "cell_clip", "gate_clip",
-        "proj_size", "bias", "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
-        "static_size", "entity_aware", "learn_state", "nan", "nan_mask", "checkpoint",
-    )
-    _DEFAULTS = {
-        "num_layers": 1, "bidirectional": False, "reverse": False, "batch_first": True,
-        "activations": ("sigmoid", "tanh", "tanh"), "cell_activation": None, "peepholes": False,
-        "coupled_gates": False, "cell_clip": None, "gate_clip": None, "proj_size": None, "bias": True,
-        "layer_norm": False, "dropout": 0.0, "recurrent_dropout": 0.0, "weight_dropout": 0.0,
-        "zoneout": (0.0, 0.0), "static_size": 0, "entity_aware": False, "learn_state": False,
-        "nan": None, "nan_mask": False, "checkpoint": None,
-    }
 
     def _configure(self, **given):
         get = given.__getitem__
@@ -258,15 +244,15 @@ class LSTM:
         if largest > 2**31 - 1:
             raise ValueError(f"a matrix side of {largest} is more than BLAS can count (2**31 - 1)")
         inputs = self.input_size * (2 if self.nan_mask else 1)
-        self._shapes = parameter_shapes(vars(self), inputs)
-        count = sum(math.prod(shape) for shape in self._shapes.values())
+        count = parameter_count(vars(self), inputs)
         if count * self.dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
         parameters, gradient = np.zeros(count, self.dtype), np.zeros(count, self.dtype)
+        self._shapes = parameter_shapes(vars(self), inputs)
         # The default cell has kernels of its own; the others, and tangents, are the general engine's.
         self._engine = None
         plain = all(
-            getattr(self, name) == self._DEFAULTS[name]
+            getattr(self, name) == DEFAULTS[name]
             for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
                          "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
                          "static_size", "learn_state")
@@ -390,7 +376,7 @@ class LSTM:
         return self._family.directions * self._family.out_size
 
     def _filled(self, x, lengths, mask):
-        """x with its NaN treated by the policy `nan`, and the record that the gradient needs."""
+        """Return x with its NaN treated by the policy `nan`, and the record that the gradient needs."""
         if self.nan is None:
             return x, None
         return _missing.fill(
@@ -636,29 +622,29 @@ class LSTM:
 
     def __repr__(self):
         words = [str(self.input_size), str(self.hidden_size)]
-        for name in self._CONFIGURATION[2:]:
+        for name in CONFIGURATION[2:]:
             value = getattr(self, name)
             if name == "dtype":
                 words.append(f"dtype={value.name!r}")
             elif name == "activations":
-                if value[:2] != self._DEFAULTS[name][:2]:
+                if value[:2] != DEFAULTS[name][:2]:
                     words.append(f"activations={value!r}")
             elif name == "cell_activation":
-                if value != "tanh" and self.activations[:2] == self._DEFAULTS["activations"][:2]:
+                if value != "tanh" and self.activations[:2] == DEFAULTS["activations"][:2]:
                     words.append(f"cell_activation={value!r}")
-            elif value != self._DEFAULTS[name]:
+            elif value != DEFAULTS[name]:
                 words.append(f"{name}={value!r}")
         return f"LSTM({', '.join(words)})"
 
     def __getstate__(self):
-        state = {name: getattr(self, name) for name in self._CONFIGURATION if name != "cell_activation"}
+        state = {name: getattr(self, name) for name in CONFIGURATION if name != "cell_activation"}
         return {**state, "parameters": self._parameters.copy()}
 
     def __setstate__(self, state):
-        given = {**self._DEFAULTS, **state}
+        given = {**DEFAULTS, **state}
         if "activations" in state:
             given["cell_activation"] = None
-        self._configure(**{name: given[name] for name in self._CONFIGURATION})
+        self._configure(**{name: given[name] for name in CONFIGURATION})
         self._parameters[...] = state["parameters"]
 
 

@@ -225,7 +225,7 @@ cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t la
 
 
 cdef void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
-                             const floating *states, floating *rows) noexcept nogil:
+                      const floating *states, floating *rows) noexcept nogil:
     """rows (last - first, H) = states (batch, H) of those positions; 0 where states is NULL."""
     cdef Py_ssize_t n
     for n in range(first, last):
@@ -237,7 +237,7 @@ cdef void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last
 
 
 cdef void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
-                             const floating *rows, floating *states) noexcept nogil:
+                      const floating *rows, floating *states) noexcept nogil:
     cdef Py_ssize_t n
     for n in range(first, last):
         copy_row(H, rows, states + seqs.order[n] * H)
@@ -245,7 +245,7 @@ cdef void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last
 
 
 cdef Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last,
-                                Py_ssize_t s) noexcept nogil:
+                         Py_ssize_t s) noexcept nogil:
     """How many sequences of the block have a step s: they come first."""
     cdef Py_ssize_t n = last
     while n > first and seqs.lengths[n - 1] <= s:
@@ -278,7 +278,8 @@ cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *c_t = c
     cdef Py_ssize_t s = begin, stop, row, alive, n
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
-    cdef bint evenly_spaced = last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse and seqs.times == NULL
+    cdef bint evenly_spaced = (last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse
+                               and seqs.times == NULL)
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:

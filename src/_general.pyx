@@ -801,9 +801,9 @@ cdef void add_general_partials(const general_t *g, const sequences_t *seqs, cons
                                floating *gradient) noexcept nogil:
     """gradient of every word += each group's partial, in the order of the groups."""
     cdef partial_t to = partial_layout(g, floating is double)
-    cdef Py_ssize_t group, H = g.layer.hidden_size
+    cdef Py_ssize_t _, H = g.layer.hidden_size
     cdef int word
-    for group in range(seqs.n_groups):
+    for _ in range(seqs.n_groups):
         for word in range(WORDS):
             if g.at[word] < 0 or to.at[word] < 0:
                 continue

@@ -31,7 +31,6 @@ from lstm_ext._driver cimport (
     pack_weights,
     packed_layout,
     packed_t,
-    sequences_t,
     step,
     strides_t,
     weights_t,

@@ -15,10 +15,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from lstm_ext._lstm import as_lengths, as_numbers, as_steps
 
-from lstm_ext._driver cimport add_row, aligned, scatter, strides_t
+from lstm_ext._driver cimport aligned, scatter, strides_t
 from lstm_ext._general cimport (
     DROPOUT,
-    NORM_IH,
     WEIGHT_HR,
     WORDS,
     add_general_partials,
@@ -371,7 +370,7 @@ cdef class GeneralEngine:
         for p in range(parts):
             suffix = "_dot" if p else ""
             values, x_p, h_p, c_p, rows_p = given[p]
-            xs.append(None if x_p is None else held(x_p, "x" + suffix if not p else "dx", shape, ", that of x",
+            xs.append(None if x_p is None else held(x_p, "dx" if p else "x", shape, ", that of x",
                                                     self.is_float))
             states.append((
                 self.state_part(h_p, "h_0" + suffix, N, P, unbatched),

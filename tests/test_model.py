@@ -650,7 +650,7 @@ class Trap:
     ({"lstm": {"num_layers": 10**9}}, "a model of its sizes has"),
     ({"lstm": {"num_layers": 0}}, "num_layers must be at least 1"),
     ({"lstm": {"input_size": -2}}, "input_size must be at least 1"),
-    ({"lstm": {"cell_activation": "relu"}}, "cell_activation"),
+    ({"lstm": {"cell_activation": "relu7"}}, "cell_activation"),
     ({"lstm": {"rng": 1}}, "its LSTM is described by"),
 ], ids=str)
 def test_a_bad_file_is_one_valueerror_and_takes_no_memory(words, message, tmp_path):
