@@ -91,6 +91,20 @@ class Family:
             raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
         return as_floats(array, self.lstm.dtype)
 
+    def checked_rows(self, parameters, static, N):
+        """`static` as an array and the rows of biases made of it, or None twice."""
+        size = self.lstm.static_size
+        if (static is None) != (size == 0):
+            raise ValueError(
+                f"static is missing, expected {(N, size)} numbers: this LSTM has static_size={size}"
+                if static is None
+                else "static was given, and this LSTM takes none (static_size=0)"
+            )
+        if static is None:
+            return None, None
+        static = self.as_static("static", static, N)
+        return static, self.static_rows(parameters, static) + self.biases(parameters)
+
     def learned_state(self, parameters, N, unbatched):
         """h_0 and c_0 of all layers and directions, for each sequence."""
         state = []
@@ -127,22 +141,15 @@ class Family:
         unbatched = len(shape) == 2
         N = 1 if unbatched else shape[0 if lstm.batch_first else 1] if len(shape) == 3 else 0
         parameters_dot, x_dot, state_dot, static_dot = dot or (None,) * 4
-        rows = rows_dot = None
-        if (static is None) != (lstm.static_size == 0):
-            raise ValueError(
-                "static is missing, expected (batch, static_size) numbers: this LSTM has "
-                f"static_size={lstm.static_size}" if static is None
-                else "static was given, and this LSTM takes none (static_size=0)"
-            )
-        if static_dot is not None and static is None:
+        rows_dot = None
+        if static_dot is not None and not lstm.static_size:
             raise ValueError("dstatic was given, and this LSTM takes no static inputs (static_size=0)")
         factor = self.weight_mask(seed)
         if factor is not None:
             parameters = parameters * factor
             parameters_dot = None if parameters_dot is None else parameters_dot * factor
+        static, rows = self.checked_rows(parameters, static, N)
         if static is not None:
-            static = self.as_static("static", static, N)
-            rows = self.static_rows(parameters, static) + self.biases(parameters)
             if static_dot is not None:
                 static_dot = self.as_static("dstatic", static_dot, N)
                 rows_dot = self.static_rows(parameters, static_dot)
@@ -180,6 +187,11 @@ class Family:
         if values is not None:
             values = dict(zip("ifgoc", values, strict=True))
         return (y, (h_n, c_n)), None if dot is None else (y_dot, (h_dot, c_dot)), values
+
+    def stepper(self, parameters, batch, static):
+        """Return what `Stream` steps with."""
+        rows = self.checked_rows(parameters, static, batch)[1]
+        return _lstm_general.GeneralStepper(self.engine, parameters, batch, rows)
 
     def backward(self, record, dy, dstate, dot, input_gradient, parts):
         """Of each part dx, (dh_0, dc_0), dstatic, in one list; then the gradient of the last part.

@@ -62,9 +62,9 @@ class LSTM:
 
     .. math::
 
-        i, f, o &= \sigma(W_{i,f,o} x_t + U_{i,f,o} h_{t-1} + b_{i,f,o}) \
-        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \
-        c_t &= f \odot c_{t-1} + i \odot g \
+        i, f, o &= \sigma(W_{i,f,o} x_t + U_{i,f,o} h_{t-1} + b_{i,f,o}) \\
+        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g) \\
+        c_t &= f \odot c_{t-1} + i \odot g \\
         h_t &= o \odot \tanh(c_t)
 
     (Hochreiter and Schmidhuber, 1997, *Neural Computation* 9:1735, with the forget gate of Gers,
@@ -614,9 +614,14 @@ class LSTM:
             del results["dstatic"], results["dstatic_dot"]
         return {**results, "gradient_dot": gradient}
 
-    def stream(self, batch=1):
+    def stream(self, batch=1, static=None):
         """Return a `Stream`: this LSTM one step at a time, with its weights as they are now."""
-        return Stream(self, batch)
+        return Stream(self, batch, static)
+
+    def _stepper(self, batch, static):
+        if self._engine is not None and static is None:
+            return _lstm.Stepper(self._engine, batch)
+        return self._family.stepper(self._parameters, batch, static)
 
     # ---- as an object
 
@@ -688,17 +693,25 @@ class Stream:
     Parameters
     ----------
     lstm : LSTM
-        Not bidirectional: the second direction begins at the end, which a stream does not know.
+        Neither bidirectional nor reverse: what begins at the end, a stream does not know.
     batch : int, default 1
         Sequences that advance together, N.
+    static : array_like, (N, S), optional
+        The static inputs, where the LSTM has a `static_size`.
     """
 
-    def __init__(self, lstm, batch=1):
+    def __init__(self, lstm, batch=1, static=None):
         if lstm.bidirectional:
             raise ValueError("a bidirectional LSTM has no stream: its second direction begins at the end")
-        self._stepper = _lstm.Stepper(lstm._engine, as_size("batch", batch))
+        if lstm.reverse:
+            raise ValueError("an LSTM with reverse=True has no stream: it begins at the end")
+        self._stepper = lstm._stepper(as_size("batch", batch), static)
         self.step = self._stepper.step
+        self._start = None
+        if lstm.learn_state:
+            self._start = lstm._family.learned_state(lstm.parameters, self.batch, False)
         self._repr = repr(lstm)
+        self.reset()
 
     def step(self, x_t, out=None):  # replaced by the compiled method: this one holds the words
         """Advance by one time step.
@@ -707,12 +720,12 @@ class Stream:
         ----------
         x_t : array_like, (N, I), or (I,) where the batch is 1
             The input of this step.
-        out : ndarray, (N, H) or (H,), optional
+        out : ndarray, (N, P) or (P,), optional
             Where to write h_t; contiguous, of the LSTM's dtype. With it nothing is allocated.
 
         Returns
         -------
-        h_t : ndarray, (N, H) or (H,)
+        h_t : ndarray, (N, P) or (P,)
             Hidden state of the last layer: `out`, or a new array.
         """
         return self._stepper.step(x_t, out)
@@ -724,7 +737,7 @@ class Stream:
 
     @property
     def state(self):
-        """(h, c), each (num_layers, N, H): copies. Assign a pair to set it."""
+        """(h, c), (num_layers, N, P) and (num_layers, N, H): copies. Assign a pair to set it."""
         return self._stepper.save()
 
     @state.setter
@@ -732,8 +745,8 @@ class Stream:
         self.reset(state)
 
     def reset(self, state=None):
-        """Go back to `state`, a pair (h, c) of (num_layers, N, H) arrays, or to zeros."""
-        h, c = _state("state", state) or (None, None)
+        """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
+        h, c = _state("state", state) or self._start or (None, None)
         self._stepper.load(h, c)
 
     def __repr__(self):

@@ -730,3 +730,119 @@ cdef int scatter_rows(const general_t *g, Batch batch, const floating *rows, Py_
                 scatter(&g.layer, &batch.seqs, n, 1, s, width, rows, <floating*>target.data, to, False)
                 rows += ld
     return 0
+
+
+# ---- online
+
+
+cdef class GeneralStepper:
+    """A unidirectional stack with options that advances one step at a time, its weights packed once.
+
+    A step is the driver's forward pass over sequences of one step, from the state and back into it.
+    """
+
+    cdef GeneralEngine engine
+    cdef Buffer packed
+    cdef Batch sequences
+    cdef const lstm_kernels_s *s
+    cdef const lstm_kernels_d *d
+    cdef Buffer work, between
+    cdef Array h, c, bias_rows
+    cdef Py_ssize_t work_size
+    cdef readonly Py_ssize_t batch
+
+    def __init__(self, GeneralEngine engine, parameters, Py_ssize_t batch, bias_rows):
+        """bias_rows: None or (1, N, 4H), as in GeneralEngine.forward."""
+        cdef general_t g
+        cdef Py_ssize_t l
+        self.engine, self.batch = engine, batch
+        self.s, self.d = table_s(), table_d()
+        self.packed, self.work, self.between = Buffer(), Buffer(), Buffer()
+        engine.pack(held(parameters, "parameters", (engine.parameter_count,), "", engine.is_float),
+                    self.s, self.d, False, self.packed)
+        self.sequences = Batch.make(batch, 1, None, None, max(batch, <Py_ssize_t>1), 1, 1)
+        for l in range(engine.num_layers):
+            g = engine.layer(l, 0, self.s, self.d, None)
+            self.work_size = max(self.work_size, aligned(general_workspace(
+                &g, &self.sequences.seqs, 1, False, False, not engine.is_float)))
+        self.work.reserve(<object>self.work_size * engine.itemsize)
+        self.between.reserve(2 * <object>batch * engine.out_size * engine.itemsize)
+        self.h = held_output(np.zeros((engine.num_layers, batch, engine.out_size), engine.dtype),
+                             engine.is_float)
+        self.c = held_output(np.zeros((engine.num_layers, batch, engine.hidden_size), engine.dtype),
+                             engine.is_float)
+        self.bias_rows = None
+        if bias_rows is not None:
+            self.bias_rows = held(bias_rows, "static", (1, batch, 4 * engine.hidden_size), "",
+                                  engine.is_float)
+
+    def load(self, h_given, c_given):
+        """Set the state from (L, N, P) and (L, N, H) arrays, None for zeros."""
+        cdef Array h = self.engine.state_part(h_given, "h", self.batch, self.engine.out_size, False)
+        cdef Array c = self.engine.state_part(c_given, "c", self.batch, self.engine.hidden_size, False)
+        self.h.owner[...] = 0 if h is None else h.owner
+        self.c.owner[...] = 0 if c is None else c.owner
+
+    def save(self):
+        """The state as two new arrays."""
+        return self.h.owner.copy(), self.c.owner.copy()
+
+    def step(self, x_t, out=None):
+        """h of the last layer after one more step, in `out` where that is given."""
+        cdef GeneralEngine engine = self.engine
+        cdef Py_ssize_t I = engine.input_size, P = engine.out_size, N = self.batch
+        x_t = as_numbers(x_t, "x_t")
+        shape = x_t.shape
+        if shape != (N, I) and not (N == 1 and shape == (I,)):
+            if len(shape) in (1, 2) and shape[:-1] in ((), (N,)) and shape[-1] != I:
+                raise ValueError(f"x_t has {shape[-1]} features, this LSTM takes {I} (input_size={I})")
+            raise ValueError(f"x_t has shape {shape}, expected ({N}, {I})" + (f" or ({I},)" if N == 1 else ""))
+        cdef tuple out_shape = (P,)
+        if len(shape) == 2:
+            out_shape = (N, P)
+        if out is None:
+            out = np.empty(out_shape, engine.dtype)
+        elif not (type(out) is np.ndarray and out.dtype == engine.dtype and out.shape == out_shape
+                  and out.flags.carray):
+            came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
+                    f"{'' if out.flags.writeable else ', read-only'}"
+                    if isinstance(out, np.ndarray) else type(out).__name__)
+            raise ValueError(f"out is {came}, expected a writable contiguous {engine.dtype} array "
+                             f"of shape {out_shape}")
+        cdef Array x = held_copy(x_t.reshape(N, I), engine.is_float)
+        cdef Array y = held_output(out.reshape(N, P), engine.is_float)
+        self.run(x, y)
+        return out
+
+    cdef int run(self, Array x, Array y) except -1:
+        cdef GeneralEngine engine = self.engine
+        cdef Py_ssize_t l, N = self.batch, H = engine.hidden_size, P = engine.out_size
+        cdef Py_ssize_t itemsize = engine.itemsize
+        cdef general_t g
+        cdef run_t run
+        cdef part_t *part = &run.part[0]
+        cdef char *packed = self.packed.data
+        cdef char *source = <char*>x.data
+        memset(&run, 0, sizeof(run))
+        run.parts = 1
+        part.sx.n = x.strides[0]
+        for l in range(engine.num_layers):
+            g = engine.layer(l, 0, self.s, self.d, None)
+            part.packed, part.x = packed, source
+            part.y = <char*>y.data
+            if l < engine.num_layers - 1:
+                part.y = self.between.data + l % 2 * N * P * itemsize
+            part.sy.n = P
+            part.h_0 = part.h_n = <char*>self.h.data + l * N * P * itemsize
+            part.c_0 = part.c_n = <char*>self.c.data + l * N * H * itemsize
+            part.bias_rows = NULL if l or self.bias_rows is None else self.bias_rows.data
+            with nogil:
+                if engine.is_float:
+                    general_forward(&g, &self.sequences.seqs, &run, <float*>self.work.data, self.work_size, 1)
+                else:
+                    general_forward(&g, &self.sequences.seqs, &run, <double*>self.work.data, self.work_size,
+                                    1)
+            packed += panels_layout(&g, not engine.is_float).size * itemsize
+            source = <char*>part.y
+            part.sx.n = P
+        return 0

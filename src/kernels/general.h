@@ -35,13 +35,18 @@ INLINE VEC FN(lane_sum)(VEC v) {
 #else
 #define LIBM(name) name
 #endif
-#define EACH(name, expression)                       \
-    INLINE VEC FN(each_##name)(VEC v) {              \
-        for (ptrdiff_t j = 0; j < LANES; j++) {      \
-            const REAL x = v[j];                     \
-            v[j] = (expression);                     \
-        }                                            \
-        return v;                                    \
+#define EACH(name, expression)                                                \
+    static __attribute__((noinline)) void FN(lanes_##name)(REAL *v) {         \
+        for (ptrdiff_t j = 0; j < LANES; j++) {                               \
+            const REAL x = v[j];                                              \
+            v[j] = (expression);                                              \
+        }                                                                     \
+    }                                                                         \
+    INLINE VEC FN(each_##name)(VEC v) {                                       \
+        REAL lanes[VEC_BYTES / sizeof(REAL)];                                 \
+        STORE(lanes, v);                                                      \
+        FN(lanes_##name)(lanes);                                              \
+        return LOAD(lanes);                                                   \
     }
 EACH(exp, LIBM(exp)(x))
 EACH(sqrt, LIBM(sqrt)(x))

@@ -340,6 +340,7 @@ INLINE GN(half) GN(input_half)(const lstm_cell *cell, const int standard, const 
         pre[1] = ADD(pre[1], MUL(GN(load)(row->peephole, H + u, n), a.c_prev));
     }
     a.i = GN(clipped_gate)(cell, &cell->gate, KIND(LSTM_ACT_SIGMOID), pre[0], slopes ? &a.slope_i : NULL);
+    a.slope_f = CONSTANT(0);
     if (cell->coupled)
         a.f = SUB(CONSTANT(1), a.i);
     else
@@ -377,31 +378,73 @@ INLINE GN(row) GN(row_at)(const lstm_step *v, const lstm_step *t, ptrdiff_t H, p
                      SOURCE(c_prev, r * H), SOURCE(peephole, 0)};
 }
 
+/* With layer_norm a row goes in two, since u needs all of k. scratch: 4H pre-activations | u | pre_o | k;
+ * returned is the row that the rest reads. */
+static __attribute__((noinline)) GN(row) GN(normed_forward)(const lstm_cell *cell, ptrdiff_t H,
+                                                            const lstm_step *v, const lstm_step *t,
+                                                            ptrdiff_t r) {
+    const FN(target) at_u = TARGET(scratch, 4 * H), at_o = TARGET(scratch, 5 * H),
+                     at_k = TARGET(scratch, 6 * H), at_gates = TARGET(gates, 4 * r * H);
+    GN(row) row = GN(row_at)(v, t, H, r);
+    GN(normed_pre)(H, v, t, &row, TARGET(scratch, 0));
+    FOR_VECTORS(H, u, n) {
+        const GN(half) a = GN(input_half)(cell, 0, 0, &row, H, u, n);
+        GN(store)(at_k, u, n, a.k);
+        GN(store)(at_o, u, n, a.pre_o);
+        GN(store)(at_u, u, n, GN(load)(SOURCE(norm_c_bias, 0), u, n));
+        if (at_gates.v) {
+            GN(store)(at_gates, u, n, a.i);
+            GN(store)(at_gates, H + u, n, a.f);
+            GN(store)(at_gates, 2 * H + u, n, a.g);
+        }
+    }
+    GN(norm_forward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0), at_u);
+    return row;
+}
+
+/* scratch: 4H pre-activations | u | k | du, then what reaches k through the normalisation */
+static __attribute__((noinline)) GN(row) GN(normed_backward)(const lstm_cell *cell, ptrdiff_t H,
+                                                             const lstm_step *v, const lstm_step *t,
+                                                             ptrdiff_t r) {
+    const FN(target) at_u = TARGET(scratch, 4 * H), at_k = TARGET(scratch, 5 * H),
+                     at_du = TARGET(scratch, 6 * H);
+    const FN(source) dh = SOURCE(dh, r * H);
+    GN(row) row = GN(row_at)(v, t, H, r);
+    GN(normed_pre)(H, v, t, &row, TARGET(scratch, 0));
+    for (int again = 0; again < 2; again++) {
+        FOR_VECTORS(H, u, n) {
+            const GN(half) a = GN(input_half)(cell, 0, 0, &row, H, u, n);
+            NUM slope, du, o, dm;
+            if (!again) {
+                GN(store)(at_k, u, n, a.k);
+                GN(store)(at_u, u, n, GN(load)(SOURCE(norm_c_bias, 0), u, n));
+                continue;
+            }
+            o = GN(clipped_gate)(cell, &cell->gate, -1, a.pre_o, NULL);
+            dm = GN(load)(dh, u, n);
+            if (v->zone_h) dm = SUB(dm, GN(scale)(dm, LOADN((const REAL *)v->zone_h + r * H + u, n)));
+            GN(gate)(&cell->output, -1, GN(load)((FN(source)){at_u.v, at_u.t}, u, n), &slope);
+            du = MUL(MUL(dm, o), slope);
+            GN(store)(at_du, u, n, du);
+            GN(accumulate)(TARGET(dnorm_c_bias, 0), u, n, du);
+        }
+        if (!again) GN(norm_forward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0), at_u);
+    }
+    GN(norm_backward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0), (FN(source)){at_du.v, at_du.t},
+                      at_du, TARGET(dnorm_c, 0));
+    return row;
+}
+
 INLINE void GN(forward_rows)(const lstm_cell *cell, const int standard, ptrdiff_t rows, ptrdiff_t H,
                              const lstm_step *v, const lstm_step *t) {
     for (ptrdiff_t r = 0; r < rows; r++) {
         const FN(target) at_c = TARGET(c, r * H), at_h = TARGET(h, r * H), at_gates = TARGET(gates, 4 * r * H);
         const FN(target) at_pre = TARGET(pre, 4 * r * H);
         const FN(source) h_prev = SOURCE(h_prev, r * H);
-        /* scratch: 4H pre-activations | u | pre_o | k, with layer_norm */
-        const FN(target) pre = TARGET(scratch, 0), at_u = TARGET(scratch, 4 * H),
-                         at_o = TARGET(scratch, 5 * H), at_k = TARGET(scratch, 6 * H);
+        const FN(target) at_u = TARGET(scratch, 4 * H), at_o = TARGET(scratch, 5 * H),
+                         at_k = TARGET(scratch, 6 * H);
         GN(row) row = GN(row_at)(v, t, H, r);
-        if (cell->layer_norm) {
-            GN(normed_pre)(H, v, t, &row, pre);
-            FOR_VECTORS(H, u, n) {
-                const GN(half) a = GN(input_half)(cell, standard, 0, &row, H, u, n);
-                GN(store)(at_k, u, n, a.k);
-                GN(store)(at_o, u, n, a.pre_o);
-                GN(store)(at_u, u, n, GN(load)(SOURCE(norm_c_bias, 0), u, n));
-                if (at_gates.v) {
-                    GN(store)(at_gates, u, n, a.i);
-                    GN(store)(at_gates, H + u, n, a.f);
-                    GN(store)(at_gates, 2 * H + u, n, a.g);
-                }
-            }
-            GN(norm_forward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0), at_u);
-        }
+        if (cell->layer_norm) row = GN(normed_forward)(cell, H, v, t, r);
         FOR_VECTORS(H, u, n) {
             NUM k, pre_o, at, c_prev, o, m;
             if (cell->layer_norm) {
@@ -448,32 +491,10 @@ INLINE void GN(backward_rows)(const lstm_cell *cell, const int standard, ptrdiff
         const FN(target) at_dh_prev = TARGET(dh_prev, r * H), at_m = TARGET(h, r * H);
         const FN(target) dbias = TARGET(dbias, r * v->bias_stride), dpeephole = TARGET(dpeephole, 0);
         const FN(source) dh = SOURCE(dh, r * H);
-        /* scratch: 4H pre-activations | u | k | du, then dk, with layer_norm */
-        const FN(target) pre = TARGET(scratch, 0), at_u = TARGET(scratch, 4 * H),
-                         at_k = TARGET(scratch, 5 * H), at_du = TARGET(scratch, 6 * H);
+        const FN(target) at_u = TARGET(scratch, 4 * H), at_du = TARGET(scratch, 6 * H);
         const GN(row) raw = GN(row_at)(v, t, H, r);
         GN(row) row = raw;
-        if (cell->layer_norm) {
-            GN(normed_pre)(H, v, t, &row, pre);
-            FOR_VECTORS(H, u, n) {
-                GN(store)(at_k, u, n, GN(input_half)(cell, standard, 0, &row, H, u, n).k);
-                GN(store)(at_u, u, n, GN(load)(SOURCE(norm_c_bias, 0), u, n));
-            }
-            GN(norm_forward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0), at_u);
-            FOR_VECTORS(H, u, n) { /* du, and through the normalisation */
-                const GN(half) a = GN(input_half)(cell, standard, 0, &row, H, u, n);
-                NUM slope, du, o = GN(clipped_gate)(cell, &cell->gate, KIND(LSTM_ACT_SIGMOID), a.pre_o, NULL);
-                NUM dm = GN(load)(dh, u, n);
-                if (v->zone_h) dm = SUB(dm, GN(scale)(dm, LOADN((const REAL *)v->zone_h + r * H + u, n)));
-                GN(gate)(&cell->output, KIND(LSTM_ACT_TANH), GN(load)((FN(source)){at_u.v, at_u.t}, u, n),
-                         &slope);
-                du = MUL(MUL(dm, o), slope);
-                GN(store)(at_du, u, n, du);
-                GN(accumulate)(TARGET(dnorm_c_bias, 0), u, n, du);
-            }
-            GN(norm_backward)(H, (FN(source)){at_k.v, at_k.t}, SOURCE(norm_c, 0),
-                              (FN(source)){at_du.v, at_du.t}, at_du, TARGET(dnorm_c, 0));
-        }
+        if (cell->layer_norm) row = GN(normed_backward)(cell, H, v, t, r);
         FOR_VECTORS(H, u, n) {
             GN(half) a = GN(input_half)(cell, standard, 1, &row, H, u, n);
             const NUM at = cell->layer_norm ? GN(load)((FN(source)){at_u.v, at_u.t}, u, n) : a.k;
