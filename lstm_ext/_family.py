@@ -92,7 +92,7 @@ class Family:
         return as_floats(array, self.lstm.dtype)
 
     def checked_rows(self, parameters, static, N):
-        """`static` as an array and the rows of biases made of it, or None twice."""
+        """Return `static` as an array and the rows of biases made of it, or None twice."""
         size = self.lstm.static_size
         if (static is None) != (size == 0):
             raise ValueError(

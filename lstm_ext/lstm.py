@@ -136,7 +136,7 @@ class LSTM:
         is given.
     nan : {None, "raise", "zero", "hold"}
         What a NaN in x is: a number like any other, which spoils its own sequence; an error; 0; the
-        feature's last value, 0 before the first.
+        feature's last value in this call (in a stream: since its reset), 0 before the first.
     nan_mask : bool, default False
         With "zero" or "hold": I further inputs of the first layer, 1 where a value was missing.
     init : optional
@@ -507,7 +507,7 @@ class LSTM:
             raise ValueError(f"dx has shape {np.shape(dx)}, expected {np.shape(x)}, that of x")
         x, missing = self._filled(x, lengths, mask)
         if missing is not None and dx is not None:
-            dx = _missing.fill_tangent(missing, dx)
+            dx = missing.tangent(_lstm.as_floats(_lstm.as_numbers(dx, "dx"), self.dtype))
         if dparameters is not None:
             dparameters = _lstm.as_numbers(dparameters, "dparameters")
             if dparameters.shape != self._parameters.shape:
@@ -574,7 +574,7 @@ class LSTM:
         return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
 
     def _unfilled(self, tape, dx):
-        return dx if dx is None or tape._missing is None else _missing.fill_gradient(tape._missing, dx)
+        return dx if dx is None or tape._missing is None else tape._missing.gradient(dx)
 
     def backward_jvp(
         self, tape, dy=None, dy_dot=None, dstate=None, dstate_dot=None, *, input_gradient=True
@@ -706,7 +706,12 @@ class Stream:
         if lstm.reverse:
             raise ValueError("an LSTM with reverse=True has no stream: it begins at the end")
         self._stepper = lstm._stepper(as_size("batch", batch), static)
-        self.step = self._stepper.step
+        self.step, self._online = self._stepper.step, None
+        if lstm.nan is not None:
+            self._online = _missing.Online(
+                self._stepper, lstm.nan, lstm.nan_mask, lstm.dtype, lstm.input_size
+            )
+            self.step = self._online.step
         self._start = None
         if lstm.learn_state:
             self._start = lstm._family.learned_state(lstm.parameters, self.batch, False)
@@ -748,6 +753,8 @@ class Stream:
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
         h, c = _state("state", state) or self._start or (None, None)
         self._stepper.load(h, c)
+        if self._online is not None:
+            self._online.reset()
 
     def __repr__(self):
         return f"<Stream of {self._repr}, batch={self.batch}>"
