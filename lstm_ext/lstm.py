@@ -4,8 +4,9 @@ import operator
 
 import numpy as np
 
-from lstm_ext import _lstm, _missing
+from lstm_ext import _lstm, _missing, initializers
 from lstm_ext._family import Family, Record
+from lstm_ext._jacobian import jacobian
 from lstm_ext._options import (
     CONFIGURATION,
     DEFAULTS,
@@ -139,8 +140,9 @@ class LSTM:
         feature's last value in this call (in a stream: since its reset), 0 before the first.
     nan_mask : bool, default False
         With "zero" or "hold": I further inputs of the first layer, 1 where a value was missing.
-    init : optional
-        How the weights are drawn: see `initializers`.
+    init : {None, "keras", "torch"} or dict, optional
+        How the weights are drawn: a recipe, or for some of the parameters an initialiser, a number or a
+        function, the forget gate's bias, or chrono's time lag; see `lstm_ext.initializers`.
     checkpoint : int or None
         Keep the state of every `checkpoint`-th step alone for backward, which computes the steps
         between once more: memory grows as T / checkpoint + checkpoint instead of T.
@@ -201,7 +203,7 @@ class LSTM:
     ):
         given = locals()
         self._configure(**{name: given[name] for name in CONFIGURATION})
-        self._initialise(init, _generator(rng))
+        initializers.draw(self.named_parameters(), init, vars(self), _generator(rng))
 
     def _configure(self, **given):
         get = given.__getitem__
@@ -264,22 +266,6 @@ class LSTM:
             )
         self._family = Family(self, self._shapes)
         self._attach(parameters, gradient)
-
-    def _initialise(self, init, rng):
-        H = self.hidden_size
-        for name, view in self.named_parameters().items():
-            if name.startswith(("weight_ih", "weight_static", "weight_hr")):
-                fan_out = H if not name.startswith("weight_hr") else view.shape[0]
-                bound = np.sqrt(6 / (view.shape[1] + fan_out))
-                view[...] = rng.uniform(-bound, bound, view.shape)
-            elif name.startswith("weight_hh"):
-                for gate in range(4):
-                    q, r = np.linalg.qr(rng.standard_normal((H, view.shape[1])))
-                    view[gate * H : (gate + 1) * H] = q * np.sign(np.diag(r))
-            elif name.startswith("bias"):
-                view[H : 2 * H] = 1
-            elif name.startswith("norm") and "bias" not in name:
-                view[...] = 1
 
     def _attach(self, parameters, gradient):
         if self._engine is not None:
@@ -522,6 +508,44 @@ class LSTM:
         if tape is not None:
             tape._fill("tangents", missing)
         return result, tangents
+
+    def jacobian(
+        self, x, state=None, *, of="y", wrt="x", lengths=None, mask=None, static=None, mode=None
+    ):
+        r"""Compute the derivatives of each result with respect to each input, sequence by sequence.
+
+        .. math:: J = \frac{\partial\, (y, h_n, c_n)}{\partial\, (x, h_0, c_0, s)}
+
+        Exact (Griewank and Walther, 2008, *Evaluating Derivatives*, ch. 3). One seed of forward or
+        reverse mode serves all sequences of a batch, and many seeds are the rows of one call; the seed
+        of y at one step runs over the steps before it alone. Nothing is dropped, as in inference.
+
+        Parameters
+        ----------
+        x, state, lengths, mask, static
+            As in a call.
+        of : {"y", "h_n", "c_n"} or tuple of them
+            The results.
+        wrt : {"x", "h_0", "c_0", "static"} or tuple of them
+            The inputs. Initial states are those given, the learnt ones, or zeros.
+        mode : {None, "forward", "reverse"}
+            None: what takes fewer steps.
+
+        Returns
+        -------
+        ndarray, or dict of them by (of, wrt) where one of the two is a tuple
+            The sequence first (whatever `batch_first`; not there for one sequence alone), then the
+            result's axes, then the input's. Axes of y: (T, D*P), of h_n and h_0: (L*D, P), of c_n and
+            c_0: (L*D, H), of x: (T, I), of static: (S,). For example (N, T, D*P, T, I) for y and x.
+            0 where a step does not count, or where x is NaN under a policy for missing values.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> LSTM(3, 16, rng=0).jacobian(np.zeros((4, 10, 3)), of="h_n").shape
+        (4, 1, 16, 10, 3)
+        """
+        return jacobian(self, x, state, of, wrt, lengths, mask, static, mode)
 
     def _own(self, tape):
         if not isinstance(tape, Tape):

@@ -1,0 +1,211 @@
+"""Jacobians of an LSTM's results: many seeds of forward or reverse mode as the rows of few calls.
+
+Sequences do not know of each other, so one seed serves all of a batch; a further seed is a further row.
+"""
+
+import numpy as np
+
+from lstm_ext import _missing
+from lstm_ext._family import Record
+
+OUTPUTS = ("y", "h_n", "c_n")
+INPUTS = ("x", "h_0", "c_0", "static")
+BUDGET = 2**26  # bytes of a call's working memory, about
+
+
+def words(name, value, allowed):
+    """`value`, a word or several, as a tuple of words."""
+    several = (value,) if isinstance(value, str) else tuple(value)
+    for word in several:
+        if word not in allowed:
+            raise ValueError(f"{name} is {word!r}, expected one or several of {', '.join(allowed)}")
+    if not several:
+        raise ValueError(f"{name} is empty, expected one or several of {', '.join(allowed)}")
+    return several
+
+
+class Problem:
+    """The LSTM at one point: everything batch first, NaN filled, and what the Jacobian's axes are."""
+
+    def __init__(self, lstm, x, state, lengths, mask, static):
+        lstm(x, state, lengths=lengths, mask=mask, static=static)  # for its checks
+        self.lstm, self.family = lstm, lstm._family
+        x = np.asarray(x)
+        self.unbatched = x.ndim == 2
+        x = x[None] if self.unbatched else x if lstm.batch_first else x.swapaxes(0, 1)
+        self.N, self.T, self.F = x.shape
+        self.static = None if static is None else np.asarray(static).reshape(self.N, -1)
+        self.counted = np.ones((self.N, self.T), bool)
+        if lengths is not None:
+            self.counted = np.arange(self.T) < np.asarray(lengths).reshape(self.N, 1)
+        elif mask is not None:
+            self.counted = np.asarray(mask).reshape(self.N, self.T)
+        self.x, self.missing = x, None
+        if lstm.nan is not None:
+            self.x, self.missing = _missing.fill(
+                x, lstm.nan, lstm.nan_mask, lstm.dtype, True, self.F, None, self.counted
+            )
+        layers, P, H = len(self.family.suffixes), self.family.out_size, lstm.hidden_size
+        if state is None and lstm.learn_state:
+            state = self.family.learned_state(lstm.parameters, self.N, False)
+        given = state or (None, None)
+        self.state = tuple(
+            np.zeros((layers, self.N, width), lstm.dtype) if part is None
+            else np.asarray(part).reshape(layers, self.N, width)
+            for part, width in zip(given, (P, H), strict=True)
+        )
+        self.shapes = {
+            "y": (self.T, lstm.output_size), "h_n": (layers, P), "c_n": (layers, H),
+            "x": (self.T, self.F), "h_0": (layers, P), "c_0": (layers, H), "static": (lstm.static_size,),
+        }
+        self.causal = lstm._family.directions == 1 and not lstm.reverse
+        width = 2 * self.x.shape[2] + layers * (7 * H + 2 * P)
+        per_seed = self.N * max(self.T, 1) * width * lstm.dtype.itemsize
+        self.seeds_per_call = max(1, BUDGET // max(per_seed, 1))
+
+    def size(self, word):
+        """Count the seeds of one output or input."""
+        return int(np.prod(self.shapes[word]))
+
+    # A call on copies of the batch, one for each seed: arrays are (seeds, N, ...).
+
+    def rows(self, array):
+        """Return sequences (seeds, N, T, .) as the family takes them."""
+        array = array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+        return array if self.lstm.batch_first else np.ascontiguousarray(array.swapaxes(0, 1))
+
+    def sequences(self, array, K):
+        """Return what the family has made of `rows` as (seeds, N, T, .)."""
+        array = array if self.lstm.batch_first else array.swapaxes(0, 1)
+        return array.reshape(K, self.N, *array.shape[1:])
+
+    def states(self, array, K):
+        """Return (layers, seeds * N, .) as (seeds, N, layers, .)."""
+        return np.moveaxis(array, 0, 1).reshape(K, self.N, *array.shape[:1], array.shape[2])
+
+    def layers(self, array):
+        """Return (seeds, N, layers, .) as (layers, seeds * N, .)."""
+        return np.moveaxis(array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]), 1, 0)
+
+    def arguments(self, K, steps):
+        """Return x, state and static of K copies, of the first `steps` steps."""
+        x = np.broadcast_to(self.x[:, :steps], (K, self.N, steps, self.x.shape[2]))
+        state = tuple(np.concatenate([part] * K, axis=1) for part in self.state)
+        static = None if self.static is None else np.concatenate([self.static] * K)
+        return self.rows(x), state, static
+
+    # Forward mode: a column for each seed.
+
+    def forward(self, of, wrt):
+        """Yield (first seed, {output: (seeds, N, ...)}) for the seeds of one input."""
+        shape, dtype = self.shapes[wrt], self.lstm.dtype
+        for first in range(0, self.size(wrt), self.seeds_per_call):
+            K = min(self.seeds_per_call, self.size(wrt) - first)
+            seeds = np.zeros((K, self.N, self.size(wrt)), dtype)
+            seeds[np.arange(K), :, first + np.arange(K)] = 1
+            seeds = seeds.reshape(K, self.N, *shape)
+            x, state, static = self.arguments(K, self.T)
+            dx = dstate = dstatic = None
+            if wrt == "x":
+                if self.missing is not None:
+                    seeds = np.stack([self.missing.tangent(seed) for seed in seeds])
+                dx = self.rows(seeds)
+            elif wrt == "static":
+                dstatic = seeds.reshape(K * self.N, -1)
+            else:
+                dstate = (self.layers(seeds), None) if wrt == "h_0" else (None, self.layers(seeds))
+            _, (y, (h, c)), _ = self.family.forward(
+                self.lstm.parameters, x, state, (None, dx, dstate, dstatic), None,
+                np.concatenate([self.counted] * K), static, None, None, False,
+            )
+            found = {"y": lambda: self.sequences(y, K), "h_n": lambda: self.states(h, K),  # noqa: B023
+                     "c_n": lambda: self.states(c, K)}  # noqa: B023
+            yield first, {word: found[word]() for word in of}
+
+    # Reverse mode: a row for each seed.
+
+    def reverse(self, of, wrt):
+        """Yield (first seed, {input: (seeds, N, ...)}) for the seeds of one output."""
+        size, width = self.size(of), self.shapes[of][1]
+        dtype, record = self.lstm.dtype, Record()
+        for first in range(0, size, self.seeds_per_call):
+            K = min(self.seeds_per_call, size - first)
+            which = np.arange(first, first + K)
+            at, unit = which // width, which % width
+            # What comes after a step does not reach it: y_t is the final state of a shorter sequence.
+            shorter = of == "y" and self.causal
+            steps = int(at[-1]) + 1 if shorter else self.T
+            counted = np.broadcast_to(self.counted[:, :steps], (K, self.N, steps))
+            dy, dh, dc = None, None, None
+            if shorter:
+                counted = counted & (np.arange(steps) <= at[:, None, None])
+                dh = np.zeros((K, self.N, *self.shapes["h_n"]), dtype)
+                dh[np.arange(K), :, -1, unit] = self.counted[:, at].T
+            elif of == "y":
+                dy = np.zeros((K, self.N, self.T, width), dtype)
+                dy[np.arange(K), :, at, unit] = 1
+            else:
+                seeds = np.zeros((K, self.N, *self.shapes[of]), dtype)
+                seeds[np.arange(K), :, at, unit] = 1
+                dh, dc = (seeds, None) if of == "h_n" else (None, seeds)
+            x, state, static = self.arguments(K, steps)
+            self.family.forward(
+                self.lstm.parameters, x, state, None, None, counted.reshape(K * self.N, steps), static,
+                record, None, False,
+            )
+            dstate = tuple(None if d is None else self.layers(d) for d in (dh, dc))
+            (dx, (dh_0, dc_0), dstatic), _ = self.family.backward(
+                record, None if dy is None else self.rows(dy), dstate, None, "x" in wrt, 1
+            )
+            found = {}
+            if "x" in wrt:
+                whole = np.zeros((K, self.N, self.T, self.x.shape[2]), dtype)
+                whole[:, :, :steps] = self.sequences(dx, K)
+                if self.missing is not None:
+                    whole = np.stack([self.missing.gradient(row) for row in whole])
+                found["x"] = whole
+            if "h_0" in wrt:
+                found["h_0"] = self.states(dh_0, K)
+            if "c_0" in wrt:
+                found["c_0"] = self.states(dc_0, K)
+            if "static" in wrt:
+                found["static"] = dstatic.reshape(K, self.N, -1)
+            yield first, found
+
+
+def jacobian(lstm, x, state, of, wrt, lengths, mask, static, mode):
+    """As `LSTM.jacobian`."""
+    outputs, inputs = words("of", of, OUTPUTS), words("wrt", wrt, INPUTS)
+    if mode not in (None, "forward", "reverse"):
+        raise ValueError(f"mode is {mode!r}, expected None, 'forward' or 'reverse'")
+    if "static" in inputs and not lstm.static_size:
+        raise ValueError("wrt is 'static', and this LSTM takes no static inputs (static_size=0)")
+    problem = Problem(lstm, x, state, lengths, mask, static)
+    found = {
+        (o, i): np.zeros((problem.N, problem.size(o), problem.size(i)), lstm.dtype)
+        for o in outputs for i in inputs
+    }
+    if mode is None:  # a seed costs two passes forward, or one forward and two back
+        columns = sum(2 * problem.size(i) for i in inputs)
+        rows = sum(3 * problem.size(o) * (0.5 if o == "y" and problem.causal else 1) for o in outputs)
+        mode = "forward" if columns <= rows else "reverse"
+    if problem.N and mode == "forward":
+        for i in inputs:
+            for first, values in problem.forward(outputs, i):
+                for o in outputs:
+                    K = len(values[o])
+                    found[o, i][:, :, first : first + K] = np.moveaxis(
+                        values[o].reshape(K, problem.N, -1), 0, 2
+                    )
+    elif problem.N:
+        for o in outputs:
+            for first, values in problem.reverse(o, inputs):
+                for i in inputs:
+                    K = len(values[i])
+                    found[o, i][:, first : first + K] = np.moveaxis(
+                        values[i].reshape(K, problem.N, -1), 0, 1
+                    )
+    for o, i in found:
+        shape = (*problem.shapes[o], *problem.shapes[i])
+        found[o, i] = found[o, i].reshape(shape if problem.unbatched else (problem.N, *shape))
+    return found[of, wrt] if isinstance(of, str) and isinstance(wrt, str) else found
