@@ -91,8 +91,8 @@ class Family:
             raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
         return as_floats(array, self.lstm.dtype)
 
-    def checked_rows(self, parameters, static, N):
-        """Return `static` as an array and the rows of biases made of it, or None twice."""
+    def checked_static(self, static, N):
+        """Return `static` as an array (N, S), or None where this LSTM takes none."""
         size = self.lstm.static_size
         if (static is None) != (size == 0):
             raise ValueError(
@@ -100,9 +100,13 @@ class Family:
                 if static is None
                 else "static was given, and this LSTM takes none (static_size=0)"
             )
+        return None if static is None else self.as_static("static", static, N)
+
+    def checked_rows(self, parameters, static, N):
+        """Return `static` as an array and the rows of biases made of it, or None twice."""
+        static = self.checked_static(static, N)
         if static is None:
             return None, None
-        static = self.as_static("static", static, N)
         return static, self.static_rows(parameters, static) + self.biases(parameters)
 
     def learned_state(self, parameters, N, unbatched):

@@ -27,6 +27,7 @@ class Engine:
         hidden_size: int,
         num_layers: int,
         directions: int,
+        reverse: bool,
         dtype: npt.DTypeLike,
         cell_activation: str,
         checkpoint: int,
@@ -44,6 +45,8 @@ class Engine:
     @property
     def is_float(self) -> bool: ...
     @property
+    def reverse(self) -> bool: ...
+    @property
     def dtype(self) -> np.dtype[np.floating[Any]]: ...
     @property
     def parameter_count(self) -> int: ...
@@ -53,6 +56,7 @@ class Engine:
         x_given: npt.ArrayLike,
         state: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None,
         lengths: npt.ArrayLike | None,
+        mask: npt.ArrayLike | None,
         batch_first: bool,
         tape: Tape | None,
         n_threads: int,
@@ -83,5 +87,6 @@ class Stepper:
     def step(self, x_t: npt.ArrayLike, out: _Array | None = None) -> _Array: ...
 
 def as_lengths(lengths: npt.ArrayLike, N: int, T: int) -> npt.NDArray[np.intp]: ...
+def as_steps(mask: npt.ArrayLike, N: int, T: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]: ...
 def as_numbers(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]: ...
 def as_floats(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> _Array: ...

@@ -69,6 +69,34 @@ class Loss:
         gradient : ndarray of shape (..., O)
             In the dtype of `prediction`, and 0 where the weight is 0.
         """
+        prediction, target, weights, total = self._checked(prediction, target, weights)
+        value, gradient = self._evaluate(prediction, target, weights, total)
+        return value, gradient.astype(prediction.dtype)
+
+    def gradient_jvp(self, prediction, prediction_dot, target, weights=None):
+        """Differentiate the gradient along a direction: the Hessian times `prediction_dot`.
+
+        Parameters
+        ----------
+        prediction_dot : array_like of shape (..., O)
+            The direction in the predictions.
+        prediction, target, weights
+            As in `value_and_gradient`.
+
+        Returns
+        -------
+        ndarray of shape (..., O)
+            In the dtype of `prediction`, and 0 where the weight is 0.
+        """
+        prediction, target, weights, total = self._checked(prediction, target, weights)
+        prediction_dot = np.asarray(prediction_dot)
+        if prediction_dot.shape != prediction.shape:
+            raise ValueError(
+                f"prediction_dot has shape {prediction_dot.shape}, prediction has {prediction.shape}"
+            )
+        return self._tangent(prediction, prediction_dot, weights, total).astype(prediction.dtype)
+
+    def _checked(self, prediction, target, weights):
         prediction, target = np.asarray(prediction), np.asarray(target)
         if prediction.dtype not in (np.float32, np.float64) or prediction.ndim == 0:
             raise TypeError(
@@ -77,8 +105,7 @@ class Loss:
             )
         weights, total = _weights(weights, prediction.shape[:-1])
         self.check(target, prediction.shape, weights)
-        value, gradient = self._evaluate(prediction, target, weights, total)
-        return value, gradient.astype(prediction.dtype)
+        return prediction, target, weights, total
 
     def value(self, prediction, target, weights=None):
         """Loss alone; parameters as in `value_and_gradient`."""
@@ -91,6 +118,9 @@ class Loss:
     def _evaluate(self, prediction, target, weights, total):
         raise NotImplementedError
 
+    def _tangent(self, prediction, prediction_dot, weights, total):
+        raise NotImplementedError
+
 
 class MeanSquaredError(Loss):
     r"""Squared error, for regression. Targets: real numbers of the predictions' shape.
@@ -98,7 +128,8 @@ class MeanSquaredError(Loss):
     .. math::
 
         L = \frac{\sum_n w_n \lVert p_n - y_n \rVert^2}{O \sum_n w_n} \qquad
-        \frac{\partial L}{\partial p_n} = \frac{2 w_n (p_n - y_n)}{O \sum_n w_n}
+        \frac{\partial L}{\partial p_n} = \frac{2 w_n (p_n - y_n)}{O \sum_n w_n} \qquad
+        \frac{\partial^2 L}{\partial p_n^2} \dot p_n = \frac{2 w_n \dot p_n}{O \sum_n w_n}
     """
 
     def check(self, target, shape, weights=None):
@@ -117,6 +148,12 @@ class MeanSquaredError(Loss):
         total *= prediction.shape[-1]
         return float(np.vdot(error, weighted)) / total, weighted * (2 / total)
 
+    def _tangent(self, prediction, prediction_dot, weights, total):
+        tangent = prediction_dot * (2 / (total * prediction.shape[-1]))
+        if weights is not None:
+            tangent = np.where(weights[..., None] == 0, 0, tangent * weights[..., None])
+        return tangent
+
 
 class CrossEntropy(Loss):
     r"""Cross entropy of a softmax over K classes, in nats, for classification.
@@ -125,7 +162,10 @@ class CrossEntropy(Loss):
 
         L = \frac{\sum_n w_n (\log \sum_k e^{p_{nk}} - p_{n y_n})}{\sum_n w_n} \qquad
         \frac{\partial L}{\partial p_{nk}} =
-            \frac{w_n (\mathrm{softmax}(p_n)_k - [k = y_n])}{\sum_n w_n}
+            \frac{w_n (\mathrm{softmax}(p_n)_k - [k = y_n])}{\sum_n w_n} \qquad
+        \frac{\partial^2 L}{\partial p_n^2} \dot p_n =
+            \frac{w_n s_n \odot (\dot p_n - s_n \cdot \dot p_n)}{\sum_n w_n},
+            \; s_n = \mathrm{softmax}(p_n)
 
     The predictions (..., K) are logits: any real numbers. The largest of each row is taken out
     before the exponential, so nothing overflows. Targets: integers (...) from 0 to K - 1.
@@ -161,3 +201,13 @@ class CrossEntropy(Loss):
             cost *= weights[..., None]
             gradient *= weights[..., None]
         return float(cost.sum()) / total, gradient / total
+
+    def _tangent(self, prediction, prediction_dot, weights, total):
+        logits = prediction.astype(np.float64)
+        counted = None if weights is None else weights[..., None] != 0
+        if weights is not None:
+            logits = np.where(counted, logits, 0)
+        share = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        share /= share.sum(axis=-1, keepdims=True)
+        tangent = share * (prediction_dot - (share * prediction_dot).sum(axis=-1, keepdims=True)) / total
+        return tangent if weights is None else np.where(counted, tangent * weights[..., None], 0)

@@ -20,6 +20,13 @@ class Loss:
         target: npt.ArrayLike,
         weights: npt.ArrayLike | None = None,
     ) -> tuple[float, _Array]: ...
+    def gradient_jvp(
+        self,
+        prediction: npt.ArrayLike,
+        prediction_dot: npt.ArrayLike,
+        target: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> _Array: ...
     def value(
         self,
         prediction: npt.ArrayLike,

@@ -11,6 +11,7 @@ import zipfile
 
 import numpy as np
 
+from lstm_ext._options import CONFIGURATION, DEFAULTS, as_flag, as_size, parameter_count
 from lstm_ext.losses import CrossEntropy, MeanSquaredError
 from lstm_ext.lstm import LSTM
 from lstm_ext.optim import Adam
@@ -18,14 +19,12 @@ from lstm_ext.optim import Adam
 __all__ = ["Model"]
 
 _LOSSES = {"mse": MeanSquaredError, "cross_entropy": CrossEntropy}
-_FORMAT = "lstm_ext.Model 1"
-_LSTM_WORDS = (
-    "input_size",
-    "hidden_size",
-    "num_layers",
-    "bidirectional",
-    "cell_activation",
-    "checkpoint",
+_FORMAT = "lstm_ext.Model 2"
+_LSTM_WORDS = tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation"))
+# What the first format said of an LSTM; all else was as it is by default.
+_FORMER_FORMAT = "lstm_ext.Model 1"
+_FORMER_WORDS = (
+    "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",
 )
 
 
@@ -44,6 +43,30 @@ def replace_file(path):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+class _Data:
+    """Arrays that have been checked: sequences, their targets, and what goes with them to the LSTM."""
+
+    def __init__(self, x, y, lengths, mask, static):
+        self.x, self.y, self.lengths, self.mask, self.static = x, y, lengths, mask, static
+
+    def __getitem__(self, index):
+        """Take some of the sequences."""
+        parts = (self.x, self.y, self.lengths, self.mask, self.static)
+        return _Data(*(None if part is None else part[index] for part in parts))
+
+    @property
+    def words(self):
+        """Keywords of the LSTM's passes."""
+        return {"lengths": self.lengths, "mask": self.mask, "static": self.static}
+
+    @property
+    def counted(self):
+        """Which steps count, (N, T), or None where all do."""
+        if self.lengths is None:
+            return self.mask
+        return np.arange(self.x.shape[1]) < self.lengths[:, None]
 
 
 class Model:
@@ -109,7 +132,7 @@ class Model:
     def _lay_out(self):
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
         output_size, n_lstm = self.output_size, self.lstm.parameters.size
-        shape = (output_size, self._directions * self.lstm.hidden_size)
+        shape = (output_size, self.lstm.output_size)
         n = n_lstm + output_size * (shape[1] + 1)
         self._parameters, self._gradient = np.zeros((2, n), self.lstm.dtype)
         self.lstm.bind(self._parameters[:n_lstm], self._gradient[:n_lstm])
@@ -122,6 +145,12 @@ class Model:
     @property
     def _directions(self):
         return 2 if self.lstm.bidirectional else 1
+
+    @property
+    def _regularised(self):
+        """Whether the LSTM drops anything in training."""
+        lstm = self.lstm
+        return any((lstm.dropout, lstm.recurrent_dropout, lstm.weight_dropout, *lstm.zoneout))
 
     @property
     def parameters(self):
@@ -139,7 +168,10 @@ class Model:
 
     @property
     def weight(self):
-        """Weights of the readout, (O, D*H): a view into `parameters`. Assigning copies into it."""
+        """Weights of the readout, (O, `lstm.output_size`): a view into `parameters`.
+
+        Assigning copies into it.
+        """
         return self._weight
 
     @weight.setter
@@ -189,7 +221,7 @@ class Model:
 
     # What comes in ----------------------------------------------------------------------------
 
-    def _inputs(self, x, lengths):
+    def _inputs(self, x, lengths, mask, static):
         x = np.asarray(x)
         if x.ndim != 3:
             raise ValueError(f"x has shape {x.shape}, expected (batch, time, features)")
@@ -200,6 +232,8 @@ class Model:
         if x.dtype.kind not in "bfiu":
             raise TypeError(f"x must be real numbers, got dtype {x.dtype}")
         if lengths is not None:
+            if mask is not None:
+                raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
             lengths = np.asarray(lengths)
             if lengths.dtype.kind not in "iu":
                 raise TypeError(f"lengths must be integers, got dtype {lengths.dtype}")
@@ -210,23 +244,30 @@ class Model:
                     f"lengths run from {lengths.min()} to {lengths.max()}, "
                     f"x has {x.shape[1]} time steps"
                 )
-        return x.astype(self.lstm.dtype, copy=False), lengths
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.dtype != np.bool_ or mask.shape != x.shape[:2]:
+                raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
+        static = self.lstm._family.checked_static(static, len(x))
+        x = x.astype(self.lstm.dtype, copy=False)
+        if self.lstm.nan == "raise":
+            self.lstm._filled(x, lengths, mask)
+        return _Data(x, None, lengths, mask, static)
 
-    def _checked(self, x, y, lengths):
+    def _checked(self, x, y, lengths=None, mask=None, static=None):
         """Find everything that can be wrong with a mini-batch, or with a whole training set."""
-        x, lengths = self._inputs(x, lengths)
+        data = self._inputs(x, lengths, mask, static)
         y = np.asarray(y)
-        if y.shape[:1] != x.shape[:1]:
-            raise ValueError(f"y has shape {y.shape}, x has {x.shape[0]} sequences")
-        shape = (*x.shape[: 2 if self.every_step else 1], self.output_size)
-        self.loss.check(y, shape, self._mask(lengths, x.shape[1]))
-        return x, y, lengths
+        if y.shape[:1] != data.x.shape[:1]:
+            raise ValueError(f"y has shape {y.shape}, x has {data.x.shape[0]} sequences")
+        shape = (*data.x.shape[: 2 if self.every_step else 1], self.output_size)
+        self.loss.check(y, shape, self._weights(data))
+        data.y = y
+        return data
 
-    def _mask(self, lengths, steps):
+    def _weights(self, data):
         """Return which steps count in the loss, or None where all do."""
-        if lengths is None or not self.every_step:
-            return None
-        return np.arange(steps) < lengths[:, None]
+        return data.counted if self.every_step else None
 
     # What comes out ---------------------------------------------------------------------------
 
@@ -237,7 +278,7 @@ class Model:
         top = h_n[-self._directions :].transpose(1, 0, 2)
         return top.reshape(len(top), self.weight.shape[1])
 
-    def predict(self, x, lengths=None):
+    def predict(self, x, lengths=None, *, mask=None, static=None):
         """Predictions for sequences.
 
         Parameters
@@ -246,32 +287,39 @@ class Model:
             Real numbers; converted to the LSTM's dtype.
         lengths : array_like of N integers, optional
             Valid steps of each sequence, 0 to T. What follows them is ignored.
+        mask : array_like of bool, (N, T), optional
+            True where a step counts; the others are passed over.
+        static : array_like, (N, S)
+            The static inputs, where the LSTM has a `static_size`.
 
         Returns
         -------
         ndarray of shape (N, O), or (N, T, O) with every_step=True
-            In the LSTM's dtype; 0 beyond a sequence's length. With cross entropy these are logits.
+            In the LSTM's dtype; 0 where a step does not count. With cross entropy these are logits.
         """
-        x, lengths = self._inputs(x, lengths)
-        y, (h_n, _) = self.lstm(x, lengths=lengths)
+        return self._predict(self._inputs(x, lengths, mask, static))
+
+    def _predict(self, data):
+        y, (h_n, _) = self.lstm(data.x, **data.words)
         prediction = self._features(y, h_n) @ self.weight.T + self.bias
-        mask = self._mask(lengths, x.shape[1])
-        if mask is not None:
-            prediction[~mask] = 0
+        weights = self._weights(data)
+        if weights is not None:
+            prediction[~weights] = 0
         return prediction
 
-    def evaluate(self, x, y, lengths=None):
+    def evaluate(self, x, y, lengths=None, *, mask=None, static=None):
         """Loss of the predictions for `x`; parameters as in `loss_and_gradient`.
 
         Returns
         -------
         float
         """
-        x, y, lengths = self._checked(x, y, lengths)
-        mask = self._mask(lengths, x.shape[1])
-        return self.loss.value_and_gradient(self.predict(x, lengths), y, mask)[0]
+        return self._evaluate(self._checked(x, y, lengths, mask, static))
 
-    def loss_and_gradient(self, x, y, lengths=None):
+    def _evaluate(self, data):
+        return self.loss.value_and_gradient(self._predict(data), data.y, self._weights(data))[0]
+
+    def loss_and_gradient(self, x, y, lengths=None, *, mask=None, static=None, seed=None):
         """Loss of a batch; fills `gradient` with its derivative by every parameter.
 
         Parameters
@@ -282,6 +330,10 @@ class Model:
             class numbers (N,) or (N, T).
         lengths : array_like of N integers, optional
             Valid steps of each sequence, 0 to T. With every_step=True only they count in the mean.
+        mask, static
+            As in `predict`.
+        seed : int, optional
+            Draws what the LSTM's dropout and zoneout drop; None: nothing.
 
         Returns
         -------
@@ -292,28 +344,115 @@ class Model:
         TypeError, ValueError
             If the arrays do not fit the model or each other; `gradient` is left as it was.
         """
-        return self._loss_and_gradient(*self._checked(x, y, lengths))
+        return self._loss_and_gradient(self._checked(x, y, lengths, mask, static), seed)
 
-    def _loss_and_gradient(self, x, y, lengths):
-        hidden, (h_n, _) = self.lstm.forward(x, lengths=lengths, tape=self._tape)
+    def _loss_and_gradient(self, data, seed=None):
+        hidden, (h_n, _) = self.lstm.forward(data.x, tape=self._tape, seed=seed, **data.words)
         features = self._features(hidden, h_n)
         prediction = features @ self.weight.T + self.bias
-        mask = self._mask(lengths, x.shape[1])
-        value, dprediction = self.loss.value_and_gradient(prediction, y, mask)
+        value, dprediction = self.loss.value_and_gradient(prediction, data.y, self._weights(data))
 
         rows = dprediction.reshape(-1, self.output_size)
         np.matmul(rows.T, features.reshape(len(rows), -1), out=self._dweight)
         np.sum(rows, axis=0, out=self._dbias)
         self.lstm.gradient[...] = 0
-        dfeatures = dprediction @ self.weight
-        if self.every_step:
-            self.lstm.backward(self._tape, dfeatures, input_gradient=False)
-        else:
-            dh_n = np.zeros_like(h_n)
-            dh_top = dfeatures.reshape(len(x), self._directions, -1)
-            dh_n[-self._directions :] = dh_top.transpose(1, 0, 2)
-            self.lstm.backward(self._tape, dstate=(dh_n, None), input_gradient=False)
+        dy, dstate = self._upon(dprediction @ self.weight, h_n)
+        self.lstm.backward(self._tape, dy, dstate, input_gradient=False)
         return value
+
+    def _upon(self, dfeatures, h_n):
+        """Return (dy, dstate) that carry the gradient of what the readout reads."""
+        if self.every_step:
+            return dfeatures, None
+        dh_n = np.zeros_like(h_n)
+        dh_top = dfeatures.reshape(len(dfeatures), self._directions, -1)
+        dh_n[-self._directions :] = dh_top.transpose(1, 0, 2)
+        return None, (dh_n, None)
+
+    def hvp(self, x, y, direction, lengths=None, *, mask=None, static=None, seed=None):
+        r"""Hessian of the loss times a direction, at the present parameters: exact.
+
+        .. math:: H v = \frac{d}{d\epsilon} \nabla L(\theta + \epsilon v) \Big|_{\epsilon = 0}
+
+        by forward over reverse (B. A. Pearlmutter, 1994, "Fast exact multiplication by the Hessian",
+        *Neural Computation* 6:147), at the cost of two to three gradients.
+
+        Parameters
+        ----------
+        x, y, lengths, mask, static, seed
+            As in `loss_and_gradient`.
+        direction : array_like, (n,)
+            v, in the order of `parameters`.
+
+        Returns
+        -------
+        ndarray, (n,)
+            In the LSTM's dtype. `gradient` stays as it is.
+        """
+        if not hasattr(self.loss, "gradient_jvp"):
+            raise TypeError(
+                f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
+            )
+        data = self._checked(x, y, lengths, mask, static)
+        v = np.asarray(direction)
+        if v.shape != self._parameters.shape or v.dtype.kind not in "bfiu":
+            raise ValueError(
+                f"direction is {v.dtype} {v.shape}, expected numbers of shape {self._parameters.shape}"
+            )
+        v = v.astype(self.lstm.dtype, copy=False)
+        n = self.lstm.parameters.size
+        v_weight, v_bias = v[n : -self.output_size].reshape(self.weight.shape), v[-self.output_size :]
+        tape = self.lstm.tape()
+        (hidden, (h_n, _)), (hidden_dot, (h_dot, _)) = self.lstm.jvp(
+            data.x, dparameters=v[:n], tape=tape, seed=seed, **data.words
+        )
+        features, features_dot = self._features(hidden, h_n), self._features(hidden_dot, h_dot)
+        prediction = features @ self.weight.T + self.bias
+        prediction_dot = features_dot @ self.weight.T + features @ v_weight.T + v_bias
+        weights = self._weights(data)
+        d = self.loss.value_and_gradient(prediction, data.y, weights)[1]
+        d_dot = self.loss.gradient_jvp(prediction, prediction_dot, data.y, weights)
+
+        dy, dstate = self._upon(d @ self.weight, h_n)
+        dy_dot, dstate_dot = self._upon(d_dot @ self.weight + d @ v_weight, h_n)
+        product = np.empty_like(self._parameters)
+        product[:n] = self.lstm.backward_jvp(
+            tape, dy, dy_dot, dstate, dstate_dot, input_gradient=False
+        )["gradient_dot"]
+        rows, rows_dot = d.reshape(-1, self.output_size), d_dot.reshape(-1, self.output_size)
+        product[n : -self.output_size].reshape(self.weight.shape)[...] = (
+            rows_dot.T @ features.reshape(len(rows), -1) + rows.T @ features_dot.reshape(len(rows), -1)
+        )
+        product[-self.output_size :] = rows_dot.sum(axis=0)
+        return product
+
+    # As scipy.optimize calls them: the parameters first.
+
+    def value_and_gradient(self, theta, x, y, lengths=None, *, mask=None, static=None, seed=None):
+        """Loss and gradient at `theta`, which become the model's parameters.
+
+        For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
+        hessp=model.hessp, method="trust-krylov")``.
+
+        Parameters
+        ----------
+        theta : array_like, (n,)
+        x, y, lengths, mask, static, seed
+            As in `loss_and_gradient`.
+
+        Returns
+        -------
+        float
+        ndarray of float64, (n,)
+        """
+        data = self._checked(x, y, lengths, mask, static)
+        self.parameters = theta
+        return self._loss_and_gradient(data, seed), self._gradient.astype(np.float64)
+
+    def hessp(self, theta, direction, x, y, lengths=None, *, mask=None, static=None, seed=None):
+        """Hessian at `theta` times a direction, as `hvp`, in float64; `theta` becomes the parameters."""
+        self.parameters = theta
+        return self.hvp(x, y, direction, lengths, mask=mask, static=static, seed=seed).astype(np.float64)
 
     def fit(
         self,
@@ -323,6 +462,8 @@ class Model:
         epochs,
         batch_size=32,
         lengths=None,
+        mask=None,
+        static=None,
         optimizer=None,
         rng=None,
         validation=None,
@@ -332,7 +473,7 @@ class Model:
 
         Parameters
         ----------
-        x, y, lengths
+        x, y, lengths, mask, static
             The training set, as in `loss_and_gradient`.
         epochs : int
             Passes over the training set.
@@ -341,9 +482,10 @@ class Model:
         optimizer : Adam, SGD or object with ``step(parameters, gradient)``, optional
             Goes on from the state it has. Default: a new ``Adam()``.
         rng : None, int or numpy.random.Generator
-            Where the order of the mini-batches comes from.
-        validation : tuple (x, y) or (x, y, lengths), optional
-            Evaluated after every epoch.
+            Where the order of the mini-batches comes from, and what dropout and zoneout drop, if the
+            LSTM has them.
+        validation : tuple (x, y) or (x, y, lengths), or dict of the arguments of `evaluate`, optional
+            Evaluated after every epoch; nothing is dropped in it.
         callback : callable, optional
             Called after every epoch with the epoch's record (see Returns); training ends early
             where it returns True.
@@ -362,13 +504,16 @@ class Model:
         FloatingPointError
             If a loss is NaN or infinite. The parameters are those before that mini-batch.
         """
-        x, y, lengths = self._checked(x, y, lengths)
+        data = self._checked(x, y, lengths, mask, static)
         epochs = _count("epochs", epochs, 0)
         batch_size = _count("batch_size", batch_size, 1)
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-                raise TypeError("validation must be a tuple (x, y) or (x, y, lengths)")
-            validation = self._checked(*validation, *[None] * (3 - len(validation)))
+            if isinstance(validation, dict):
+                validation = self._checked(**validation)
+            elif isinstance(validation, tuple | list) and len(validation) in (2, 3):
+                validation = self._checked(*validation)
+            else:
+                raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
         optimizer = Adam() if optimizer is None else optimizer
         if not hasattr(optimizer, "step"):
             raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
@@ -376,9 +521,9 @@ class Model:
 
         # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
         # out: a mini-batch of nothing else would have no loss.
-        weight = np.ones(len(x))
-        if lengths is not None and self.every_step:
-            weight = lengths.astype(np.float64)
+        weight = np.ones(len(data.x))
+        if data.counted is not None and self.every_step:
+            weight = data.counted.sum(axis=1, dtype=np.float64)
         used = np.flatnonzero(weight)
         if not used.size:
             raise ValueError("x holds no sequence to learn from")
@@ -389,9 +534,8 @@ class Model:
             total = 0.0
             for start in range(0, order.size, batch_size):
                 batch = order[start : start + batch_size]
-                loss = self._loss_and_gradient(
-                    x[batch], y[batch], None if lengths is None else lengths[batch]
-                )
+                seed = int(rng.integers(2**63)) if self._regularised else None
+                loss = self._loss_and_gradient(data[batch], seed)
                 if not math.isfinite(loss):
                     raise FloatingPointError(
                         f"the loss is {loss} in epoch {epoch}: look for NaN, inf or huge numbers "
@@ -401,7 +545,7 @@ class Model:
                 total += loss * weight[batch].sum()
             record = {"epoch": epoch, "loss": total / weight.sum()}
             if validation is not None:
-                record["validation_loss"] = self.evaluate(*validation)
+                record["validation_loss"] = self._evaluate(validation)
             history.append(record)
             if callback is not None and callback(record) is True:
                 break
@@ -478,10 +622,11 @@ class Model:
             if members["configuration.json"].file_size > 10_000:
                 raise ValueError("configuration.json is too long")
             configuration = json.loads(archive.read("configuration.json"))
-            if configuration["format"] != _FORMAT:
+            formats = {_FORMAT: _LSTM_WORDS, _FORMER_FORMAT: _FORMER_WORDS}
+            if configuration["format"] not in formats:
                 raise ValueError(f"its format is {configuration['format']!r}, not {_FORMAT!r}")
             words, output_size = configuration["lstm"], configuration["output_size"]
-            if set(words) != set(_LSTM_WORDS):
+            if set(words) != set(formats[configuration["format"]]):
                 raise ValueError(f"its LSTM is described by {sorted(words)}")
             with archive.open("parameters.npy") as member:
                 if np.lib.format.read_magic(member) != (1, 0):
@@ -519,14 +664,18 @@ def _count(name, value, least):
 
 def _parameter_count(words, output_size):
     """Count the parameters of a model of these sizes, without making it."""
-    n_input, hidden, layers = (
-        _count(word, words[word], 1) for word in ("input_size", "hidden_size", "num_layers")
-    )
-    directions = 2 if words["bidirectional"] else 1
-    first = 4 * hidden * (n_input + hidden + 1)
-    other = 4 * hidden * (directions * hidden + hidden + 1)
-    readout = output_size * (directions * hidden + 1)
-    return directions * (first + (layers - 1) * other) + readout
+    options = {**DEFAULTS, **words}
+    for word in ("input_size", "hidden_size", "num_layers"):
+        options[word] = as_size(word, options[word])
+    for word in ("bidirectional", "peepholes", "bias", "layer_norm", "entity_aware", "learn_state",
+                 "nan_mask"):
+        options[word] = as_flag(word, options[word])
+    options["static_size"] = as_size("static_size", options["static_size"], 0)
+    options["proj_size"] = as_size("proj_size", options["proj_size"] or 0, 0)
+    directions = 2 if options["bidirectional"] else 1
+    features = directions * (options["proj_size"] or options["hidden_size"])
+    inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
+    return parameter_count(options, inputs) + output_size * (features + 1)
 
 
 def _assign(name, target, values):

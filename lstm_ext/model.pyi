@@ -60,13 +60,67 @@ class Model:
     def named_gradients(self) -> dict[str, _Array]: ...
     def __getstate__(self) -> dict[str, Any]: ...
     def __setstate__(self, state: dict[str, Any]) -> None: ...
-    def predict(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> _Array: ...
+    def predict(
+        self,
+        x: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+    ) -> _Array: ...
     def evaluate(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
     ) -> float: ...
     def loss_and_gradient(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+        seed: int | None = None,
     ) -> float: ...
+    def hvp(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        direction: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> _Array: ...
+    def value_and_gradient(
+        self,
+        theta: npt.ArrayLike,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> tuple[float, npt.NDArray[np.float64]]: ...
+    def hessp(
+        self,
+        theta: npt.ArrayLike,
+        direction: npt.ArrayLike,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> npt.NDArray[np.float64]: ...
     def fit(
         self,
         x: npt.ArrayLike,
@@ -75,9 +129,11 @@ class Model:
         epochs: int,
         batch_size: int = 32,
         lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
         optimizer: _Optimizer | None = None,
         rng: int | np.random.Generator | None = None,
-        validation: tuple[npt.ArrayLike, ...] | None = None,
+        validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
         callback: Callable[[dict[str, Any]], object] | None = None,
     ) -> list[dict[str, Any]]: ...
     def save(self, path: str | os.PathLike[str]) -> None: ...

@@ -59,7 +59,7 @@ from lstm_ext._kernels cimport (
 )
 from lstm_ext._lstm cimport Array, Batch, Buffer, held, held_copy, held_output
 
-INFINITY = float("inf")
+cdef object INFINITY = float("inf")
 
 # name -> kind of the kernels, alpha, beta, and how many of the two a user may set
 ACTIVATIONS = {

@@ -640,17 +640,21 @@ class Trap:
     ({"configuration_json": b"\xff\xfe"}, "not a saved model"),
     ({"configuration_json": b"[" * 9999}, "not a saved model"),
     ({"configuration_json": b" " * 10001}, "configuration.json is too long"),
-    ({"configuration": {"format": "lstm_ext.Model 2"}}, "its format is 'lstm_ext.Model 2'"),
+    ({"configuration": {"format": "lstm_ext.Model 3"}}, "its format is 'lstm_ext.Model 3'"),
+    ({"configuration": {"format": "lstm_ext.Model 1"}}, "its LSTM is described by"),
     ({"configuration": {"dtype": "float16"}}, "its dtype is 'float16'"),
     ({"configuration": {"loss": "exec"}}, "loss must be one of"),
     ({"configuration": {"output_size": 10**12}}, "a model of its sizes has"),
     ({"configuration": {"output_size": "x" * 9000}}, "output_size must be an integer"),
     ({"lstm": {"hidden_size": 10**9}}, "a model of its sizes has"),
-    ({"lstm": {"hidden_size": 3.0}}, "hidden_size must be an integer"),
+    ({"lstm": {"hidden_size": 3.0}}, "hidden_size is 3.0, expected an integer"),
     ({"lstm": {"num_layers": 10**9}}, "a model of its sizes has"),
-    ({"lstm": {"num_layers": 0}}, "num_layers must be at least 1"),
-    ({"lstm": {"input_size": -2}}, "input_size must be at least 1"),
-    ({"lstm": {"cell_activation": "relu7"}}, "cell_activation"),
+    ({"lstm": {"num_layers": 0}}, "num_layers is 0, expected at least 1"),
+    ({"lstm": {"input_size": -2}}, "input_size is -2, expected at least 1"),
+    ({"lstm": {"activations": ["relu7", "tanh", "tanh"]}}, "activations"),
+    ({"lstm": {"peepholes": 1}}, "peepholes is 1, expected True or False"),
+    ({"lstm": {"proj_size": 10**12}}, "a model of its sizes has"),
+    ({"lstm": {"nan": "drop"}}, "nan is 'drop'"),
     ({"lstm": {"rng": 1}}, "its LSTM is described by"),
 ], ids=str)
 def test_a_bad_file_is_one_valueerror_and_takes_no_memory(words, message, tmp_path):
@@ -668,6 +672,19 @@ def test_a_bad_file_is_one_valueerror_and_takes_no_memory(words, message, tmp_pa
 def test_the_crafted_file_is_good_when_nothing_is_changed(tmp_path):
     crafted(tmp_path / "good.npz")
     np.testing.assert_array_equal(Model.load(tmp_path / "good.npz").parameters, make().parameters)
+
+
+def test_a_file_of_the_former_format(tmp_path):
+    model = make(layers=2, bidirectional=True, cell_activation="identity")
+    former = {"input_size": I, "hidden_size": H, "num_layers": 2, "bidirectional": True,
+              "cell_activation": "identity", "checkpoint": None}
+    configuration = {"format": "lstm_ext.Model 1", "lstm": former, "dtype": "float64", "output_size": O,
+                     "every_step": False, "loss": "mse"}
+    with zipfile.ZipFile(tmp_path / "old.npz", "w") as archive:
+        archive.writestr("configuration.json", json.dumps(configuration))
+        archive.writestr("parameters.npy", header((model.parameters.size,)) + model.parameters.tobytes())
+    x, _ = batch(model)
+    np.testing.assert_array_equal(Model.load(tmp_path / "old.npz").predict(x), model.predict(x))
 
 
 def test_load_of_other_files(tmp_path):
