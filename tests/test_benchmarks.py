@@ -89,9 +89,14 @@ def test_silent_data_are_subnormal():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_chain_of_the_limit_stands_for_another(tmp_path, dtype, vector_bytes):
     """Each chain starts from a value known at run time alone and must end where that leads."""
-    from limits import CHAINS, compile_loops
+    from limits import CHAINS, NoCompiler, compile_loops
 
-    library = compile_loops(tmp_path, dtype, vector_bytes)
+    try:
+        library = compile_loops(tmp_path, dtype, vector_bytes)
+    except NoCompiler:
+        if vector_bytes == 16:
+            raise
+        pytest.skip("wider than a register of this CPU")
     seed = np.random.default_rng(0).uniform(-1, 1, CHAINS).astype(dtype)
     out = np.empty_like(seed)
     steps = 5
