@@ -70,7 +70,8 @@ class Family:
         H = self.lstm.hidden_size
         rows = []
         for suffix in self.suffixes[: self.directions]:
-            part = static @ self.view(parameters, "weight_static" + suffix).T
+            # Not BLAS, whose bits depend on the number of rows: a sequence is the same alone and in a batch.
+            part = np.einsum("ns,gs->ng", static, self.view(parameters, "weight_static" + suffix))
             row = np.zeros((len(static), 4 * H), self.lstm.dtype)
             row[:, : part.shape[1]] = part
             rows.append(row)

@@ -83,7 +83,7 @@ cdef extern from "kernels.h" nogil:
             float*) noexcept nogil
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*,
-            int) noexcept nogil
+            int, int) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*) noexcept nogil
         void (*cell_forward)(
@@ -119,7 +119,7 @@ cdef extern from "kernels.h" nogil:
             double*) noexcept nogil
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, const double*,
-            double*, int) noexcept nogil
+            double*, int, int) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
             double*) noexcept nogil

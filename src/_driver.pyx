@@ -30,9 +30,9 @@ cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, P
 cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
                          const floating *panels, floating *c, bint odd) noexcept nogil:
     if floating is float:
-        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd)
+        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
     else:
-        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd)
+        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
 
 
 cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,

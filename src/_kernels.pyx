@@ -44,7 +44,8 @@ cdef void blas_project(Py_ssize_t rows, Py_ssize_t H, Py_ssize_t K, const floati
 
 
 cdef void blas_product(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols, const floating *a,
-                       Py_ssize_t lda, const floating *panels, floating *c, int odd) noexcept nogil:
+                       Py_ssize_t lda, const floating *panels, floating *c, int odd,
+                       int ordered) noexcept nogil:
     gemm(False, False, rows, cols, depth, <floating>1, a, lda, panels, cols, <floating>0, c, cols)
 
 

@@ -796,7 +796,8 @@ cdef class GeneralStepper:
         if shape != (N, I) and not (N == 1 and shape == (I,)):
             if len(shape) in (1, 2) and shape[:-1] in ((), (N,)) and shape[-1] != I:
                 raise ValueError(f"x_t has {shape[-1]} features, this LSTM takes {I} (input_size={I})")
-            raise ValueError(f"x_t has shape {shape}, expected ({N}, {I})" + (f" or ({I},)" if N == 1 else ""))
+            or_row = f" or ({I},)" if N == 1 else ""
+            raise ValueError(f"x_t has shape {shape}, expected ({N}, {I}){or_row}")
         cdef tuple out_shape = (P,)
         if len(shape) == 2:
             out_shape = (N, P)

@@ -30,9 +30,10 @@ typedef struct LSTM_KERNELS {
 
     /* c = a b.   a (rows, depth), leading dimension lda; panels from pack(); c (rows, cols), filled.
      * odd: walk the panels from the last to the first (the bits are the same). Calls that take turns
-     * find in cache the panels that the call before read last. */
+     * find in cache the panels that the call before read last. ordered: one row gives the bits that it
+     * has among others, each sum made in the order of k. */
     void (*product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
-                    const REAL *panels, REAL *c, int odd);
+                    const REAL *panels, REAL *c, int odd, int ordered);
 
     /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to.
      * cols is a multiple of `lanes`: the caller pads xh. scratch: rows * (M + 4 * lanes) + lanes REALs. */

@@ -203,9 +203,40 @@ static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a,
     }
 }
 
+/* One row and two panels at a time, each sum in the order of k. */
+static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels, REAL *c,
+                                int odd) {
+    const ptrdiff_t pairs = cols / (2 * PANEL), rest = 2 * PANEL * pairs;
+    for (ptrdiff_t i = 0; i < pairs; i++) {
+        const ptrdiff_t j = (odd ? pairs - 1 - i : i) * 2 * PANEL;
+        VEC acc[2][4];
+        UNROLL for (int q = 0; q < 2; q++)
+            UNROLL for (int v = 0; v < 4; v++) acc[q][v] = SET1((REAL)0);
+        FN(tile_pair)(depth, a, panels + depth * j, panels + depth * (j + PANEL), acc);
+        UNROLL for (int q = 0; q < 2; q++)
+            UNROLL for (int v = 0; v < 4; v++) STORE(c + j + q * PANEL + v * LANES, acc[q][v]);
+    }
+    for (ptrdiff_t j = rest; j < cols; j += PANEL) {
+        const ptrdiff_t n = FN(min)(PANEL, cols - j);
+        const int nv = (int)FN(vectors)(n);
+#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, NULL, c + j, cols)
+        switch (nv) {
+        case 1: CALL(1, 1); break;
+        case 2: CALL(1, 2); break;
+        case 3: CALL(1, 3); break;
+        default: CALL(1, 4); break;
+        }
+#undef CALL
+    }
+}
+
 static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
-                        const REAL *panels, REAL *c, int odd) {
+                        const REAL *panels, REAL *c, int odd, int ordered) {
     const ptrdiff_t count = (cols + PANEL - 1) / PANEL;
+    if (rows == 1 && ordered) {
+        FN(product_ordered)(depth, cols, a, panels, c, odd);
+        return;
+    }
     for (ptrdiff_t i = 0; i < count; i++) {
         const ptrdiff_t j = (odd ? count - 1 - i : i) * PANEL, n = FN(min)(PANEL, cols - j);
         const REAL *panel = panels + depth * j;
