@@ -4,7 +4,7 @@ import numpy as np
 import reference_family
 from harness import TOLERANCE, assert_close
 
-from lstm_ext import LSTM, get_num_threads, set_num_threads
+from lstm_ext import LSTM, _kernels, get_num_threads, set_num_threads
 
 F, H, S = 3, 5, 2
 
@@ -100,6 +100,14 @@ class Problem:
         arrays = {name: a + 1j * e * v[name] for name, a in self.arrays.items()}
         results = self.reference(arrays, self.lstm.parameters + 1j * e * v["parameters"])
         return [a.imag / e for a in results[:3]]
+
+
+def assert_same(a, b):
+    """Bit for bit, but on the kernel made of BLAS, whose bits depend on the number of rows."""
+    if _kernels.current() == "blas":
+        assert_close(a, b, TOLERANCE[a.dtype.name])
+    else:
+        np.testing.assert_array_equal(a, b)
 
 
 def single(a):
@@ -210,10 +218,10 @@ def check_stream(p):
     if state is not None:
         stream.state = state
     for t in range(p.T):
-        np.testing.assert_array_equal(stream.step(p.arrays["x"][:, t]), y[:, t])
+        assert_same(stream.step(p.arrays["x"][:, t]), y[:, t])
     if p.T:
-        np.testing.assert_array_equal(stream.state[0], h)
-        np.testing.assert_array_equal(stream.state[1], c)
+        assert_same(stream.state[0], h)
+        assert_same(stream.state[1], c)
 
 
 def check_bits(p):
@@ -241,8 +249,8 @@ def check_metamorphic(p):
         words, p.words = p.words, {k: v[order] for k, v in p.words.items()}
         y_moved, (h_moved, _) = p.forward(moved)
         p.words = words
-        np.testing.assert_array_equal(p.turn(y_moved), y[order])
-        np.testing.assert_array_equal(h_moved, h[:, order])
+        assert_same(p.turn(y_moved), y[order])
+        assert_same(h_moved, h[:, order])
     # a mask is the removal of steps: each sequence alone, without them
     if p.seed is None and p.words:
         words, p.words = p.words, {}
@@ -253,9 +261,9 @@ def check_metamorphic(p):
             }
             alone["x"] = alone["x"][:, p.counted[n]]
             y_alone, (h_alone, c_alone) = p.forward(alone)
-            np.testing.assert_array_equal(p.turn(y_alone)[0], y[n, p.counted[n]])
-            np.testing.assert_array_equal(h_alone[:, 0], h[:, n])
-            np.testing.assert_array_equal(c_alone[:, 0], c[:, n])
+            assert_same(p.turn(y_alone)[0], y[n, p.counted[n]])
+            assert_same(h_alone[:, 0], h[:, n])
+            assert_same(c_alone[:, 0], c[:, n])
         p.words = words
     # a split in time, the state carried on
     if p.seed is None and not (p.lstm.bidirectional or p.lstm.reverse or p.words) and p.T > 1:
@@ -263,8 +271,8 @@ def check_metamorphic(p):
         first["x"], second["x"] = p.arrays["x"][:, :2], p.arrays["x"][:, 2:]
         y_first, (second["h_0"], second["c_0"]) = p.forward(first)
         y_second, (h_second, _) = p.forward(second)
-        np.testing.assert_array_equal(np.concatenate([p.turn(y_first), p.turn(y_second)], axis=1), y)
-        np.testing.assert_array_equal(h_second, h)
+        assert_same(np.concatenate([p.turn(y_first), p.turn(y_second)], axis=1), y)
+        assert_same(h_second, h)
 
 
 def check_all(p):

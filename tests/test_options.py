@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import reference_family
-from family_checks import S, Problem, check_all, check_values
+from family_checks import Problem, S, check_all, check_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def configurations(draw):
         options["proj_size"] = draw(st.integers(1, 8))
     elif draw(st.booleans()):
         options["zoneout"] = (draw(st.floats(0, 0.5)), draw(st.floats(0, 0.5)))
-    smooth = [name for name in reference_family.ACTIVATIONS if name not in ("thresholded_relu", "exponential")]
+    smooth = sorted(reference_family.ACTIVATIONS.keys() - {"thresholded_relu", "exponential"})
     bounded = ["sigmoid", "hard_sigmoid", "tanh", "hard_tanh", "softsign", "scaled_tanh"]  # or c explodes
     options["activations"] = (
         draw(st.sampled_from(bounded)), draw(st.sampled_from(smooth)), draw(st.sampled_from(smooth))
@@ -187,7 +187,9 @@ def test_a_seed_repeats_and_another_differs():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"reverse": True}], ids=label)
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True}, {"reverse": True}], ids=label
+)
 def test_the_general_engine_agrees_with_that_of_the_default_cell(options, dtype):
     plain = Problem(options, N=19, T=9, which="lengths", dtype=dtype)
     assert plain.lstm._engine is not None
@@ -300,7 +302,7 @@ def test_bad_calls():
         plain(x, mask=np.ones((2, 5)))
     with pytest.raises(ValueError, match=r"mask has shape \(5, 2\), expected \(2, 5\)"):
         plain(x, mask=np.ones((5, 2), bool))
-    with pytest.raises(TypeError, match="seed is 0.5"):
+    with pytest.raises(TypeError, match=r"seed is 0\.5"):
         plain.forward(x, seed=0.5)
     with pytest.raises(ValueError, match="seed is -1"):
         plain.forward(x, seed=-1)
