@@ -23,6 +23,9 @@ TREE = ("src", "lstm_ext", "tests", "setup.py", "pyproject.toml")
 
 CELL, KERNEL, KERNELS = "src/kernels/cell.h", "src/kernels/kernels_impl.h", "src/_kernels.pyx"
 DRIVER, ENGINE, LAYER = "src/_driver.pyx", "src/_lstm.pyx", "lstm_ext/lstm.py"
+OPTIONS, GENERAL, FAMILY = "src/kernels/general_cell.h", "src/_general.pyx", "lstm_ext/_family.py"
+PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_missing.py"
+INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
@@ -30,6 +33,9 @@ EXTENSION = {
     KERNELS: "_kernels",
     DRIVER: "_driver",
     ENGINE: "_lstm",
+    OPTIONS: "_kernels",
+    GENERAL: "_general",
+    PHILOX: "_general",
 }
 
 # The fast part of the suite, quickest killers first.
@@ -43,6 +49,16 @@ TESTS = [
     "tests/test_lstm_object.py",
     "tests/test_threads.py",
 ]
+# What looks after options and derivatives: it alone is asked about their sources.
+OPTION_TESTS = [
+    "tests/test_initializers.py",
+    "tests/test_missing.py",
+    "tests/test_options.py",
+    "tests/test_jacobian.py",
+    "tests/test_hessian.py",
+    "tests/test_model_options.py",
+]
+OPTION_SOURCES = (OPTIONS, GENERAL, FAMILY, PHILOX, JACOBIAN, MISSING, INITIALIZERS, MODEL, LOSSES)
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,12 @@ class Mutation:
     old: str
     new: str
     kernel: str = "baseline"
+    of_options: bool = False
+
+    @property
+    def tests(self):
+        """Files of the suite that are asked."""
+        return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
 MUTATIONS = [
@@ -134,8 +156,8 @@ MUTATIONS = [
     Mutation(
         "reverse-from-T-not-from-length",
         DRIVER,
-        "seqs.lengths[position] - 1 - s if",
-        "seqs.time - 1 - s if",
+        "s = seqs.lengths[position] - 1 - s",
+        "s = seqs.time - 1 - s",
     ),
     Mutation(
         "length-off-by-one", DRIVER, "seqs.lengths[n - 1] <= s:", "seqs.lengths[n - 1] - 1 <= s:"
@@ -224,13 +246,200 @@ MUTATIONS = [
     Mutation("dy-of-the-first-direction", ENGINE, "dy += i % tape.directions * H", "dy += 0"),
     Mutation("stream-forgets-h", ENGINE, "    self.h, self.h_next = self.h_next, swap\n", ""),
     # the layer
-    Mutation("forget-bias-on-input-gate", LAYER, "view[H : 2 * H] = 1", "view[:H] = 1"),
-    Mutation("tape-of-another-lstm", LAYER, "if tape._engine is not self._engine:", "if False:"),
+    Mutation(
+        "forget-bias-on-input-gate",
+        INITIALIZERS,
+        'view[H : 2 * H] = wanted["forget_bias"]',
+        'view[:H] = wanted["forget_bias"]',
+    ),
+    Mutation("tape-of-another-lstm", LAYER, "if tape._lstm_family is not self._family:", "if False:"),
     Mutation(
         "bind-forgets-the-values",
         LAYER,
         "parameters[...], gradient[...] = values, slopes",
         "gradient[...] = slopes",
+    ),
+    # options and derivatives
+    Mutation(
+        "peepholes-i-f-swapped",
+        OPTIONS,
+        "pre[1] = ADD(pre[1], MUL(GN(load)(row->peephole, H + u, n), a.c_prev));",
+        "pre[1] = ADD(pre[1], MUL(GN(load)(row->peephole, u, n), a.c_prev));",
+    ),
+    Mutation(
+        "output-peephole-on-c_prev",
+        OPTIONS,
+        "MUL(GN(load)(row->peephole, 2 * H + u, n), a.k)",
+        "MUL(GN(load)(row->peephole, 2 * H + u, n), a.c_prev)",
+    ),
+    Mutation(
+        "coupled-gate-is-i",
+        OPTIONS,
+        "a.f = SUB(CONSTANT(1), a.i);",
+        "a.f = a.i;",
+    ),
+    Mutation(
+        "coupled-gate-gradient",
+        OPTIONS,
+        "MUL(MUL(dc, SUB(a.g, a.c_prev)), a.slope_i)",
+        "MUL(MUL(dc, a.g), a.slope_i)",
+    ),
+    Mutation(
+        "cell-clip-gradient-passes",
+        OPTIONS,
+        "if (cell->cell_clipped) dc = GN(select)(a.clipped, CONSTANT(0), dc);",
+        "",
+    ),
+    Mutation(
+        "gate-clip-gradient-passes",
+        OPTIONS,
+        "if (slope) *slope = GN(select)(outside, CONSTANT(0), *slope);",
+        "",
+    ),
+    Mutation(
+        "peephole-gradient-of-o-lost",
+        OPTIONS,
+        "GN(accumulate)(dpeephole, 2 * H + u, n, MUL(d[3], a.k));",
+        "",
+    ),
+    Mutation(
+        "peephole-carry-lost",
+        OPTIONS,
+        "dc_prev = ADD(dc_prev, MUL(d[0], GN(load)(row.peephole, u, n)));",
+        "",
+    ),
+    Mutation(
+        "zoneout-of-h-gradient",
+        OPTIONS,
+        "dm = SUB(dm, kept);",
+        "",
+    ),
+    Mutation(
+        "zoneout-of-c-gradient",
+        OPTIONS,
+        "dc = SUB(dc, dc_prev);",
+        "",
+    ),
+    Mutation(
+        "product-rule",
+        OPTIONS,
+        "return (NUM){a.v * b.v, FMA(a.v, b.t, a.t * b.v)};",
+        "return (NUM){a.v * b.v, a.t * b.v};",
+    ),
+    Mutation(
+        "tangent-of-exp",
+        OPTIONS,
+        "return GN(chain)(e, e, x);",
+        "return GN(chain)(e, SET1((REAL)1), x);",
+    ),
+    Mutation(
+        "norm-variance-tangent",
+        OPTIONS,
+        "SET1((REAL)-0.5) / (root * root * root)",
+        "SET1((REAL)0.5) / (root * root * root)",
+    ),
+    Mutation(
+        "static-input-gate-ignored",
+        OPTIONS,
+        "if (q == 0 && cell->static_input_gate && row->bias.v) pre[q] = CONSTANT(0);",
+        "",
+    ),
+    Mutation(
+        "recurrent-dropout-mask-of-another-sequence",
+        GENERAL,
+        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, seqs.order[n], 0,",
+        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, n, 0,",
+    ),
+    Mutation(
+        "recurrent-dropout-forgotten-backward",
+        GENERAL,
+        "                times_mask(g, alive, <const floating*>(work + w.mask), dh[p])\n",
+        "",
+    ),
+    Mutation(
+        "zoneout-h-carry-lost",
+        GENERAL,
+        "add_row(alive * H, <const floating*>(work + w.dh_prev[p]), dh[p])",
+        "pass",
+    ),
+    Mutation(
+        "tangent-of-weights-lost",
+        GENERAL,
+        "add_row(rows * cols, <const floating*>term, c_dot)",
+        "pass",
+    ),
+    Mutation(
+        "one-row-in-another-order",
+        KERNEL,
+        "if (rows == 1 && ordered) {",
+        "if (0) {",
+        of_options=True,
+    ),
+    Mutation(
+        "philox-nine-rounds",
+        PHILOX,
+        "round < 10",
+        "round < 9",
+    ),
+    Mutation(
+        "static-gradient-lost",
+        FAMILY,
+        "                view += rows[k][:, : len(view)].T @ static_dot\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "learned-state-gradient-lost",
+        FAMILY,
+        "self.view(gradient, word + suffix)[...] += row if d.ndim == 2 else row.sum(axis=0)",
+        "pass",
+    ),
+    Mutation(
+        "weight-mask-forgotten-backward",
+        FAMILY,
+        "            gradient *= record.mask\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "jacobian-not-causal-enough",
+        JACOBIAN,
+        "steps = int(at[-1]) + 1 if shorter",
+        "steps = int(at[0]) + 1 if shorter",
+    ),
+    Mutation(
+        "jacobian-seed-where-nothing-counts",
+        JACOBIAN,
+        "dh[np.arange(K), :, -1, unit] = self.counted[:, at].T",
+        "dh[np.arange(K), :, -1, unit] = 1",
+    ),
+    Mutation(
+        "held-gradient-not-carried",
+        MISSING,
+        "carried = np.where(here, 0, carried)",
+        "carried = np.zeros_like(carried)",
+    ),
+    Mutation(
+        "hvp-without-the-readout's-direction",
+        MODEL,
+        "self._upon(d_dot @ self.weight + d @ v_weight, h_n)",
+        "self._upon(d_dot @ self.weight, h_n)",
+    ),
+    Mutation(
+        "cross-entropy-tangent",
+        LOSSES,
+        "(prediction_dot - (share * prediction_dot).sum(axis=-1, keepdims=True))",
+        "prediction_dot",
+    ),
+    Mutation(
+        "orthogonal-without-signs",
+        INITIALIZERS,
+        "q = q * np.sign(np.diag(r))",
+        "q = q * 1",
+    ),
+    Mutation(
+        "chrono-signs",
+        INITIALIZERS,
+        "return -forget, forget",
+        "return forget, forget",
     ),
 ]
 
@@ -261,7 +470,7 @@ def build(tree, *names):
         raise SystemExit(f"the build failed:\n{done.stderr[-3000:]}")
 
 
-def run_suite(tree, kernel):
+def run_suite(tree, kernel, tests):
     """Exit code of the fast tests, and the line that names the first failure."""
     try:
         done = subprocess.run(
@@ -274,7 +483,7 @@ def run_suite(tree, kernel):
                 "no:cacheprovider",
                 "-k",
                 "not live",
-                *TESTS,
+                *tests,
             ],
             cwd=tree,
             env=os.environ | {"LSTM_EXT_KERNEL": kernel, "PYTHONPATH": str(tree)},
@@ -323,8 +532,8 @@ def main():
         tree = Path(directory)
         copy_tree(tree)
         build(tree, *(p.stem for p in (tree / "src").glob("*.pyx")))
-        for kernel in sorted({m.kernel for m in chosen}):
-            code, said = run_suite(tree, kernel)
+        for kernel, *tests in sorted({(m.kernel, *m.tests) for m in chosen}):
+            code, said = run_suite(tree, kernel, tests)
             if code:
                 raise SystemExit(f"the unchanged sources fail under {kernel}: {said}")
         dirty = None
@@ -336,7 +545,7 @@ def main():
             path.write_text(original.replace(mutation.old, mutation.new))
             if names := {extension, dirty} - {None}:
                 build(tree, *names)
-            code, said = run_suite(tree, mutation.kernel)
+            code, said = run_suite(tree, mutation.kernel, mutation.tests)
             path.write_text(original)
             dirty = extension
             if code == 0:
