@@ -83,6 +83,48 @@ class Ours(Contestant):
 
         return call, read
 
+    def inference_only(self, problem, **options):
+        """As inference, of a layer with options, whose results are its own."""
+        self.use()
+        lstm = self.package.LSTM(
+            problem.input_size, problem.hidden_size, dtype=problem.dtype, rng=0, **options
+        )
+        return lambda: lstm(problem.x), lambda result: ()
+
+    def training_only(self, problem, **options):
+        """As training, of a layer with options."""
+        self.use()
+        lstm = self.package.LSTM(
+            problem.input_size, problem.hidden_size, dtype=problem.dtype, rng=0, **options
+        )
+        shape = (problem.batch, problem.time, lstm.output_size)
+        tape, dy = lstm.tape(), np.resize(problem.dy, shape)
+
+        def call():
+            lstm.gradient[:] = 0
+            y, _ = lstm.forward(problem.x, tape=tape)
+            return y, lstm.backward(tape, dy)[0]
+
+        return call, lambda result: ()
+
+    def model(self, problem):
+        """Return a model with one output a step, its targets, and a direction."""
+        self.use()
+        lstm = self.package.LSTM(problem.input_size, problem.hidden_size, dtype=problem.dtype, rng=0)
+        model = self.package.Model(lstm, 1, every_step=True, rng=0)
+        v = np.random.default_rng(0).normal(size=model.parameters.size).astype(problem.dtype)
+        return model, problem.dy[..., :1].copy(), v
+
+    def gradient(self, problem):
+        """Loss and gradient by all parameters."""
+        model, y, _ = self.model(problem)
+        return lambda: model.loss_and_gradient(problem.x, y), lambda result: ()
+
+    def hvp(self, problem):
+        """Multiply the Hessian of the same loss by a vector."""
+        model, y, v = self.model(problem)
+        return lambda: model.hvp(problem.x, y, v), lambda result: ()
+
     def step(self, problem):
         stream, x_t = self.layer(problem).stream(batch=problem.batch), problem.x[:, 0].copy()
         h_t = np.empty((problem.batch, problem.hidden_size), problem.dtype)
@@ -166,6 +208,31 @@ class Torch(Contestant):
             )
 
         return call, read
+
+    def _loss(self, problem):
+        torch, lstm = self.torch, self.layer(problem)
+        readout = torch.nn.Linear(problem.hidden_size, 1, dtype=getattr(torch, problem.dtype))
+        x = torch.from_numpy(steps_first(problem.x))
+        y = torch.from_numpy(steps_first(problem.dy[..., :1]))
+        parameters = [*lstm.parameters(), *readout.parameters()]
+        return lambda: torch.nn.functional.mse_loss(readout(lstm(x)[0]), y), parameters
+
+    def gradient(self, problem):
+        """Loss and gradient by all parameters."""
+        loss, parameters = self._loss(problem)
+        return lambda: self.torch.autograd.grad(loss(), parameters), lambda result: ()
+
+    def hvp(self, problem):
+        """Multiply the Hessian of the same loss by a vector, by double backward."""
+        torch = self.torch
+        loss, parameters = self._loss(problem)
+        v = [torch.randn_like(p) for p in parameters]
+
+        def call():
+            gradients = torch.autograd.grad(loss(), parameters, create_graph=True)
+            return torch.autograd.grad(gradients, parameters, v)
+
+        return call, lambda result: ()
 
     def step(self, problem):
         torch, cell = self.torch, self.layer(problem, "LSTMCell").eval()

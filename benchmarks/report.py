@@ -150,6 +150,15 @@ def summary(rows):
             yield f"{where}: {ratio(row, 'NumPy'):.1f} x NumPy, {in_float32:.1f} x in float32"
         if row["section"] == "checkpoint":
             yield f"{where}: {ratio(row, 'checkpoint'):.2f} x the time without"
+        if row["section"] == "options":
+            labels = [label for label in entries if label != "lstm_ext"]
+            yield f"{where}: " + ", ".join(f"{k} {ratio(row, k):.2f}" for k in labels) + " x the time without"
+        if row["section"] == "hvp":
+            yield f"{where}: {ratio(row, 'hvp'):.2f} gradients" + (
+                f"; torch {ratio(row, 'torch hvp') / ratio(row, 'torch gradient'):.2f} of its own, "
+                f"{entries['torch hvp']['seconds'] / entries['hvp']['seconds']:.1f} x our time"
+                if "torch hvp" in entries else ""
+            )
         if row["section"] == "step" and "onnxruntime" in entries:
             yield (f"{where}: {duration(first(row)['seconds'])}, "
                    f"{ratio(row, 'onnxruntime'):.1f} x as fast as onnxruntime")  # fmt: skip

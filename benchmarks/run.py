@@ -21,6 +21,8 @@ SECTIONS = (
     "step",
     "kernels",
     "checkpoint",
+    "options",
+    "hvp",
     "node",
     "threads",
     "memory",

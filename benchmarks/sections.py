@@ -31,6 +31,16 @@ AWKWARD = (
 RAGGED = (100, 32, 12, 64), (365, 256, 32, 64)
 MEMORY = (365, 256, 32, 64)
 CHECKPOINT = 19  # about the square root of 365
+OPTIONS = {
+    "peepholes": {"peepholes": True},
+    "gate_clip": {"gate_clip": 3.0},
+    "cell_clip": {"cell_clip": 3.0},
+    "coupled_gates": {"coupled_gates": True},
+    "proj_size": {"proj_size": 32},
+    "layer_norm": {"layer_norm": True},
+    "zoneout": {"zoneout": (0.1, 0.1)},
+    "hard_sigmoid": {"activations": ("hard_sigmoid", "tanh", "tanh")},
+}
 QUICK = (1, 1, 4, 8), (7, 3, 5, 9)
 
 
@@ -145,4 +155,33 @@ class Sections:
                 ours, *peers = (_entry(c, what, problem) for c in (self.ours(), *self.peers))
                 alone = _entry(self.ours(threads=1), what, problem, "lstm_ext, 1 thread")
                 rows.append(Row(problem, what, (ours, alone, *peers)))
+        return rows
+
+    def _options(self):
+        """Time the layer with each option next to the layer without. Results differ."""
+        ours = self.ours()
+        return [
+            Row(
+                problem,
+                what,
+                tuple(
+                    _entry(ours, f"{what}_only", problem, label, **words)
+                    for label, words in {"lstm_ext": {}, **OPTIONS}.items()
+                ),
+            )
+            for problem in self._problems(COMMON[4:6])
+            for what in ("inference", "training")
+        ]
+
+    def _hvp(self):
+        """Time a Hessian-vector product next to a gradient of the same loss; results differ."""
+        rows = []
+        for problem in self._problems([COMMON[5], COMMON[7]]):
+            contestants = [c for c in (self.ours(), *self.peers) if hasattr(c, "hvp")]
+            entries = [
+                _entry(c, what, problem, f"{c.name} {what}".removeprefix("lstm_ext "))
+                for c in contestants
+                for what in ("gradient", "hvp")
+            ]
+            rows.append(Row(problem, "training", tuple(entries)))
         return rows
