@@ -363,27 +363,32 @@ class LSTM:
 
     def _filled(self, x, lengths, mask):
         """Return x with its NaN treated by the policy `nan`, and the record that the gradient needs."""
-        if self.nan is None:
-            return x, None
         return _missing.fill(
             x, self.nan, self.nan_mask, self.dtype, self.batch_first, self.input_size, lengths, mask
         )
 
     def _run(self, x, state, lengths, mask, static, tape, seed, gates=False):
-        state, seed = _state("state", state), _seed(seed)
+        # At one step of a small LSTM a microsecond counts: what was not given is not looked at.
+        if state is not None:
+            state = _state("state", state)
+        if seed is not None:
+            seed = _seed(seed)
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
         if tape is not None:
             self._own(tape)
-            tape._clear()
-        x, missing = self._filled(x, lengths, mask)
-        if self._engine is not None and not gates and static is None:
-            result = self._engine.forward(
-                x, state, lengths, mask, self.batch_first, None if tape is None else tape._fused,
-                get_num_threads(),
+            tape._kind = tape._missing = None
+        missing = None
+        if self.nan is not None:
+            x, missing = self._filled(x, lengths, mask)
+        engine = self._engine
+        if engine is not None and not gates and static is None:
+            if tape is None:
+                return engine.forward(x, state, lengths, mask, self.batch_first, None, get_num_threads())
+            result = engine.forward(
+                x, state, lengths, mask, self.batch_first, tape._fused, get_num_threads()
             )
-            if tape is not None:
-                tape._fill("fused", missing)
+            tape._kind, tape._missing = "fused", missing
             return result
         result, _, values = self._family.forward(
             self._parameters, x, state, None, lengths, mask, static, None if tape is None else tape._general,
@@ -419,7 +424,11 @@ class LSTM:
         (h_n, c_n) : ndarrays, (L*D, N, P) and (L*D, N, H)
             States after each sequence's last step, layer by layer, as in PyTorch.
         """
-        return self._run(x, state, lengths, mask, static, None, None)
+        if self._engine is None or state is not None or mask is not None or static is not None:
+            return self._run(x, state, lengths, mask, static, None, None)
+        if self.nan is not None:
+            x = self._filled(x, lengths, None)[0]
+        return self._engine.forward(x, None, lengths, None, self.batch_first, None, get_num_threads())
 
     def tape(self):
         """Return a new `Tape` for `forward` and `backward`."""
@@ -451,7 +460,9 @@ class LSTM:
         gates : dict, with `return_gates`
             "i", "f", "g", "o" (activated) and "c", each (L*D, N, T, H), 0 where no step counts.
         """
-        return self._run(x, state, lengths, mask, static, tape, seed, as_flag("return_gates", return_gates))
+        if return_gates is not False:
+            return_gates = as_flag("return_gates", return_gates)
+        return self._run(x, state, lengths, mask, static, tape, seed, return_gates)
 
     def jvp(
         self, x, dx=None, state=None, dstate=None, dparameters=None, *, lengths=None, mask=None, static=None,
@@ -491,7 +502,9 @@ class LSTM:
             tape._clear()
         if dx is not None and np.shape(dx) != np.shape(x):
             raise ValueError(f"dx has shape {np.shape(dx)}, expected {np.shape(x)}, that of x")
-        x, missing = self._filled(x, lengths, mask)
+        missing = None
+        if self.nan is not None:
+            x, missing = self._filled(x, lengths, mask)
         if missing is not None and dx is not None:
             dx = missing.tangent(_lstm.as_floats(_lstm.as_numbers(dx, "dx"), self.dtype))
         if dparameters is not None:
@@ -581,14 +594,13 @@ class LSTM:
             With a `static_size` alone.
         """
         self._own(tape)
-        dstate = _state("dstate", dstate)
+        if dstate is not None:
+            dstate = _state("dstate", dstate)
         if tape._kind is None:
             raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
         if tape._kind == "fused":
-            dx, dstate_0 = self._engine.backward(
-                tape._fused, dy, dstate, bool(input_gradient), get_num_threads()
-            )
-            return self._unfilled(tape, dx), dstate_0
+            result = self._engine.backward(tape._fused, dy, dstate, bool(input_gradient), get_num_threads())
+            return result if tape._missing is None else (self._unfilled(tape, result[0]), result[1])
         (dx, dstate_0, dstatic), gradient = self._family.backward(
             tape._general, dy, dstate, None, bool(input_gradient), 1
         )
