@@ -123,7 +123,8 @@ def measure_node(cells, inputs, options):
     }
     predictions = {label: np.array(call()[0]) for label, call in calls.items()}
     np.testing.assert_allclose(predictions["float64"], predictions["NumPy"], rtol=1e-10)
-    np.testing.assert_allclose(predictions["float32"], predictions["NumPy"], rtol=1e-3)
+    # 100 iterations of learning amplify the rounding of float32.
+    np.testing.assert_allclose(predictions["float32"], predictions["NumPy"], rtol=1e-3, atol=1e-3)
     times = race(calls, seconds=options["seconds"])
     return {
         "labels": labels,
