@@ -28,7 +28,7 @@ cdef struct layer_t:
     bint reverse
     Py_ssize_t chunk_rows        # rows that one chunk of time steps aims at
     Py_ssize_t gate_columns
-    Py_ssize_t xh_columns        # I + H + 1 in whole vectors
+    Py_ssize_t xh_columns        # I + H in whole vectors
 
 # Where packed weights lie in their buffer, in elements.
 cdef struct packed_t:
@@ -51,6 +51,7 @@ cdef struct weights_t:
     Py_ssize_t bias
 
 cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t partial_size(const layer_t *layer) noexcept nogil
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
 cdef packed_t packed_layout(const layer_t *layer, bint is_double) noexcept nogil
 cdef Py_ssize_t forward_workspace(const layer_t *layer, const sequences_t *seqs) noexcept nogil

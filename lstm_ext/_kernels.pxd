@@ -86,12 +86,13 @@ cdef extern from "kernels.h" nogil:
             int, int) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*) noexcept nogil
+        void (*column_sums)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
         void (*cell_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*,
             float*) noexcept nogil
         void (*cell_backward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const float*, const float*, const float*,
-            const float*, float*, float*) noexcept nogil
+            const float*, float*, float*, float*, Py_ssize_t) noexcept nogil
         void (*cell_output)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const float*, const float*, float*,
             Py_ssize_t) noexcept nogil
@@ -123,12 +124,13 @@ cdef extern from "kernels.h" nogil:
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
             double*) noexcept nogil
+        void (*column_sums)(Py_ssize_t, Py_ssize_t, const double*, double*) noexcept nogil
         void (*cell_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const double*, const double*, double*, double*,
             double*) noexcept nogil
         void (*cell_backward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const double*, const double*, const double*,
-            const double*, double*, double*) noexcept nogil
+            const double*, double*, double*, double*, Py_ssize_t) noexcept nogil
         void (*cell_output)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
             Py_ssize_t) noexcept nogil

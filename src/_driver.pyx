@@ -44,6 +44,14 @@ cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floati
         L.d.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight, scratch)
 
 
+cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *dgates,
+                             floating *sums) noexcept nogil:
+    if floating is float:
+        L.s.column_sums(rows, 4 * L.hidden_size, dgates, sums)
+    else:
+        L.d.column_sums(rows, 4 * L.hidden_size, dgates, sums)
+
+
 cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
                                         bint is_double) noexcept nogil:
     cdef Py_ssize_t lanes = L.d.lanes if is_double else L.s.lanes
@@ -61,11 +69,12 @@ cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, 
 
 cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,
                                const floating *c, const floating *c_prev, const floating *dh,
-                               floating *dc, floating *dgates) noexcept nogil:
+                               floating *dc, floating *dgates, floating *h,
+                               Py_ssize_t ldh) noexcept nogil:
     if floating is float:
-        L.s.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates)
+        L.s.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates, h, ldh)
     else:
-        L.d.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates)
+        L.d.cell_backward(&L.cell, rows, L.hidden_size, gates, c, c_prev, dh, dc, dgates, h, ldh)
 
 
 cdef inline void cell_output(const layer_t *L, Py_ssize_t rows, const floating *gates,
@@ -105,6 +114,11 @@ cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
         at.weight_hh_back = at.weight_ih_back + aligned(L.s.packed_size(4 * H, I))
         at.size = at.weight_hh_back + aligned(L.s.packed_size(4 * H, H))
     return at
+
+
+cdef Py_ssize_t partial_size(const layer_t *L) noexcept nogil:
+    """Of a weight gradient in the making: (4H, xh_columns) of weights, (4H,) of biases."""
+    return aligned(4 * L.hidden_size * (L.xh_columns + 1))
 
 
 cdef inline Py_ssize_t most_rows(const layer_t *L, const sequences_t *seqs) noexcept nogil:
@@ -389,7 +403,7 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
 
     h_start, c_start (block, H): the state before step `begin`; gates, cells: the rows of the span.
     dh, dc (block, H): the gradients of the state after step end - 1 for the sequences that go on,
-    replaced by those of the state before `begin`. partial (4H, xh_columns) is added to.
+    replaced by those of the state before `begin`. partial, (4H, xh_columns) and (4H,), is added to.
     """
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, K = L.xh_columns
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
@@ -400,7 +414,8 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *xh = dgates + aligned(4 * rows_max * H)
     cdef floating *dx_rows = xh + aligned(rows_max * K)
     cdef floating *scratch = dx_rows + aligned(rows_max * I)
-    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, n, r
+    cdef const floating *c_prev
+    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, later, n, r
     for s in range(begin, end):
         row += alive_at(seqs, first, last, s)
     alive = alive_at(seqs, first, last, end)
@@ -415,29 +430,37 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
             entered = alive_at(seqs, first, last, s)
             load_states(seqs, first + alive, first + entered, H, dh_n, dh + alive * H)
             load_states(seqs, first + alive, first + entered, H, dc_n, dc + alive * H)
+            # h_t is what the step after it, whose rows follow, has for h_prev.
+            later = alive if s < stop - 1 else 0
             alive = entered
             row -= alive
             r -= alive
             if dy != NULL:
                 gather_add(L, seqs, first, alive, s, H, dy, sdy, dh)
-            if s > begin:
-                before = row - alive_at(seqs, first, last, s - 1)
-                cell_backward(L, alive, gates + 4 * row * H, cells + row * H, cells + before * H,
-                              <const floating*>dh, dc, dgates + 4 * r * H)
-                cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
-            else:
-                cell_backward(L, alive, gates + 4 * row * H, cells + row * H, c_start,
-                              <const floating*>dh, dc, dgates + 4 * r * H)
+            before = row - alive_at(seqs, first, last, s - 1) if s > begin else 0
+            c_prev = cells + before * H if s > begin else c_start
+            if later > 0:
+                cell_backward(L, later, gates + 4 * row * H, cells + row * H, c_prev,
+                              <const floating*>dh, dc, dgates + 4 * r * H, xh + (r + alive) * K + I, K)
+            if later < alive:
+                n = row + later
+                cell_backward(L, alive - later, gates + 4 * n * H, cells + n * H, c_prev + later * H,
+                              <const floating*>dh + later * H, dc + later * H,
+                              dgates + 4 * (r + later) * H, <floating*>NULL, 0)
+            # Of the first step of a chunk, h_prev is computed by itself, and before the first of all it is given.
+            if s == begin:
                 for n in range(alive):
                     copy_row(H, h_start + n * H, xh + (r + n) * K + I)
+            elif s == start:
+                cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
             product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.weight_hh_back, dh,
                     s & 1)
             gather(L, seqs, first, alive, s, I, x, sx, xh + r * K, K)
-            for n in range(r, r + alive):
-                xh[n * K + I + H] = 1
-                memset(xh + n * K + I + H + 1, 0, (K - I - H - 1) * sizeof(floating))
+            for n in range(r, r + alive if K > I + H else r):
+                memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
         weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial,
                         scratch)
+        column_sums(L, chunk, <const floating*>dgates, partial + 4 * H * K)
         if dx != NULL:
             product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows, False)
             r = 0
@@ -510,7 +533,7 @@ cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g
                          floating *partial, floating *work) noexcept nogil:
     """The blocks g, g + n_groups, ...: one after another into one weight gradient."""
     cdef Py_ssize_t b = g
-    memset(partial, 0, 4 * L.hidden_size * L.xh_columns * sizeof(floating))
+    memset(partial, 0, partial_size(L) * sizeof(floating))
     while b < seqs.n_blocks:
         backward_block(L, seqs, b, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
                        starts_h, starts_c, gates, cells, partial, work)
@@ -519,19 +542,19 @@ cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g
 
 cdef void add_partials(const layer_t *L, const sequences_t *seqs, const weights_t *at,
                        const floating *partial, floating *gradient) noexcept nogil:
-    """gradient of (weight_ih, weight_hh, bias) += each group's partial (4H, [I | H | 1]), in order.
+    """gradient of (weight_ih, weight_hh, bias) += each group's partial, (4H, [I | H]) and (4H,), in order.
 
     The order is that of the groups, so that the number of threads cannot be seen.
     """
     cdef Py_ssize_t g, m, H = L.hidden_size, I = L.input_size, K = L.xh_columns
     cdef const floating *row
     for g in range(seqs.n_groups):
-        row = partial + g * aligned(4 * H * K)
+        row = partial + g * partial_size(L)
         for m in range(4 * H):
             add_row(I, row, gradient + at.weight_ih + m * I)
             add_row(H, row + I, gradient + at.weight_hh + m * H)
-            gradient[at.bias + m] += row[I + H]
             row += K
+        add_row(4 * H, row, gradient + at.bias)
 
 
 cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *packed,
@@ -543,11 +566,11 @@ cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *pa
                    floating *partial, floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
     """All blocks of one direction of one layer, backwards.
 
-    dy, dx, dh_n, dc_n may be NULL; dh_0, dc_0 (N, H) are filled. partial: n_groups times (4H,
-    xh_columns), filled: the weight gradient in pieces, for add_partials().
+    dy, dx, dh_n, dc_n may be NULL; dh_0, dc_0 (N, H) are filled. partial: n_groups times
+    partial_size(), filled: the weight gradient in pieces, for add_partials().
     work: n_threads times work_size = backward_workspace().
     """
-    cdef Py_ssize_t g, size = aligned(4 * L.hidden_size * L.xh_columns)
+    cdef Py_ssize_t g, size = partial_size(L)
     if n_threads == 1 or seqs.n_groups == 1:
         for g in range(seqs.n_groups):
             backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,

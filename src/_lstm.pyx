@@ -23,6 +23,7 @@ from libc.string cimport memcmp, memcpy, memset
 from lstm_ext._driver cimport (
     add_partials,
     aligned,
+    partial_size,
     backward,
     backward_workspace,
     forward,
@@ -359,7 +360,7 @@ cdef class Engine:
         L.reverse = self.reverse or direction == 1
         L.gate_columns = (s.gate_columns(self.hidden_size) if self.is_float
                           else d.gate_columns(self.hidden_size))
-        L.xh_columns = (L.input_size + L.hidden_size + 1 + lanes - 1) // lanes * lanes
+        L.xh_columns = (L.input_size + L.hidden_size + lanes - 1) // lanes * lanes
         L.chunk_rows = 96
         return L
 
@@ -636,7 +637,7 @@ cdef class Engine:
             L = self.layer(l, 0, tape.s, tape.d)
             size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed,
                                                    not self.is_float)))
-            partial = max(partial, aligned(4 * H * L.xh_columns))
+            partial = max(partial, partial_size(&L))
         partial *= batch.seqs.n_groups
         between_bytes = aligned(N * T * D * H) * itemsize if self.num_layers > 1 else 0
         tape.work.reserve((n_threads * size + partial) * itemsize

@@ -76,9 +76,9 @@ cdef void backward(
     for j in range(H):
         dh[j] += dh_prev[j]
     if floating is float:
-        table_s().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch)
+        table_s().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch, NULL, 0)
     else:
-        table_d().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch)
+        table_d().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch, NULL, 0)
     gemv(True, 4 * H, H, <floating>1, values + K - H, K, scratch, 1, <floating>0, dh_prev, 1)
 
 

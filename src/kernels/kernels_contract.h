@@ -40,6 +40,9 @@ typedef struct LSTM_KERNELS {
     void (*weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
                             const REAL *xh, REAL *dweight, REAL *scratch);
 
+    /* sums (cols,) += the sum of the rows of a (rows, cols). */
+    void (*column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *a, REAL *sums);
+
     /* ---- the cell: pointwise arithmetic on hidden units ---- */
 
     /* One step from plain pre-activations.
@@ -55,9 +58,11 @@ typedef struct LSTM_KERNELS {
      *   di = dc g    df = dc c_prev    dg = dc i    dgates = (di, df, dg, do) times the derivative
      *   of sigma or tanh at the gate's value                    dc = dc f   (the gradient of c_prev)
      * gates (rows, 4H) activated; c, c_prev, dh (rows, H); dc (rows, H), read and replaced;
-     * dgates (rows, 4H), filled, may be gates. */
+     * dgates (rows, 4H), filled, may be gates; h (rows, H) with leading dimension ldh, filled with that
+     * of the forward step, or NULL. */
     void (*cell_backward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
-                          const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates);
+                          const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates,
+                          REAL *h, ptrdiff_t ldh);
 
     /* h = o act(c), with the very bits of the forward step.
      * gates (rows, 4H); c (rows, H); h (rows, H) with leading dimension ldh, filled. */

@@ -132,15 +132,23 @@ INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, con
     }
 }
 
+/* A narrow tile has more rows, so that its chains of multiply-adds are as many as hide their latency. */
+#define ROWS_OF(nv) ((nv) == 1 ? TILE_ROWS_1 : (nv) == 2 ? TILE_ROWS_2 : (nv) == 3 ? TILE_ROWS_3 : TILE_ROWS)
+#define MOST_ROWS TILE_ROWS_1
+
 /* Calls CALL(nr, nv) with both as constants. */
-#define FOR_ROWS(nr, CALL, nv)                            \
-    switch (nr) {                                         \
-    case 1: CALL(1, nv); break;                           \
-    case 2: CALL(2, nv); break;                           \
-    case 3: if (TILE_ROWS >= 3) { CALL(3, nv); } break;   \
-    case 4: if (TILE_ROWS >= 4) { CALL(4, nv); } break;   \
-    case 5: if (TILE_ROWS >= 5) { CALL(5, nv); } break;   \
-    default: if (TILE_ROWS >= 6) { CALL(6, nv); } break;  \
+#define ROWS_CASE(nr, CALL, nv) case nr: if (ROWS_OF(nv) >= (nr)) { CALL(nr, nv); } break;
+#define FOR_ROWS(nr, CALL, nv)      \
+    switch (nr) {                   \
+    ROWS_CASE(1, CALL, nv)          \
+    ROWS_CASE(2, CALL, nv)          \
+    ROWS_CASE(3, CALL, nv)          \
+    ROWS_CASE(4, CALL, nv)          \
+    ROWS_CASE(5, CALL, nv)          \
+    ROWS_CASE(6, CALL, nv)          \
+    ROWS_CASE(7, CALL, nv)          \
+    ROWS_CASE(8, CALL, nv)          \
+    default: __builtin_unreachable(); \
     }
 #define FOR_TILE(nr, nv, CALL)                \
     switch (nv) {                             \
@@ -149,22 +157,73 @@ INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, con
     case 3: FOR_ROWS(nr, CALL, 3) break;      \
     default: FOR_ROWS(nr, CALL, 4) break;     \
     }
-/* Rows are cut into tiles of nearly equal height, so that no tile is a thin remainder. */
-#define FOR_ROW_TILES(rows, r, nr)                                                          \
-    for (ptrdiff_t r = 0, tiles_ = ((rows) + TILE_ROWS - 1) / TILE_ROWS, t_ = 0, nr = 0;    \
+/* Rows are cut into tiles of nearly equal height, `most` at most, so that no tile is a thin remainder. */
+#define FOR_ROW_TILES(rows, most, r, nr)                                                    \
+    for (ptrdiff_t r = 0, tiles_ = ((rows) + (most) - 1) / (most), t_ = 0, nr = 0;          \
          t_ < tiles_ && ((nr = ((rows) - r + tiles_ - t_ - 1) / (tiles_ - t_)), 1); r += nr, t_++)
 
-/* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel */
+/* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel; init may be c, or NULL
+ * for 0, and its rows lie ldi apart */
 INLINE void FN(product_tile)(const int nr, const int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
-                             ptrdiff_t lda, const REAL *panel, const REAL *init, REAL *c, ptrdiff_t ldc) {
-    VEC acc[TILE_ROWS][4];
+                             ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
+                             ptrdiff_t ldc) {
+    VEC acc[MOST_ROWS][4];
     UNROLL for (int r = 0; r < nr; r++)
-        UNROLL for (int v = 0; v < nv; v++) acc[r][v] = init ? (VEC)LOAD(init + v * LANES) : SET1((REAL)0);
+        UNROLL for (int v = 0; v < nv; v++) acc[r][v] = init ? (VEC)LOAD(init + r * ldi + v * LANES) : SET1((REAL)0);
     FN(tile)(nr, nv, depth, a, lda, panel, acc);
     UNROLL for (int r = 0; r < nr; r++) {
         UNROLL for (int v = 0; v < nv - 1; v++) STORE(c + r * ldc + v * LANES, acc[r][v]);
         STOREN(c + r * ldc + (nv - 1) * LANES, acc[r][nv - 1], n - (nv - 1) * LANES);
     }
+}
+
+/* A panel is used in pieces of so many k, each by all rows before the next: what the rows share stays near. */
+#define PIECE 256
+/* Weights beyond this are not in L2 when a step comes back to them: they are asked for a piece ahead. */
+#define FAR_BYTES (256 * 1024)
+
+/* How much of `depth` goes in whole pieces before the last, which is at most one and a half. */
+INLINE ptrdiff_t FN(whole_pieces)(ptrdiff_t rows, ptrdiff_t depth) {
+    return rows <= TILE_ROWS || depth <= PIECE ? 0 : (depth - PIECE / 2 - 1) / PIECE * PIECE;
+}
+
+/* The share of a tile of nr rows in asking for the n REALs at p. */
+INLINE void FN(ask)(const REAL *p, ptrdiff_t n, ptrdiff_t r, ptrdiff_t nr, ptrdiff_t rows) {
+    const char *const line = (const char *)p;
+    const ptrdiff_t lines = n * (ptrdiff_t)sizeof(REAL) / 64;
+    for (ptrdiff_t l = lines * r / rows; l < lines * (r + nr) / rows; l++)
+        __builtin_prefetch(line + 64 * l, 0, 2);
+}
+
+/* c = init + a b for all rows and one panel, each sum in the order of k. next: what is used after this
+ * panel, next_size REALs of it; NULL when all is near. */
+static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
+                              ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
+                              ptrdiff_t ldc, const REAL *next, ptrdiff_t next_size) {
+    const ptrdiff_t last = FN(whole_pieces)(rows, depth);
+    for (ptrdiff_t k = 0; k < depth; init = c, ldi = ldc) {
+        const ptrdiff_t length = k < last ? PIECE : depth - k;
+        const REAL *const piece = panel + k * nv * LANES;
+        FOR_ROW_TILES(rows, ROWS_OF(nv), r, nr) {
+            if (next && k < last)
+                FN(ask)(piece + length * nv * LANES, length * nv * LANES, r, nr, rows);
+            else if (next)
+                FN(ask)(next, next_size, r, nr, rows);
+#define CALL(NR, NV)                                                                                   \
+    FN(product_tile)(NR, NV, n, length, a + r * lda + k, lda, piece, init ? init + r * ldi : NULL, ldi, \
+                     c + r * ldc, ldc)
+            FOR_TILE(nr, nv, CALL)
+#undef CALL
+        }
+        k += length;
+    }
+}
+
+/* Where a walk over panels of n REALs goes after `panel`, if they are far. */
+INLINE const REAL *FN(panel_after)(const REAL *panel, ptrdiff_t n, ptrdiff_t rows, int odd, int more,
+                                   ptrdiff_t all) {
+    if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= FAR_BYTES) return NULL;
+    return !more ? panel : odd ? panel - n : panel + n;
 }
 
 /* One row: the depth is dealt to several chains, to hide the latency of the multiply-add. */
@@ -194,24 +253,22 @@ static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a,
     for (ptrdiff_t j = 0; j < cols; j += PANEL) {
         const ptrdiff_t n = FN(min)(PANEL, cols - j);
         const int nv = (int)FN(vectors)(n);
-        FOR_ROW_TILES(rows, r, nr) {
-#define CALL(NR, NV)                                                                            \
-    FN(product_tile)(NR, NV, n, K, a + r * lda, lda, panels + K * j, bias + j, pre + r * cols + j, cols)
-            FOR_TILE(nr, nv, CALL)
-#undef CALL
-        }
+        FN(panel_product)(rows, nv, n, K, a, lda, panels + K * j, bias + j, 0, pre + j, cols,
+                          FN(panel_after)(panels + K * j, K * PANEL, rows, 0, j + PANEL < cols, K * cols),
+                          FN(min)(K, PIECE) * PANEL);
     }
 }
 
-/* One row and two panels at a time, each sum in the order of k. */
-static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels, REAL *c,
-                                int odd) {
+/* c = init + a b for one row, two panels at a time, each sum in the order of k; init may be c, or NULL for 0. */
+static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels,
+                                const REAL *init, REAL *c, int odd) {
     const ptrdiff_t pairs = cols / (2 * PANEL), rest = 2 * PANEL * pairs;
     for (ptrdiff_t i = 0; i < pairs; i++) {
         const ptrdiff_t j = (odd ? pairs - 1 - i : i) * 2 * PANEL;
         VEC acc[2][4];
         UNROLL for (int q = 0; q < 2; q++)
-            UNROLL for (int v = 0; v < 4; v++) acc[q][v] = SET1((REAL)0);
+            UNROLL for (int v = 0; v < 4; v++)
+                acc[q][v] = init ? (VEC)LOAD(init + j + q * PANEL + v * LANES) : SET1((REAL)0);
         FN(tile_pair)(depth, a, panels + depth * j, panels + depth * (j + PANEL), acc);
         UNROLL for (int q = 0; q < 2; q++)
             UNROLL for (int v = 0; v < 4; v++) STORE(c + j + q * PANEL + v * LANES, acc[q][v]);
@@ -219,7 +276,7 @@ static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, 
     for (ptrdiff_t j = rest; j < cols; j += PANEL) {
         const ptrdiff_t n = FN(min)(PANEL, cols - j);
         const int nv = (int)FN(vectors)(n);
-#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, NULL, c + j, cols)
+#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, init ? init + j : NULL, 0, c + j, cols)
         switch (nv) {
         case 1: CALL(1, 1); break;
         case 2: CALL(1, 2); break;
@@ -234,7 +291,7 @@ static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const R
                         const REAL *panels, REAL *c, int odd, int ordered) {
     const ptrdiff_t count = (cols + PANEL - 1) / PANEL;
     if (rows == 1 && ordered) {
-        FN(product_ordered)(depth, cols, a, panels, c, odd);
+        FN(product_ordered)(depth, cols, a, panels, NULL, c, odd);
         return;
     }
     for (ptrdiff_t i = 0; i < count; i++) {
@@ -250,19 +307,16 @@ static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const R
             }
             continue;
         }
-        FOR_ROW_TILES(rows, r, nr) {
-#define CALL(NR, NV) \
-    FN(product_tile)(NR, NV, n, depth, a + r * lda, lda, panel, NULL, c + r * cols + j, cols)
-            FOR_TILE(nr, nv, CALL)
-#undef CALL
-        }
+        FN(panel_product)(rows, nv, n, depth, a, lda, panel, NULL, 0, c + j, cols,
+                          FN(panel_after)(panel, depth * PANEL, rows, odd, i + 1 < count, depth * cols),
+                          FN(min)(depth, PIECE) * PANEL);
     }
 }
 
 /* dweight[nr rows][nv vectors] += a^T b, over `rows` rows of a (nr numbers) and b (nv vectors). */
 INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const REAL *a, ptrdiff_t lda,
                               const REAL *b, ptrdiff_t ldb, REAL *dweight, ptrdiff_t ld) {
-    VEC acc[TILE_ROWS][4];
+    VEC acc[MOST_ROWS][4];
     /* dweight may be as far away as main memory: it is on its way while the sums are made */
     UNROLL for (int m = 0; m < nr; m++)
         UNROLL for (int v = 0; v < nv; v++) {
@@ -284,33 +338,54 @@ INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const 
         }
 }
 
-/* Rows of dgates beyond a page: many rows of one tile would fall on few cache sets, each on a page of
+/* Rows of dgates a page or more apart: many rows of one tile would fall on few cache sets, each on a page of
  * its own, so both factors are copied into the order in which the tiles read them. */
 static void FN(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
                                 const REAL *xh, REAL *dweight, REAL *scratch) {
     REAL *const panel = scratch, *const tiles = scratch + rows * PANEL;
-    const int copied = M * sizeof(REAL) > 4096;
-    if (copied)
-        FOR_ROW_TILES(M, m, nm) /* whole vectors: what is too much, the next row or tile writes over */
-            for (ptrdiff_t r = 0; r < rows; r++)
-                for (ptrdiff_t j = 0; j < nm; j += LANES)
-                    STORE(tiles + m * rows + r * nm + j,
-                          FN(loadn)(dgates + r * M + m + j, FN(min)(LANES, M - m - j)));
+    const int copied = M * sizeof(REAL) >= 4096;
+    ptrdiff_t height = 0; /* of the tiles as they are copied */
     for (ptrdiff_t j = 0; j < cols; j += PANEL) {
         const int nv = (int)(FN(min)(PANEL, cols - j) / LANES);
+        if (copied && height != ROWS_OF(nv)) {
+            height = ROWS_OF(nv);
+            FOR_ROW_TILES(M, height, m, nm) /* whole vectors: what is too much, the next writes over */
+                for (ptrdiff_t r = 0; r < rows; r++)
+                    for (ptrdiff_t i = 0; i < nm; i += LANES)
+                        STORE(tiles + m * rows + r * nm + i,
+                              FN(loadn)(dgates + r * M + m + i, FN(min)(LANES, M - m - i)));
+        }
+        height = ROWS_OF(nv);
         if (copied)
             for (ptrdiff_t r = 0; r < rows; r++)
                 for (int v = 0; v < nv; v++)
                     STORE(panel + (r * nv + v) * LANES, LOAD(xh + r * cols + j + v * LANES));
         const REAL *b = copied ? panel : xh + j;
         const ptrdiff_t ldb = copied ? nv * LANES : cols;
-        FOR_ROW_TILES(M, m, nm) {
+        FOR_ROW_TILES(M, height, m, nm) {
             const REAL *a = copied ? tiles + m * rows : dgates + m;
             const ptrdiff_t lda = copied ? nm : M;
 #define CALL(NR, NV) FN(gradient_tile)(NR, NV, rows, a, lda, b, ldb, dweight + m * cols + j, cols)
             FOR_TILE(nm, nv, CALL)
 #undef CALL
         }
+    }
+}
+
+/* Four vectors of columns at a time: rows of a lie far apart, and a cache line is used whole. */
+static void FN(column_sums)(ptrdiff_t rows, ptrdiff_t cols, const REAL *a, REAL *sums) {
+    ptrdiff_t j = 0;
+    for (; j + PANEL <= cols; j += PANEL) {
+        VEC acc[4];
+        UNROLL for (int v = 0; v < 4; v++) acc[v] = SET1((REAL)0);
+        for (ptrdiff_t r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < 4; v++) acc[v] += LOAD(a + r * cols + j + v * LANES);
+        UNROLL for (int v = 0; v < 4; v++) STORE(sums + j + v * LANES, LOAD(sums + j + v * LANES) + acc[v]);
+    }
+    for (; j < cols; j++) {
+        REAL sum = 0;
+        for (ptrdiff_t r = 0; r < rows; r++) sum += a[r * cols + j];
+        sums[j] += sum;
     }
 }
 
@@ -335,12 +410,14 @@ INLINE void FN(cell_units)(const int act, ptrdiff_t n, const REAL *pre, ptrdiff_
     } while (0)
 
 INLINE void FN(backward_units)(const int act, ptrdiff_t n, const REAL *gates, const REAL *c,
-                               const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates, ptrdiff_t H) {
-    VEC dc_t = LOADN(dc, n);
+                               const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates, ptrdiff_t H,
+                               REAL *h) {
+    VEC dc_t = LOADN(dc, n), h_t;
     FN(gates) d = FN(cell_backward_vec)(act, FN(load_gates)(gates, H, n), LOADN(c, n), LOADN(c_prev, n),
-                                        LOADN(dh, n), &dc_t);
+                                        LOADN(dh, n), &dc_t, &h_t);
     STOREN(dc, dc_t, n);
     FN(store_gates)(dgates, H, n, d);
+    if (h) STOREN(h, h_t, n);
 }
 
 INLINE void FN(output_units)(const int act, ptrdiff_t n, const REAL *o, const REAL *c, REAL *h) {
@@ -367,10 +444,12 @@ static void FN(cell_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H,
 }
 
 static void FN(cell_backward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, const REAL *gates,
-                              const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates) {
+                              const REAL *c, const REAL *c_prev, const REAL *dh, REAL *dc, REAL *dgates,
+                              REAL *h, ptrdiff_t ldh) {
 #define UNITS(ACT, N)                                                                                 \
     FN(backward_units)(ACT, N, gates + 4 * r * H + u, c + r * H + u, c_prev + r * H + u,              \
-                       dh + r * H + u, dc + r * H + u, dgates + 4 * r * H + u, H)
+                       dh + r * H + u, dc + r * H + u, dgates + 4 * r * H + u, H,                     \
+                       h ? h + r * ldh + u : NULL)
     FOR_CELL_ROWS
 #undef UNITS
 }
@@ -384,80 +463,92 @@ static void FN(cell_output)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, 
 
 /* ---------------------------------------------------------------- the fused step */
 
-/* The cell on nr rows of n units whose pre-activations lie in `scratch`, gate after gate. */
-INLINE void FN(step_cell)(const int act, const int nr, ptrdiff_t n, ptrdiff_t H, const REAL *scratch,
-                          ptrdiff_t ld, const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
-    for (int r = 0; r < nr; r++)
-        FN(cell_units)(act, n, scratch + r * ld, n, c_prev + r * H, c + r * H, h + r * H,
-                       gates ? gates + 4 * r * H : NULL, H);
+/* Rows between whose product and whose cell nothing leaves L1. */
+#define GROUP ((ptrdiff_t)(6144 / (4 * VEC_BYTES)) / TILE_ROWS * TILE_ROWS)
+/* CALL with the cell's activation as the constant ACT. */
+#define FOR_ACT(CALL)                                        \
+    {                                                        \
+        if (cell->cell_activation == LSTM_ACT_TANH) {        \
+            enum { ACT = LSTM_ACT_TANH };                    \
+            CALL;                                            \
+        } else {                                             \
+            enum { ACT = LSTM_ACT_IDENTITY };                \
+            CALL;                                            \
+        }                                                    \
+    }
+
+/* The cell on `count` pieces of n units. Their pre-activations lie in `scratch`, gate after gate, one piece ld from
+ * the next; what else they have is `apart` from that of the next. First the gates of all, then their cells: what
+ * waits for nothing goes side by side. */
+INLINE void FN(step_cell)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t H, REAL *scratch,
+                          ptrdiff_t ld, ptrdiff_t apart, const REAL *c_prev, REAL *c, REAL *h, REAL *gates,
+                          ptrdiff_t gates_apart) {
+    for (ptrdiff_t r = 0; r < count; r++) {
+        REAL *pre = scratch + r * ld;
+        const FN(gates) a = FN(activate)(FN(load_gates)(pre, n, n));
+        FN(store_gates)(pre, n, n, a);
+        if (gates) FN(store_gates)(gates + r * gates_apart, H, n, a);
+    }
+    for (ptrdiff_t r = 0; r < count; r++) {
+        VEC c_t, h_t;
+        FN(cell_state)(act, FN(load_gates)(scratch + r * ld, n, n), LOADN(c_prev + r * apart, n), &c_t, &h_t);
+        STOREN(c + r * apart, c_t, n);
+        STOREN(h + r * apart, h_t, n);
+    }
 }
 
-/* nr rows of one block of n units (nv vectors): product and cell, with nothing between them but a
- * scratch that never leaves L1. */
-INLINE void FN(step_tile)(const int act, const int nr, const int nv, ptrdiff_t n, ptrdiff_t H,
-                          const REAL *pre, ptrdiff_t ldp, const REAL *h_prev, const REAL *panel,
-                          const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
-    VEC acc[TILE_ROWS][4];
-    REAL scratch[TILE_ROWS * PANEL];
-    UNROLL for (int r = 0; r < nr; r++)
-        UNROLL for (int v = 0; v < nv; v++) acc[r][v] = LOAD(pre + r * ldp + v * LANES);
-    FN(tile)(nr, nv, H, h_prev, H, panel, acc);
-    UNROLL for (int r = 0; r < nr; r++)
-        UNROLL for (int v = 0; v < nv; v++) STORE(scratch + r * PANEL + v * LANES, acc[r][v]);
-    if (nv == 4 && n == LANES)
-        FN(step_cell)(act, nr, LANES, H, scratch, PANEL, c_prev, c, h, gates);
-    else
-        FN(step_cell)(act, nr, n, H, scratch, PANEL, c_prev, c, h, gates);
+/* One row: the pieces are its blocks of units. */
+INLINE void FN(step_row)(const int act, ptrdiff_t H, REAL *pre, const REAL *h_prev, const REAL *panels,
+                         const REAL *c_prev, REAL *c, REAL *h, REAL *gates, int odd) {
+    const ptrdiff_t blocks = H / LANES, u = blocks * LANES;
+    FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, odd);
+    FN(step_cell)(act, blocks, LANES, H, pre, PANEL, LANES, c_prev, c, h, gates, LANES);
+    if (u < H)
+        FN(step_cell)(act, 1, H - u, H, pre + 4 * u, PANEL, 0, c_prev + u, c + u, h + u,
+                      gates ? gates + u : NULL, 0);
 }
 
-/* One row, two whole blocks of units. */
-INLINE void FN(step_pair)(const int act, ptrdiff_t H, const REAL *pre, const REAL *h_prev,
-                          const REAL *panel, const REAL *c_prev, REAL *c, REAL *h, REAL *gates) {
-    VEC acc[2][4];
-    REAL scratch[2 * PANEL];
-    UNROLL for (int b = 0; b < 2; b++)
-        UNROLL for (int v = 0; v < 4; v++) acc[b][v] = LOAD(pre + b * PANEL + v * LANES);
-    FN(tile_pair)(H, h_prev, panel, panel + H * PANEL, acc);
-    UNROLL for (int b = 0; b < 2; b++)
-        UNROLL for (int v = 0; v < 4; v++) STORE(scratch + b * PANEL + v * LANES, acc[b][v]);
-    for (int b = 0; b < 2; b++)
-        FN(cell_units)(act, LANES, scratch + b * PANEL, LANES, c_prev + b * LANES, c + b * LANES,
-                       h + b * LANES, gates ? gates + b * LANES : NULL, H);
+/* One block of n units: the pieces are rows, a group at a time. `panel` is the block's, `next` that after it. */
+INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t H, REAL *pre, ptrdiff_t ldp,
+                           const REAL *h_prev, const REAL *panel, const REAL *next, const REAL *c_prev,
+                           REAL *c, REAL *h, REAL *gates) {
+    const int nv = (int)FN(vectors)(4 * n);
+    const ptrdiff_t before = FN(whole_pieces)(rows, H), next_size = FN(min)(H, PIECE) * PANEL;
+    const REAL *const last = panel + before * nv * LANES;
+    REAL scratch[GROUP * PANEL];
+    if (before)
+        FN(panel_product)(rows, nv, nv * LANES, before, h_prev, H, panel, pre, ldp, pre, ldp,
+                          next ? last : NULL, FN(min)(H - before, PIECE) * nv * LANES);
+    for (ptrdiff_t r = 0; r < rows; r += GROUP) {
+        const ptrdiff_t nr = FN(min)(GROUP, rows - r);
+        FN(panel_product)(nr, nv, nv * LANES, H - before, h_prev + r * H + before, H, last, pre + r * ldp, ldp,
+                          scratch, nv * LANES, next ? next + next_size * r / rows : NULL, next_size * nr / rows);
+        FN(step_cell)(act, nr, n, H, scratch, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
+                      gates ? gates + 4 * r * H : NULL, 4 * H);
+    }
 }
 
 static void FN(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
                              const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
                              REAL *gates, int odd) {
-    const ptrdiff_t ldp = FN(gate_columns)(H), pairs = rows == 1 ? H / LANES / 2 : 0;
-    const ptrdiff_t count = FN(vectors)(H) - pairs; /* pairs of blocks first, then single ones */
-#define STEP(ACT)                                                                                     \
-    for (ptrdiff_t i = 0; i < count; i++) {                                                           \
-        const ptrdiff_t at = odd ? count - 1 - i : i, u = (at + FN(min)(at, pairs)) * LANES;          \
-        const REAL *panel = panels + 4 * u * H;                                                       \
-        if (at < pairs) {                                                                             \
-            FN(step_pair)(ACT, H, pre + 4 * u, h_prev, panel, c_prev + u, c + u, h + u,               \
-                          gates ? gates + u : NULL);                                                  \
-            continue;                                                                                 \
-        }                                                                                             \
-        const ptrdiff_t n = FN(min)(LANES, H - u);                                                    \
-        const int nv = (int)FN(vectors)(4 * n);                                                       \
-        FOR_ROW_TILES(rows, r, nr) { FOR_TILE(nr, nv, CALL_##ACT) }                                   \
+    const ptrdiff_t ldp = FN(gate_columns)(H), count = FN(vectors)(H);
+    if (rows == 1) {
+        FOR_ACT(FN(step_row)(ACT, H, pre, h_prev, panels, c_prev, c, h, gates, odd))
+        return;
     }
-#define TILE(ACT, NR, NV)                                                                             \
-    FN(step_tile)(ACT, NR, NV, n, H, pre + r * ldp + 4 * u, ldp, h_prev + r * H, panel,               \
-                  c_prev + r * H + u, c + r * H + u, h + r * H + u,                                   \
-                  gates ? gates + 4 * r * H + u : NULL)
-#define CALL_LSTM_ACT_TANH(NR, NV) TILE(LSTM_ACT_TANH, NR, NV)
-#define CALL_LSTM_ACT_IDENTITY(NR, NV) TILE(LSTM_ACT_IDENTITY, NR, NV)
-    if (cell->cell_activation == LSTM_ACT_TANH) {
-        STEP(LSTM_ACT_TANH)
-    } else {
-        STEP(LSTM_ACT_IDENTITY)
-    }
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const ptrdiff_t u = (odd ? count - 1 - i : i) * LANES;
+        const REAL *panel = panels + 4 * u * H;
+        const REAL *const next = FN(panel_after)(panel, H * PANEL, rows, odd, i + 1 < count, H * ldp);
+#define STEP(n)                                                                                       \
+    FN(step_block)(ACT, rows, n, H, pre + 4 * u, ldp, h_prev, panel, next, c_prev + u, c + u, h + u,  \
+                   gates ? gates + u : NULL)
+        if (H - u >= LANES)
+            FOR_ACT(STEP(LANES))
+        else
+            FOR_ACT(STEP(H - u))
 #undef STEP
-#undef TILE
-#undef CALL_LSTM_ACT_TANH
-#undef CALL_LSTM_ACT_IDENTITY
+    }
 }
 
 /* ---------------------------------------------------------------- activations by themselves */
@@ -484,6 +575,7 @@ const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
     .project = FN(project),
     .product = FN(product),
     .weight_gradient = FN(weight_gradient),
+    .column_sums = FN(column_sums),
     .cell_forward = FN(cell_forward),
     .cell_backward = FN(cell_backward),
     .cell_output = FN(cell_output),

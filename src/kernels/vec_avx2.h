@@ -1,6 +1,9 @@
 /* AVX2 with FMA: 32-byte vectors, 16 registers, lanes picked by maskload. Suffix _s: float, _d: double. */
 #define VEC_BYTES 32
 #define TILE_ROWS 3 /* 3 rows x 4 gates = 12 accumulators, 3 broadcasts, 1 weight */
+#define TILE_ROWS_1 8
+#define TILE_ROWS_2 6
+#define TILE_ROWS_3 4
 
 static const int lstm_lane_mask_s[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 static const long long lstm_lane_mask_d[8] = {-1, -1, -1, -1, 0, 0, 0, 0};

@@ -1,6 +1,9 @@
 /* AVX-512: 64-byte vectors, 32 registers, lanes picked by mask. Suffix _s: float, _d: double. */
 #define VEC_BYTES 64
 #define TILE_ROWS 6 /* 6 rows x 4 gates = 24 accumulators, 4 weights, 1 broadcast */
+#define TILE_ROWS_1 8
+#define TILE_ROWS_2 6
+#define TILE_ROWS_3 6
 
 #define VEC_SET1_s(x) _mm512_set1_ps(x)
 #define VEC_SET1_d(x) _mm512_set1_pd(x)

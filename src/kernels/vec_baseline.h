@@ -2,8 +2,14 @@
 #define VEC_BYTES 16
 #if defined(__aarch64__)
 #define TILE_ROWS 6 /* 32 registers */
+#define TILE_ROWS_1 8
+#define TILE_ROWS_2 6
+#define TILE_ROWS_3 6
 #else
 #define TILE_ROWS 2 /* 16 registers, and a multiply-add needs one between */
+#define TILE_ROWS_1 6
+#define TILE_ROWS_2 4
+#define TILE_ROWS_3 3
 #endif
 
 /* Plain a * b + c: the compiler fuses it where the CPU can (-ffp-contract=fast). */
