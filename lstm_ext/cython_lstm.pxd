@@ -16,9 +16,9 @@
 # Nothing here allocates, takes a lock or the GIL, or starts a thread. Numbers have the bits that
 # LSTM.forward, backward, jvp and Stream.step give. No array may overlap another unless it is said.
 #
-# workspace, tape: raw memory of at least as many bytes as the functions of that name return for the
-# same (or larger) batch and time, of any alignment and with any contents. A workspace is free again after
-# each call. A tape is filled by forward and read by backward, in the place where it was filled.
+# workspace, tape: raw memory of at least as many bytes as the functions of that name return for this batch
+# and time, of any alignment and with any contents. A workspace is free again after each call. A tape is
+# filled by forward and read by backward, in the place where it was filled.
 
 cdef enum:
     LSTM_OK = 0

@@ -9,7 +9,6 @@ import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython cimport floating
-from libc.limits cimport INT_MAX
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -284,10 +283,10 @@ cdef int one_step(const network_t *net, Py_ssize_t batch, const floating *x, con
     cdef char *memory
     cdef const direction_t *d
     cdef int status = refusal(net, floating is double, batch, 1, NULL)
+    if status == LSTM_OK and not net.has_step:
+        status = LSTM_NO_STEP
     if status != LSTM_OK or batch == 0:
         return status
-    if not net.has_step:
-        return LSTM_NO_STEP
     size = batch * net.hidden_size
     memory = on_line(workspace)
     h_t = <floating*>take(&memory, size * sizeof(floating))
@@ -514,7 +513,8 @@ cdef int jvp_stack(
     scratch = <floating*>take(&memory, largest_weight(net))
     between = take(&memory, 2 * min(net.num_layers - 1, <Py_ssize_t>2) * between_bytes(net, &seqs))
     panels = <floating*>memory
-    source[0], source[1], first_h[0], first_h[1], first_c[0], first_c[1] = x, x_dot, h_0, h_0_dot, c_0, c_0_dot
+    source[0], source[1] = x, x_dot
+    first_h[0], first_h[1], first_c[0], first_c[1] = h_0, h_0_dot, c_0, c_0_dot
     last_h[0], last_h[1], last_c[0], last_c[1] = h_n, h_n_dot, c_n, c_n_dot
     sx, s_between = strides(net, &seqs, net.input_size), time_major(net, &seqs)
     memset(&run, 0, sizeof(run))
@@ -643,7 +643,8 @@ cdef class Network:
     def step_workspace(self, Py_ssize_t batch=1):
         """Return the bytes of workspace that a step needs: those of ``lstm_step_workspace``."""
         if not self.network.has_step:
-            raise ValueError("this LSTM is bidirectional or reversed: it begins at the end, and has no step")
+            raise ValueError(
+                "this LSTM is bidirectional or reversed: it begins at the end, and has no step")
         return self.checked(lstm_step_workspace(&self.network, batch), batch, 1)
 
     def forward_workspace(self, Py_ssize_t batch, Py_ssize_t time):
