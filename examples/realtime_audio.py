@@ -12,6 +12,7 @@ It learns here from an amplifier made up for the purpose, in a few seconds.
 import argparse
 import ctypes
 import os
+import resource
 
 import numpy as np
 from numba import njit
@@ -110,7 +111,9 @@ def main():
     first = out.copy()
     if given.fifo:
         become_realtime()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     play(*arguments, spent)
+    lost = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
 
     expected = sound + model.predict(sound[None, :, None])[0, :, 0]
     wanted = amplifier(sound[None])[0]
@@ -120,7 +123,8 @@ def main():
     print(
         f"{len(us):,} blocks of {BLOCK} samples, {len(us) * BLOCK:,} steps, a block in us: "
         f"median {np.median(us):.1f}, 99.99 % {np.quantile(us, 0.9999):.1f}, worst {us[-1]:.1f}, "
-        f"time for it {1e6 * BLOCK / RATE:.1f}"
+        f"time for it {1e6 * BLOCK / RATE:.1f}; "
+        f"{lost} times off the core"
     )
 
 

@@ -9,6 +9,7 @@ integral it has to remember. The loop then holds motor and LSTM; each step has o
 """
 
 import argparse
+import resource
 
 import numpy as np
 from numba import njit
@@ -91,7 +92,9 @@ def main():
     first = speed.copy()
     if given.fifo:
         become_realtime()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     control(*arguments, spent)
+    lost = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
 
     x, y = np.empty((1, 1000, 2), "float32"), np.empty((1, 1000, 1), "float32")
     demonstrate(wanted[None], x, y)
@@ -99,7 +102,8 @@ def main():
     us = np.sort(spent) / 1000
     print(
         f"{len(us):,} steps, a step in us: median {np.median(us):.2f}, "
-        f"99.99 % {np.quantile(us, 0.9999):.2f}, worst {us[-1]:.1f}, time for it 1000.0"
+        f"99.99 % {np.quantile(us, 0.9999):.2f}, worst {us[-1]:.1f}, time for it 1000.0; "
+        f"{lost} times off the core"
     )
 
 

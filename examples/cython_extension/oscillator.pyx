@@ -33,7 +33,7 @@ cdef double *data(array):
 def simulate(network, w, double q, double p, double dt, Py_ssize_t steps):
     """Return (steps + 1, 2): q and p, from `network` = Network(LSTM(2, H, dtype="float64"))."""
     cdef const void *net = lstm_network(network)
-    cdef Py_ssize_t H = len(w), n, i, j
+    cdef Py_ssize_t H = len(w), _, i, j
     w = np.ascontiguousarray(w, "float64")
     path = np.empty((steps + 1, 2))
     path[0] = q, p
@@ -49,7 +49,7 @@ def simulate(network, w, double q, double p, double dt, Py_ssize_t steps):
     cdef double at[2]
     cdef int status = LSTM_OK
     with nogil:
-        for n in range(steps):
+        for _ in range(steps):
             status = slope(net, now, state, state + H, first, first + H, weights, H, work, k[0])
             for i in range(1, 4):
                 for j in range(2):
