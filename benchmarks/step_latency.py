@@ -5,9 +5,9 @@
 
 One sequence (N = 1), I = 32, H = 64, float32, one thread. Each step is under the clock by itself; what the
 clock takes is in all figures, and in the first row alone. The last column says how often the process lost
-its core to another: on a machine that is not quiet, the worst steps are those. Every caller ends in the same state, or is not
-timed. What cannot be built or is not installed is named and left out. The last rows are the two examples
-of real time, each with its own model.
+its core to another: on a machine that is not quiet, the worst steps are those. Every caller ends in the
+same state, or is not timed. What cannot be built or is not installed is named and left out. The last lines
+are those of the two examples of real time, each with its own model.
 """
 
 import argparse

@@ -1,7 +1,9 @@
+from typing import Self
+
 from lstm_ext.lstm import LSTM
 
 class Network:
-    def __init__(self, lstm: LSTM) -> None: ...
+    def __new__(cls, lstm: LSTM) -> Self: ...
     @property
     def address(self) -> int: ...
     @property

@@ -129,3 +129,28 @@ def test_the_fortran_module(tmp_path):
     (difference,) = furthest(printed)
     assert printed.startswith("status 0")
     assert difference < 1e-11
+
+
+@pytest.mark.parametrize(
+    "command", [("realtime_audio.py", "--samples", "64000"), ("realtime_control.py", "--steps", "20000")],
+    ids=lambda command: command[0],
+)
+def test_the_examples_of_real_time(command):
+    """They run; how fast, and how well after one epoch of training, is not looked at here."""
+    pytest.importorskip("numba", reason="the example is compiled by numba")
+    printed, _ = run(sys.executable, *command, "--epochs", "1", cwd=EXAMPLES)
+    assert re.search(r"^(1,000 blocks of 64 samples, 64,000|20,000) steps, .* worst ", printed, re.MULTILINE)
+    for difference in furthest(printed):
+        assert difference < 1e-5
+
+
+DOCUMENT = CHECKOUT / "docs" / "c_level.md"
+
+
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="the documents are not here")
+def test_the_document_shows_the_examples_as_they_are():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(shown) >= 10
+    for file, content in shown:
+        assert content == (CHECKOUT / file).read_text(encoding="utf-8"), file
