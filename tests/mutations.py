@@ -111,8 +111,8 @@ MUTATIONS = [
     Mutation(
         "tanh-derivative", CELL, "dc_t * a.i * FNMA(a.g, a.g, one)", "dc_t * a.i * (one - a.g)"
     ),
-    Mutation("exp-coefficient", CELL, "0.00138825062952f", "0.0012f"),
-    Mutation("exp-coefficient-double", CELL, "2.505424820506606918588e-8", "0.0"),
+    Mutation("exp-coefficient", CELL, "0.00133907583433f", "0.0012f"),
+    Mutation("exp-coefficient-double", CELL, "4.445536258306299820749e-10", "0.0"),
     Mutation(
         "sigmoid-hides-nan",
         CELL,
@@ -123,8 +123,8 @@ MUTATIONS = [
     Mutation(
         "bias-dropped",
         KERNEL,
-        "a + r * lda, lda, panels + K * j, bias + j, pre",
-        "a + r * lda, lda, panels + K * j, NULL, pre",
+        "a, lda, panels + K * j, bias + j, 0, pre",
+        "a, lda, panels + K * j, NULL, 0, pre",
     ),
     Mutation(
         "last-feature-dropped",
@@ -191,7 +191,7 @@ MUTATIONS = [
         "        pass\n",
     ),
     Mutation(
-        "chunk-boundary", DRIVER, "            if s > begin:\n", "            if s > start:\n"
+        "chunk-boundary", DRIVER, "            elif s == start:\n", "            elif s == start + 1:\n"
     ),
     Mutation(
         "dh_n-forgotten",
@@ -212,10 +212,15 @@ MUTATIONS = [
         "    load",
     ),
     Mutation(
-        "bias-gradient-overwrites",
+        "h_prev-of-later-rows", DRIVER, "later = alive if s < stop - 1 else 0", "later = 0"
+    ),
+    Mutation("second-piece-forgotten", KERNEL, "init = c, ldi = ldc) {", "ldi = ldc) {"),
+    Mutation("step-from-the-first-piece", KERNEL, "panel + before * nv * LANES;", "panel;"),
+    Mutation(
+        "bias-gradient-misplaced",
         DRIVER,
-        "gradient[at.bias + m] += row",
-        "gradient[at.bias + m] = row",
+        "column_sums(L, chunk, <const floating*>dgates, partial + 4 * H * K)",
+        "column_sums(L, chunk, <const floating*>dgates, partial)",
     ),
     Mutation(
         "checkpoint-from-the-first", DRIVER, "memcpy(h, starts_h + k * size,", "memcpy(h, starts_h,"
