@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from lstm_ext import _checkpoint
-from lstm_ext._checks import count, nonnegative, positive
+from lstm_ext._checks import count, nonnegative
 from lstm_ext._interrupt import Interrupt
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 from lstm_ext.optim import Adam, global_norm
@@ -324,7 +324,7 @@ class _Batches:
     def __init__(self, model, data, size, bucket, bptt):
         self.data, self.size, self.bucket, self.bptt = data, size, bucket, bptt
         self.every_step = model.every_step
-        n, steps = data.x.shape[:2]
+        n = len(data.x)
         weights = data.weights(self.every_step)
         # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
         # out: a mini-batch of nothing else would have no loss.
