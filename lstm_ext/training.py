@@ -173,7 +173,7 @@ def fit_lbfgs(
         Ctrl-C. After this and the other error the parameters are those of the last iteration.
     """
     data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
-    max_iter, memory = count("max_iter", max_iter, 0), count("memory", memory, 1)
+    max_iter, memory = count("max_iter", max_iter, 1), count("memory", memory, 1)
     tol, decay = nonnegative("tol", tol), nonnegative("weight_decay", weight_decay)
     validation = _validation(model, validation)
     batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
@@ -219,7 +219,7 @@ def fit_lbfgs(
             result = minimize(
                 objective, accepted.copy(), jac=True, method="L-BFGS-B", callback=iteration,
                 options={
-                    "maxiter": max_iter, "maxfun": max(20 * max_iter, 1), "gtol": tol, "ftol": 1e-14,
+                    "maxiter": max_iter, "maxfun": 20 * max_iter, "gtol": tol, "ftol": 1e-14,
                     "maxcor": memory,
                 },
             )
