@@ -16,6 +16,7 @@ from lstm_ext.schedules import Schedule
 
 __all__ = ["fit", "fit_lbfgs"]
 
+_SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
 _POOL = 64  # mini-batches that are sorted by length together
 
 
@@ -235,7 +236,8 @@ class _Run:
     def __init__(self, model, data, batches, optimizer, schedule, rng):
         self.model, self.data, self.batches = model, data, batches
         self.optimizer, self.schedule, self.rng = optimizer, schedule, rng
-        self.interrupt = Interrupt()
+        work = 6 * model.parameters.size * min(batches.size, len(data.x)) * data.x.shape[1]
+        self.interrupt = Interrupt(long=work > _SMALL)
         self.lr = getattr(optimizer, "lr", None)
         self.before = np.empty_like(model.parameters)
         self.clock = time.perf_counter()
