@@ -660,7 +660,7 @@ print(late, moved, taken)
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("how, n, steps, hidden, size, moves", [
     ("fit", 4000, 100, 64, 16, True),  # short mini-batches, an epoch of many seconds
-    ("fit", 512, 300, 128, 512, False),  # one mini-batch takes seconds
+    ("fit", 384, 250, 128, 384, False),  # one mini-batch takes seconds
     ("lbfgs", 512, 50, 32, 64, True),
 ], ids=["short", "long", "lbfgs"])
 def test_ctrl_c_ends_soon_and_leaves_a_model(how, n, steps, hidden, size, moves):
