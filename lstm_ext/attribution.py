@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_ext.model import Model
 
-__all__ = ["gradient_times_input", "integrated_gradients"]
+__all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
 
 
 class _Output:
@@ -24,7 +24,8 @@ class _Output:
         if not isinstance(model, Model):
             raise TypeError(f"model is {type(model).__name__}, expected an lstm_ext.Model")
         outputs = len(model.weight)
-        self.weight = model.weight[_index("output", output, outputs, f"the model has {outputs} outputs")]
+        row = _index("output", output, outputs, f"the model has {outputs} outputs")
+        self.weight, self.bias = model.weight[row], model.bias[row]
         if step is not None and not model.every_step:
             raise ValueError(f"step is {step!r}, and this model has one output for all steps")
         self.data = model._inputs(x, lengths, mask, static)
@@ -51,17 +52,26 @@ class _Output:
                 f"baseline has shape {values.shape}, expected {self.x.shape} or what broadcasts to it"
             ) from None
 
-    def gradient(self, points):
-        """df/dx at points (K, N, T, I), in float64: K N sequences in one pass."""
-        if not points.size:
-            return np.zeros(points.shape)
+    def value(self, points, tape=None):
+        """Return f at points (K, N, T, I), as (K, N), and y and h_n of the K N sequences, run in one pass."""
         K, N = points.shape[:2]
         words = {
             word: None if value is None else np.concatenate([value] * K)
             for word, value in self.data.words.items()
         }
-        tape = self.lstm.tape()
         y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
+        features = self.model._features(y, h_n)
+        if self.model.every_step:
+            features = features[np.arange(K * N), np.tile(self.at, K)]
+        return (features @ self.weight + self.bias).reshape(K, N), y, h_n
+
+    def gradient(self, points):
+        """Return df/dx at points (K, N, T, I), in float64."""
+        if not points.size:
+            return np.zeros(points.shape)
+        K, N = points.shape[:2]
+        tape = self.lstm.tape()
+        _, y, h_n = self.value(points, tape)
         if not self.model.every_step:
             upon = np.repeat(self.weight[None], K * N, axis=0)
         else:
@@ -170,8 +180,7 @@ def integrated_gradients(
     >>> model = Model(LSTM(2, 8, dtype="float64", rng=0), output_size=1, rng=0)
     >>> x = np.random.default_rng(0).normal(size=(4, 10, 2))
     >>> a = integrated_gradients(model, x)
-    >>> change = (model.predict(x) - model.predict(np.zeros_like(x)))[:, 0]
-    >>> np.allclose(a.sum(axis=(1, 2)), change)
+    >>> np.allclose(a.sum(axis=(1, 2)), output_difference(model, x))
     True
     """
     f = _Output(model, x, output, step, lengths, mask, static)
@@ -191,3 +200,27 @@ def integrated_gradients(
         way = b + alphas[part, None, None, None] * difference
         integral += np.einsum("k,knti->nti", weights[part], f.gradient(way))
     return f.product(difference, integral)
+
+
+def output_difference(
+    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
+):
+    r"""Output less the output of the baseline, :math:`f(x_n) - f(b_n)`: what is to be explained.
+
+    Parameters
+    ----------
+    model, x, output, step, baseline, lengths, mask, static
+        As in `integrated_gradients`.
+
+    Returns
+    -------
+    ndarray, (N,)
+        In the model's dtype.
+    """
+    f = _Output(model, x, output, step, lengths, mask, static)
+    if not f.x.size:
+        return np.zeros(len(f.x), f.x.dtype)
+    b = f.baseline(baseline)
+    b[np.isnan(f.x)] = np.nan  # what is missing is missing in both
+    with_x, with_b = f.value(np.stack([f.x, b]))[0]
+    return with_x - with_b

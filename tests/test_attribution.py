@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lstm_ext import LSTM, Model
-from lstm_ext.attribution import gradient_times_input, integrated_gradients
+from lstm_ext.attribution import gradient_times_input, integrated_gradients, output_difference
 
 N, T, I, H = 3, 6, 2, 5  # noqa: E741
 
@@ -93,6 +93,18 @@ def test_they_add_up_to_the_change_of_the_output(x, options):
         np.testing.assert_allclose(a.sum((1, 2)), completeness(model, x, 1, b), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("step", [None, 2])
+def test_the_difference_of_outputs_is_that_of_predictions(x, step):
+    model, lengths = make(every_step=True), np.array([6, 3, 5])
+    at = lengths - 1 if step is None else step
+    words = {"lengths": lengths}
+    change = model.predict(x, **words) - model.predict(np.full_like(x, 0.2), **words)
+    actual = output_difference(model, x, 1, step=step, baseline=0.2, **words)
+    np.testing.assert_allclose(actual, change[np.arange(N), at, 1], rtol=1e-12)
+    a = integrated_gradients(model, x, 1, step=step, baseline=0.2, points=100, **words)
+    np.testing.assert_allclose(a.sum((1, 2)), actual, rtol=1e-7)
+
+
 def test_gradient_times_input_does_not_add_up(x):
     """Else the test above would say nothing."""
     model = make()
@@ -159,6 +171,7 @@ def test_a_missing_value_has_no_part_and_the_others_still_add_up(x, policy):
     nothing = np.where(np.isnan(x), np.nan, 0)
     change = (model.predict(x) - model.predict(nothing))[:, 0]
     np.testing.assert_allclose(a.sum((1, 2)), change, rtol=1e-7)
+    np.testing.assert_allclose(output_difference(model, x), change, rtol=1e-12)
 
 
 def test_static_inputs_are_held_fixed(x):
@@ -197,6 +210,7 @@ def test_empty_batches_and_sequences(shape, every_step):
     model = make(every_step=every_step)
     assert integrated_gradients(model, np.empty(shape)).shape == shape
     assert gradient_times_input(model, np.empty(shape)).shape == shape
+    assert (output_difference(model, np.empty(shape)) == np.zeros(shape[0])).all()
 
 
 @pytest.mark.parametrize(
