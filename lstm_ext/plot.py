@@ -247,7 +247,7 @@ class LearningCurveDisplay:
         at = self.epochs[best], self.validation[best]
         ax.plot(*at, "o", color=VERMILION, ms=6)
         ax.annotate(
-            f"best: epoch {at[0]:g}", at, xytext=(0, -14 if self.validation_is_score else 9),
+            f"best: epoch {at[0]:g}", at, xytext=(0, 7 if self.validation_is_score else -15),
             textcoords="offset points", ha="center" if best < len(self.loss) - 1 else "right",
             color=VERMILION, fontsize="small",
         )
