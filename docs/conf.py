@@ -22,7 +22,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-# The last entry of the table of contents takes whatever page no other entry names: it may be none.
+# The * in the table of contents takes whatever page no other entry names: it may be none.
 suppress_warnings = ["toc.empty_glob"]
 
 # Pages are Markdown that GitHub shows as well: $...$ is mathematics, and headings have its anchors.
@@ -53,6 +53,7 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"lstm-ext {version}"
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": True}

@@ -68,13 +68,13 @@ def test_names_exist(name):
 
 
 def test_every_page_is_in_the_table_of_contents():
-    """By its name, or by the glob at the end."""
+    """By its name, or by the glob."""
     text = (DOCS / "index.md").read_text(encoding="utf-8")
     entries = [entry for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
                for entry in block.splitlines() if entry and entry[0] != ":"]
     for entry in entries:
         assert entry in ("*", "gallery/index") or (DOCS / f"{entry}.md").exists(), entry
-    assert entries[-1] == "*"
+    assert "*" in entries
 
 
 @pytest.mark.parametrize("picture", sorted(DOCS.glob("pictures/*")), ids=lambda path: path.name)
