@@ -22,8 +22,6 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-# The * in the table of contents takes whatever page no other entry names: it may be none.
-suppress_warnings = ["toc.empty_glob"]
 
 # Pages are Markdown that GitHub shows as well: $...$ is mathematics, and headings have its anchors.
 myst_enable_extensions = ["dollarmath"]

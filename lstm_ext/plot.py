@@ -179,8 +179,9 @@ class LearningCurveDisplay:
 
         Parameters
         ----------
-        estimator : object with ``loss_curve_``, and maybe ``validation_scores_``
-            Those of `lstm_ext.sklearn`, or scikit-learn's ``MLPRegressor`` and ``MLPClassifier``.
+        estimator : object with ``loss_curve_``
+            One of `lstm_ext.sklearn`, whose ``validation_loss_curve_`` is drawn beside it, or scikit-learn's
+            ``MLPRegressor`` or ``MLPClassifier``, whose ``validation_scores_`` are.
         ax : matplotlib axes, optional
 
         Returns
@@ -192,8 +193,13 @@ class LearningCurveDisplay:
                 f"estimator is {type(estimator).__name__} without loss_curve_, expected one that has been "
                 "fitted in epochs"
             )
-        scores = getattr(estimator, "validation_scores_", None)
-        return cls(estimator.loss_curve_, scores, validation_is_score=scores is not None).plot(ax)
+        loss, validation = estimator.loss_curve_, getattr(estimator, "validation_loss_curve_", None)
+        is_score = validation is None
+        if is_score:
+            validation = getattr(estimator, "validation_scores_", None)
+        if validation is not None:  # there may have been none in the first epochs
+            validation = [np.nan] * (len(loss) - len(validation)) + list(validation)
+        return cls(loss, validation, validation_is_score=is_score and validation is not None).plot(ax)
 
     def plot(self, ax=None):
         """Draw it. Losses that are all positive and span more than a factor of 10 get a logarithmic axis.
@@ -336,6 +342,44 @@ class ForecastDisplay:
         return cls(
             history, prediction, truth=truth, interval=interval, coverage=coverage, index=index
         ).plot(ax, ylabel=ylabel)
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, y, *, horizon=None, X=None, X_past=None, truth=None, coverage=None, index=None,
+        ylabel=None, ax=None,
+    ):
+        """Let a fitted forecaster continue one series, and draw it.
+
+        Parameters
+        ----------
+        estimator : LSTMForecaster
+            Or what has the same ``predict`` and ``predict_interval``.
+        y : array_like, (T,)
+            What is drawn as history, and continued.
+        horizon : int, optional
+            Steps; default: the forecaster's.
+        X : array_like, (horizon, K), optional
+            Exogenous inputs of the steps that are forecast.
+        X_past : array_like, (T, K), optional
+            Those of `y`.
+        coverage : float, optional
+            Draw the interval, too, for a forecaster that knows one.
+        truth, index, ylabel, ax
+            As in `from_predictions`.
+
+        Returns
+        -------
+        ForecastDisplay
+        """
+        y = _numbers("y", y, 1)
+        words = {"y": y, "X_past": X_past}
+        prediction, interval = estimator.predict(horizon, X, **words), None
+        if coverage is not None:
+            interval = estimator.predict_interval(horizon, X, coverage=coverage, **words)
+        return cls.from_predictions(
+            y, prediction, truth=truth, interval=interval, coverage=coverage, index=index, ylabel=ylabel,
+            ax=ax,
+        )
 
     @classmethod
     def from_samples(

@@ -74,6 +74,21 @@ class ForecastDisplay:
         ax: _Axes = None,
     ) -> Self: ...
     @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        y: npt.ArrayLike,
+        *,
+        horizon: int | None = None,
+        X: npt.ArrayLike | None = None,
+        X_past: npt.ArrayLike | None = None,
+        truth: npt.ArrayLike | None = None,
+        coverage: float | None = None,
+        index: npt.ArrayLike | None = None,
+        ylabel: str | None = None,
+        ax: _Axes = None,
+    ) -> Self: ...
+    @classmethod
     def from_samples(
         cls,
         history: npt.ArrayLike,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -100,8 +101,21 @@ def test_the_axis_is_logarithmic_where_it_helps(loss, scale):
 
 
 class Fitted:
+    """What an estimator shows of its training, as scikit-learn's MLPs do."""
+
     loss_curve_ = (1.0, 0.5, 0.4)
     validation_scores_ = (0.1, 0.9, 0.8)
+
+
+def test_a_validation_loss_is_drawn_beside_the_loss():
+    """Also where it began later, after epochs of partial_fit without."""
+    estimator = Fitted()
+    estimator.validation_loss_curve_ = [0.7, 0.6]
+    display = renders(LearningCurveDisplay.from_estimator(estimator))
+    assert display.score_ax_ is None and display.validation_line_.axes is display.ax_
+    np.testing.assert_array_equal(y_of(display.validation_line_), [np.nan, 0.7, 0.6])
+    estimator.validation_loss_curve_ = estimator.validation_scores_ = None
+    assert LearningCurveDisplay.from_estimator(estimator).validation_line_ is None
 
 
 def test_scores_of_an_estimator_have_an_axis_of_their_own():
@@ -140,6 +154,21 @@ def test_a_forecast_is_drawn_from_the_last_observation_on():
     assert display.ax_.get_xlabel() == "steps from the last observation"
     top = display.band_.get_paths()[0].vertices[:, 1].max()
     assert top == 8
+
+
+def test_a_forecaster_continues_the_series():
+    forecasting = pytest.importorskip("lstm_ext.sklearn", reason="the extra [sklearn] is not installed")
+    y = np.sin(0.5 * np.arange(80))
+    forecaster = forecasting.LSTMForecaster(
+        window=10, horizon=3, hidden_size=4, max_iter=2, loss="gaussian", random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two epochs are few
+        forecaster.fit(y)
+    display = renders(ForecastDisplay.from_estimator(forecaster, y[:70], truth=y[70:73], coverage=0.8))
+    np.testing.assert_array_equal(display.prediction, forecaster.predict(y=y[:70]))
+    np.testing.assert_array_equal(display.interval, forecaster.predict_interval(y=y[:70], coverage=0.8))
+    assert ForecastDisplay.from_estimator(forecaster, y[:70]).band_ is None
 
 
 def test_samples_become_a_median_and_an_interval():
