@@ -28,17 +28,19 @@ from lstm_ext.node import (
     sigmoid_derivative,
     tanh_derivative,
 )
-from lstm_ext.optim import SGD, Adam
+from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
 
 __all__ = [
     "LSTM",
     "SGD",
     "Adam",
+    "AdamW",
     "LstmNetwork",
     "LstmNode",
     "LstmParam",
     "LstmState",
     "Model",
+    "RMSprop",
     "Stream",
     "Tape",
     "ToyLossLayer",
