@@ -180,7 +180,7 @@ def test_defaults_continue_noisy_waves_better_than_a_linear_model():
     X, y = (waves[:, :25] + 10 * rng.normal(size=(500, 25)))[:, :, None], waves[:, 25]
     ours = LSTMRegressor(max_iter=40, random_state=0).fit(X[:400], y[:400]).score(X[400:], y[400:])
     linear = LinearRegression().fit(X[:400, :, 0], y[:400]).score(X[400:, :, 0], y[400:])
-    assert ours > 0.9 > linear
+    assert 1 - ours < 0.5 * (1 - linear)
 
 
 def test_defaults_tell_frequencies_apart():
@@ -325,7 +325,7 @@ def test_a_weight_of_two_is_a_doubled_sequence(kind, solver):
     np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
     np.testing.assert_allclose(weighted.model_.parameters, repeated.model_.parameters, rtol=1e-7, atol=1e-9)
     plain = quick(kind, **words).fit(X, y)
-    assert abs(plain.loss_ - weighted.loss_) > 1e-4
+    assert not np.allclose(plain.model_.parameters, weighted.model_.parameters, rtol=1e-3)
 
 
 @BOTH
@@ -435,10 +435,10 @@ def test_early_stopping_returns_to_the_best():
         ).fit(X, y)
         curve = estimator.validation_loss_curve_
         assert len(curve) == estimator.n_iter_ < 100 and np.argmin(curve) < len(curve) - 1
-        # The sequences set aside are drawn from random_state after the weights: find them by their loss.
-        rest = LSTMRegressor(24, solver=solver, max_iter=1, random_state=0).fit(X, y)
-        assert rest.n_iter_ == 1
-        assert min(curve) <= curve[-1]
+        # Those set aside are the ones that random_state draws after the weights.
+        twin = LSTMRegressor(24, solver=solver, early_stopping=True, validation_fraction=0.3,
+                             learning_rate_init=0.02, max_iter=int(np.argmin(curve)) + 1, random_state=0)
+        np.testing.assert_array_equal(twin.fit(X, y).model_.parameters, estimator.model_.parameters)
     with pytest.raises(ValueError, match="early_stopping=True sets validation_fraction=0.1 of the 1 seq"):
         quick(LSTMRegressor, early_stopping=True).fit(X[:1], y[:1])
 
@@ -492,11 +492,17 @@ def test_grid_search_over_a_pipeline():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 6, 2)) * [1, 100] + [5, 0]
     y = X[:, :, 0].sum(axis=1)
-    pipeline = make_pipeline(SequenceScaler(), LSTMRegressor(max_iter=25, scale=False, random_state=0))
-    grid = {"lstmregressor__hidden_size": [1, 8], "sequencescaler__with_mean": [True, False]}
-    search = GridSearchCV(pipeline, grid, cv=3, n_jobs=2).fit(X, y)
-    assert search.best_params_["sequencescaler__with_mean"]
-    assert search.best_score_ > 0.2 and np.isfinite(search.cv_results_["mean_test_score"]).all()
+    network = LSTMRegressor(max_iter=25, learning_rate_init=0.02, scale=False, random_state=0)
+    pipeline = make_pipeline(SequenceScaler(), network)
+    grid = {"lstmregressor__hidden_size": [1, 8], "sequencescaler__with_std": [True, False]}
+    with joblib.parallel_config("threading", n_jobs=2):
+        search = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
+    alone = GridSearchCV(pipeline, grid, cv=3).fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(scores, alone.cv_results_["mean_test_score"])
+    assert np.isfinite(scores).all()
+    # Unscaled, the second feature would drown the first.
+    assert search.best_params_ == {"lstmregressor__hidden_size": 8, "sequencescaler__with_std": True}
     assert search.predict(X).shape == (60,)
 
 
