@@ -44,15 +44,18 @@ class LSTMForecaster(Network):
     hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm, \
 tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random_state, verbose
         As in `LSTMRegressor`; windows are what sequences are there.
-    early_stopping, validation_fraction
+    early_stopping : bool, default=True
+    validation_fraction : float, default=0.1
         As in `LSTMRegressor`; the last windows of each series are set aside, and none of their targets is
-        learned from.
+        learned from. Windows of one series are much alike, so the training loss alone goes on falling.
 
     Attributes
     ----------
     model_ : lstm_ext.Model
-    y_scaler_, target_scaler_, X_scaler_ : SequenceScaler or None
-        Of the series as it is read, of what is predicted, and of the exogenous inputs.
+    y_scaler_, X_scaler_ : SequenceScaler or None
+        Of the series as it is read, and of the exogenous inputs.
+    target_mean_, target_scale_ : ndarray of shape (horizon, D), or (1, D) if recursive
+        With which the targets are standardised, each step ahead by itself.
     n_series_, n_outputs_, n_exogenous_ : int
         Series that `fit` had, their columns, and columns of X.
     n_iter_, loss_, loss_curve_, validation_loss_curve_
@@ -106,7 +109,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         max_norm=1.0,
         tol=1e-4,
         n_iter_no_change=10,
-        early_stopping=False,
+        early_stopping=True,
         validation_fraction=0.1,
         warm_start=False,
         scale=True,
@@ -267,18 +270,18 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
             self._check_architecture(n_inputs, n_outputs)
         else:
             self._new_network(
-                n_inputs, n_outputs, every_step=True, loss=reading.loss, rng=self._generator()
+                n_inputs, n_outputs, every_step=True, loss=reading.loss, rng=self._generator(),
+                bias=reading.start(targets.reshape(-1, targets.shape[2])),
             )
             self._reading = reading
             self.n_outputs_, self.n_exogenous_ = targets.shape[2], exogenous[0].shape[1]
-            self._fit_scalers(series, exogenous, targets[~missing])
+            self._fit_scalers(series, exogenous, targets)
         # What `predict` goes on from.
         self.n_series_, self._several, self._columns = len(series), several, columns
         keep = self.window + (self.difference or 0)
         self._tails = [(one[-keep:].copy(), x[-keep:].copy()) for one, x in zip(series, exogenous, strict=True)]
 
-        if self.target_scaler_ is not None:
-            targets = (targets - self.target_scaler_.mean_) / self.target_scaler_.scale_
+        targets = (targets - self.target_mean_) / self.target_scale_
         weight = None
         if self.strategy == "direct":
             # Outputs count from the window's end on.
@@ -303,7 +306,9 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         return [tail, 0.5, 1 - tail]
 
     def _fit_scalers(self, series, exogenous, targets):
-        self.y_scaler_ = self.X_scaler_ = self.target_scaler_ = None
+        self.y_scaler_ = self.X_scaler_ = None
+        steps = 1 if self.strategy == "recursive" else self.horizon
+        self.target_mean_, self.target_scale_ = np.zeros((steps, self.n_outputs_)), np.ones((steps, self.n_outputs_))
         if not self.scale:
             return
         lag = self.difference or 0
@@ -312,7 +317,9 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         if self.n_exogenous_:
             self.X_scaler_ = SequenceScaler()._fit_rows(np.concatenate(exogenous))
         if self.loss != "poisson":
-            self.target_scaler_ = SequenceScaler()._fit_rows(targets)
+            shape = (steps, targets.shape[2])
+            scaler = SequenceScaler()._fit_rows(targets.reshape(-1, steps * shape[1]))
+            self.target_mean_, self.target_scale_ = scaler.mean_.reshape(shape), scaler.scale_.reshape(shape)
 
     def _last_windows(self, counts, ahead):
         """Set the last windows of each series aside, and leave out those that reach into their targets."""
@@ -455,7 +462,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         known = np.arange(self.window + horizon) < self.window
         y = np.pad(self._read_window(task), ((0, 0), (0, horizon), (0, 0)))
         outputs = self._outputs(self._inputs(y, task["X"][:, lag:], known))[:, self.window :]
-        values = self._reading.read(outputs, self.target_scaler_)
+        values = self._reading.read(outputs, self.target_mean_[:horizon], self.target_scale_[:horizon])
         if lag:
             step = np.arange(horizon)
             naive = task["y"][:, task["y"].shape[1] + step - lag * (step // lag + 1)]
@@ -478,7 +485,8 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         X = np.tile(X, (n_paths, 1, 1))
         path = np.empty((n_paths * n, task["horizon"], self.n_outputs_))
         for step in range(task["horizon"]):
-            values = self._reading.read(last.astype(np.float64) @ weight.T + bias, self.target_scaler_)
+            outputs = last.astype(np.float64) @ weight.T + bias
+            values = self._reading.read(outputs, self.target_mean_[0], self.target_scale_[0])
             value = values[0] if rng is None else rng.normal(values[0], values[1])
             path[:, step] = value + levels[-lag] if lag else value
             levels.append(path[:, step])

@@ -168,15 +168,14 @@ class Network(BaseEstimator):
     def _generator(self):
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _new_network(self, n_inputs, n_outputs, *, every_step, loss, rng, bias=None):
+    def _new_network(self, n_inputs, n_outputs, *, every_step, loss, rng, bias=0):
         """Make a model; nothing of the estimator is touched before it stands."""
         lstm = LSTM(
             n_inputs, self.hidden_size, self.num_layers, dtype=self.dtype, rng=rng,
             **(self.lstm_options or {}),
         )
         model = Model(lstm, n_outputs, every_step=every_step, loss=loss, rng=rng)
-        if bias is not None:
-            model.bias = bias
+        model.bias[...] = bias
         self.model_ = model
         self._built = self._architecture(n_inputs, n_outputs)
         self._rng = rng

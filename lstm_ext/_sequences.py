@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-__all__ = ["SequenceScaler", "Sequences", "as_sequences", "check_weight", "step_rows"]
+__all__ = ["SequenceScaler", "Sequences", "as_sequences", "check_weight", "per_step", "step_rows"]
 
 _SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features) for one step each"
 
@@ -207,6 +207,11 @@ def check_weight(sample_weight, X, every_step=False):
     return weight
 
 
+def per_step(weight, X):
+    """Return weights of sequences as weights of their steps, (S,)."""
+    return weight if weight is None or len(weight) == len(X.rows) else np.repeat(weight, X.lengths)
+
+
 class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
@@ -267,7 +272,7 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         X = as_sequences(self, X, reset=True, allow_nan=True)
         weight = check_weight(sample_weight, X)
-        return self._fit_rows(X.rows, None if weight is None else np.repeat(weight, X.lengths))
+        return self._fit_rows(X.rows, per_step(weight, X))
 
     def _fit_rows(self, rows, weight=None):
         there = ~np.isnan(rows)

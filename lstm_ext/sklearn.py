@@ -19,7 +19,7 @@ from lstm_ext import losses
 from lstm_ext._forecaster import LSTMForecaster
 from lstm_ext._network import Network, only_stochastic, to_dtype
 from lstm_ext._readings import Reading, check_quantiles
-from lstm_ext._sequences import SequenceScaler, as_sequences, check_weight, step_rows
+from lstm_ext._sequences import SequenceScaler, as_sequences, check_weight, per_step, step_rows
 
 __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"]
 
@@ -45,11 +45,7 @@ class _Supervised(Network):
         return x, None if X.same_length else X.lengths
 
     def _fit_scaler(self, X, weight):
-        """Fit `x_scaler_`, and return the weights of the rows of y."""
-        by_row = weight
-        if weight is not None and len(weight) != len(X.rows):
-            by_row = np.repeat(weight, X.lengths)
-        self.x_scaler_ = SequenceScaler()._fit_rows(X.rows, by_row) if self.scale else None
+        self.x_scaler_ = SequenceScaler()._fit_rows(X.rows, per_step(weight, X)) if self.scale else None
 
     def _data(self, X, y_rows, weight):
         """Return what the model trains on."""
@@ -93,10 +89,7 @@ class _Supervised(Network):
             prediction = np.concatenate(prediction)
         elif X.layout == "array":
             prediction = prediction.reshape(-1, *prediction.shape[2:])
-        weight = check_weight(sample_weight, X, True)
-        if weight is not None and len(weight) != len(X.rows):
-            weight = np.repeat(weight, X.lengths)
-        return y, prediction, weight
+        return y, prediction, per_step(check_weight(sample_weight, X, True), X)
 
 
 class LSTMRegressor(RegressorMixin, _Supervised):
@@ -331,22 +324,16 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if goes_on:
             self._check_architecture(X.rows.shape[1], n_outputs)
         else:
+            by_row = per_step(weight, X) if self.every_step else weight
             # A network first: if its options are refused, nothing has changed.
             self._new_network(
                 X.rows.shape[1], n_outputs, every_step=self.every_step, loss=reading.loss,
-                rng=self._generator(),
+                rng=self._generator(), bias=reading.start(y, by_row),
             )
             self._fit_scaler(X, weight)
-            by_row = weight
-            if weight is not None and len(weight) != len(y):
-                by_row = np.repeat(weight, X.lengths)
             scaled = self.scale and self.loss != "poisson"
             self.y_scaler_ = SequenceScaler()._fit_rows(y, by_row) if scaled else None
             self.n_outputs_, self._columns, self._reading = y.shape[1], columns, reading
-            if self.loss == "poisson":
-                # Counts are not standardised, so the readout starts from their mean.
-                mean = np.average(y, axis=0, weights=by_row)
-                self.model_.bias = np.log(np.maximum(mean, 1e-6))
         if self.y_scaler_ is not None:
             y = self.y_scaler_._transform_rows(y)
         data = self._data(X, to_dtype("y", y, self.dtype), weight)
@@ -384,7 +371,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if return_std and self._reading.name != "gaussian":
             raise ValueError(f"return_std=True needs loss='gaussian', this is loss={self._reading.name!r}")
         X, outputs = self._raw(X)
-        answers = self._reading.read(outputs, self.y_scaler_)
+        mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
+        if self.y_scaler_ is not None:
+            mean, scale = self.y_scaler_.mean_, self.y_scaler_.scale_
+        answers = self._reading.read(outputs, mean, scale)
         answers = [self._answer(X, a if self._columns else a[:, 0]) for a in answers]
         return tuple(answers) if return_std else answers[0]
 

@@ -431,13 +431,13 @@ def test_early_stopping_returns_to_the_best():
     for solver in ("adam", "lbfgs"):
         estimator = LSTMRegressor(
             24, solver=solver, early_stopping=True, validation_fraction=0.3, learning_rate_init=0.02,
-            n_iter_no_change=5, max_iter=100, random_state=0,
+            n_iter_no_change=5, max_iter=100, tol=0, random_state=0,
         ).fit(X, y)
         curve = estimator.validation_loss_curve_
         assert len(curve) == estimator.n_iter_ < 100 and np.argmin(curve) < len(curve) - 1
         # Those set aside are the ones that random_state draws after the weights.
         twin = LSTMRegressor(24, solver=solver, early_stopping=True, validation_fraction=0.3,
-                             learning_rate_init=0.02, max_iter=int(np.argmin(curve)) + 1, random_state=0)
+                             learning_rate_init=0.02, max_iter=int(np.argmin(curve)) + 1, tol=0, random_state=0)
         np.testing.assert_array_equal(twin.fit(X, y).model_.parameters, estimator.model_.parameters)
     with pytest.raises(ValueError, match="early_stopping=True sets validation_fraction=0.1 of the 1 seq"):
         quick(LSTMRegressor, early_stopping=True).fit(X[:1], y[:1])
