@@ -28,7 +28,7 @@ __all__ = [
 def _weights(weights, shape):
     """Weights as float64 of the given shape, and their sum; None stands for ones."""
     if weights is None:
-        total = float(np.prod(shape, dtype=np.float64))
+        total = float(math.prod(shape))
     else:
         weights = np.asarray(weights)
         if weights.dtype.kind not in "bfiu":
@@ -424,7 +424,7 @@ class Poisson(_Pointwise):
             raise ValueError(f"y must be counts >= 0, got {counted.min()}")
 
     def rate(self, prediction):
-        """Expected count for predictions (..., O), of the same shape."""
+        """Return the expected counts for predictions (..., O), of the same shape."""
         return np.exp(prediction)
 
     def _cost(self, p, y):
@@ -473,7 +473,7 @@ class GaussianNLL(_Pointwise):
         return shape[-1] // 2
 
     def mean_and_scale(self, prediction):
-        """Mean and standard deviation for predictions (..., 2 K), each (..., K)."""
+        """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
         mean, raw = np.split(np.asarray(prediction), 2, axis=-1)
         return mean, (self.min_scale + np.logaddexp(0, raw)).astype(raw.dtype)
 

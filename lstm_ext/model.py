@@ -64,7 +64,7 @@ class _Data:
         return np.arange(self.x.shape[1]) < self.lengths[:, None]
 
     def weights(self, every_step):
-        """What each element counts in the loss, (N, T) or (N,), or None where all count the same."""
+        """Return what each element counts in the loss, (N, T) or (N,), or None: all the same."""
         if not every_step:
             return self.weight
         counted, weight = self.counted, self.weight
@@ -403,7 +403,7 @@ class Model:
             )
             rows = dprediction.reshape(-1, self.output_size)
             np.matmul(rows.T, features.reshape(len(rows), -1), out=self._dweight)
-            np.sum(rows, axis=0, out=self._dbias)
+            rows.sum(axis=0, out=self._dbias)
             self.lstm.gradient[...] = 0
             dy, dstate = self._upon(dprediction @ self._weight, final[0])
             self.lstm.backward(self._tape, dy, dstate, input_gradient=False)

@@ -160,8 +160,8 @@ class _Optimizer:
         TypeError, ValueError
             If the arrays do not fit each other or this optimiser's state.
         FloatingPointError
-            If `max_norm` is set and the gradient, clipped by value, holds NaN or inf. Parameters and state are left
-            as they were.
+            If `max_norm` is set and the gradient (clipped by `max_value`) holds NaN or inf. Parameters
+            and state are left as they were.
         """
         _flat("parameters", parameters, written=True)
         _flat("gradient", gradient)

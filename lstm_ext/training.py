@@ -7,11 +7,11 @@ import time
 import numpy as np
 from scipy.optimize import minimize
 
-from lstm_ext import _checkpoint
-from lstm_ext._checks import count, nonnegative, positive
+from lstm_ext import _checkpoint, _optim
+from lstm_ext._checks import count, nonnegative
 from lstm_ext._interrupt import Interrupt
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
-from lstm_ext.optim import Adam, global_norm
+from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
 
 __all__ = ["fit", "fit_lbfgs"]
@@ -193,7 +193,7 @@ def fit_lbfgs(
             share = batches.weight[index].sum() / batches.total
             total += share * loss
             np.add(gradient, share * model._gradient, out=gradient)
-        if not (math.isfinite(total) and math.isfinite(global_norm(gradient))):
+        if not (math.isfinite(total) and math.isfinite(_optim.norm(gradient))):
             raise FloatingPointError(
                 f"the loss is {total} in iteration {len(history) + 1}: look for NaN, inf or huge numbers in "
                 "x and y, or give a weight_decay"
@@ -289,11 +289,11 @@ class _Run:
         if not math.isfinite(loss):
             raise FloatingPointError(self._diverged(f"the loss is {loss}", data, epoch))
         parameters, gradient = model._parameters, model._gradient
-        if not math.isfinite(global_norm(gradient)):
+        if not math.isfinite(_optim.norm(gradient)):
             raise FloatingPointError(self._diverged("the gradient holds NaN or inf", data, epoch))
         np.copyto(self.before, parameters)
         self.optimizer.step(parameters, gradient)
-        if not math.isfinite(global_norm(parameters)):
+        if not math.isfinite(_optim.norm(parameters)):
             np.copyto(parameters, self.before)
             raise FloatingPointError(self._diverged("the step leads to NaN or inf", data, epoch))
         return loss, state
@@ -314,7 +314,7 @@ class _Run:
         lr, max_norm = getattr(self.optimizer, "lr", None), getattr(self.optimizer, "max_norm", None)
         if lr is not None:
             advice.append(f"give the optimizer a smaller lr (it is {lr:g}: try {lr / 10:g})")
-            advice.append("or a max_norm (try 1)" if max_norm is None else f"or a max_norm below {max_norm:g}")
+            advice.append(f"or a max_norm {'(try 1)' if max_norm is None else f'below {max_norm:g}'}")
         return f"{what} in epoch {epoch}: {', '.join(advice)}"
 
 
@@ -324,7 +324,7 @@ class _Batches:
     def __init__(self, model, data, size, bucket, bptt):
         self.data, self.size, self.bucket, self.bptt = data, size, bucket, bptt
         self.every_step = model.every_step
-        n, steps = data.x.shape[:2]
+        n = len(data.x)
         weights = data.weights(self.every_step)
         # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
         # out: a mini-batch of nothing else would have no loss.

@@ -403,7 +403,7 @@ def test_a_loss_of_ones_own():
     x, y = waves()
     model.fit(x, y, epochs=40, optimizer=Adam(0.02), rng=0)
     assert model.evaluate(x, y) < 0.1
-    with pytest.raises(ValueError, match="only the losses mse, cross_entropy, .*, nse can be saved"):
+    with pytest.raises(ValueError, match=r"only the losses mse, cross_entropy, .*, nse can be saved"):
         model.save(os.devnull)
 
 
