@@ -279,7 +279,8 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         # What `predict` goes on from.
         self.n_series_, self._several, self._columns = len(series), several, columns
         keep = self.window + (self.difference or 0)
-        self._tails = [(one[-keep:].copy(), x[-keep:].copy()) for one, x in zip(series, exogenous, strict=True)]
+        pairs = zip(series, exogenous, strict=True)
+        self._tails = [(one[-keep:].copy(), x[-keep:].copy()) for one, x in pairs]
 
         targets = (targets - self.target_mean_) / self.target_scale_
         weight = None
@@ -308,7 +309,8 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
     def _fit_scalers(self, series, exogenous, targets):
         self.y_scaler_ = self.X_scaler_ = None
         steps = 1 if self.strategy == "recursive" else self.horizon
-        self.target_mean_, self.target_scale_ = np.zeros((steps, self.n_outputs_)), np.ones((steps, self.n_outputs_))
+        shape = (steps, self.n_outputs_)
+        self.target_mean_, self.target_scale_ = np.zeros(shape), np.ones(shape)
         if not self.scale:
             return
         lag = self.difference or 0
@@ -317,8 +319,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         if self.n_exogenous_:
             self.X_scaler_ = SequenceScaler()._fit_rows(np.concatenate(exogenous))
         if self.loss != "poisson":
-            shape = (steps, targets.shape[2])
-            scaler = SequenceScaler()._fit_rows(targets.reshape(-1, steps * shape[1]))
+            scaler = SequenceScaler()._fit_rows(targets.reshape(-1, np.prod(shape)))
             self.target_mean_, self.target_scale_ = scaler.mean_.reshape(shape), scaler.scale_.reshape(shape)
 
     def _last_windows(self, counts, ahead):

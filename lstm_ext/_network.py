@@ -1,4 +1,4 @@
-"""What `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster` share: the network, its training, its answers."""
+"""What `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster` share: the network and its training."""
 
 import inspect
 import warnings

@@ -9,7 +9,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 __all__ = ["SequenceScaler", "Sequences", "as_sequences", "check_weight", "per_step", "step_rows"]
 
-_SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features) for one step each"
+_SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features)"
 
 
 class Sequences:

@@ -404,7 +404,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
 
 def _group_scale(X, rows, groups):
-    """Standard deviations of the targets of each group, (n, O), by the steps that are there."""
+    """Return the standard deviations of the targets of each group, (n, O), by the steps that are there."""
     scale = np.empty((len(X), rows.shape[1]))
     by_row = np.repeat(groups, X.lengths)
     for group in np.unique(groups):

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("sklearn", "1.6", reason="the estimators need scikit-learn 1.6 or newer")
 
-from sklearn.base import clone  # noqa: E402
-from sklearn.exceptions import NotFittedError  # noqa: E402
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
-from lstm_ext.sklearn import LSTMForecaster  # noqa: E402
+from lstm_ext.sklearn import LSTMForecaster
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -171,7 +171,7 @@ def test_intervals_hold_about_their_share(words):
         narrow = forecaster.predict_interval(coverage=0.5)
         assert (wider[1] - wider[0] > narrow[1] - narrow[0]).all()
     else:
-        with pytest.raises(ValueError, match="coverage is 0.5, this forecaster has learned coverage=0.8"):
+        with pytest.raises(ValueError, match=r"coverage is 0\.5, this forecaster has learned coverage=0\.8"):
             forecaster.predict_interval(coverage=0.5)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,7 +85,7 @@ def test_features_not_steps_are_columns(kind):
     estimator = quick(kind).fit(X, target(kind, X.sum(axis=(1, 2))))
     assert estimator.n_features_in_ == 3
     assert estimator.predict(X[:, :4]).shape == (10,)  # other lengths are fine
-    with pytest.raises(ValueError, match="X has 2 features, but LSTM.* is expecting 3 features"):
+    with pytest.raises(ValueError, match=r"X has 2 features, but LSTM.* is expecting 3 features"):
         estimator.predict(X[:, :, :2])
 
 
@@ -263,7 +262,7 @@ def test_poisson_predicts_the_rate_of_large_counts():
 
 @pytest.mark.parametrize("loss", ["mae", "huber"])
 def test_outliers_do_not_decide(loss):
-    X, level, rng = noisy()
+    X, level, _ = noisy()
     y = level.copy()
     y[::10] += 50
     estimator = LSTMRegressor(8, loss=loss, max_iter=60, random_state=0).fit(X, y)
@@ -292,7 +291,7 @@ def test_nash_sutcliffe_counts_small_basins_as_much(every_step):
 
 
 def test_nash_sutcliffe_of_ragged_basins_takes_the_steps_that_are_there():
-    X, y, steps = ragged()
+    X, _, steps = ragged()
     basin = np.arange(12) % 3
     estimator = quick(LSTMRegressor, loss="nse", every_step=True).fit(X, steps, groups=basin)
     scaled = [estimator.y_scaler_.transform(part[:, None]) for part in steps]
@@ -436,10 +435,9 @@ def test_early_stopping_returns_to_the_best():
         curve = estimator.validation_loss_curve_
         assert len(curve) == estimator.n_iter_ < 100 and np.argmin(curve) < len(curve) - 1
         # Those set aside are the ones that random_state draws after the weights.
-        twin = LSTMRegressor(24, solver=solver, early_stopping=True, validation_fraction=0.3,
-                             learning_rate_init=0.02, max_iter=int(np.argmin(curve)) + 1, tol=0, random_state=0)
-        np.testing.assert_array_equal(twin.fit(X, y).model_.parameters, estimator.model_.parameters)
-    with pytest.raises(ValueError, match="early_stopping=True sets validation_fraction=0.1 of the 1 seq"):
+        twin = clone(estimator).set_params(max_iter=int(np.argmin(curve)) + 1).fit(X, y)
+        np.testing.assert_array_equal(twin.model_.parameters, estimator.model_.parameters)
+    with pytest.raises(ValueError, match=r"early_stopping=True sets validation_fraction=0.1 of the 1 seq"):
         quick(LSTMRegressor, early_stopping=True).fit(X[:1], y[:1])
 
 
@@ -691,7 +689,7 @@ def test_bad_weights_are_refused(kind, weight, message):
     ({"lstm_options": {"input_size": 3}}, "lstm_options has 'input_size': it is the number of features"),
     ({"lstm_options": {"static_size": 3}}, "static inputs need lstm_ext.Model"),
     ({"lstm_options": {"bidirektional": True}}, "has 'bidirektional', which is no keyword of lstm_ext.LSTM"),
-    ({"lstm_options": {"dropout": 0.5}, "num_layers": 2, "solver": "lbfgs"}, "needs the same loss every time"),
+    ({"lstm_options": {"zoneout": (0.5, 0)}, "solver": "lbfgs"}, "needs the same loss every time"),
     ({"lstm_options": {"zoneout": (2, 0)}}, "zoneout"),
 ])
 def test_bad_parameters_are_refused(kind, words, message):
@@ -733,5 +731,5 @@ def test_a_column_of_labels_is_taken_with_a_warning():
 
 def test_numbers_too_large_for_float32_are_refused():
     X = np.full((3, 4, 2), 1e300)
-    with pytest.raises(ValueError, match=re.escape("X has numbers too large for float32: take dtype='float64'")):
+    with pytest.raises(ValueError, match="X has numbers too large for float32: take dtype"):
         quick(LSTMRegressor, scale=False).fit(X, [1.0, 2.0, 3.0])
