@@ -16,14 +16,15 @@ from lstm_ext._sequences import SequenceScaler
 class LSTMForecaster(Network):
     r"""Forecast time series with an LSTM.
 
-    The series are cut into windows, and the network learns what follows each.
+    The series are cut into windows. At each step the LSTM reads the step before and the exogenous inputs of
+    this one, and forecasts this one.
 
-    ``strategy="direct"``: the LSTM reads a window, and then goes on for `horizon` steps in which it is
-    told the exogenous inputs, and that the series is not known; its outputs at these steps are the
-    forecast. Nothing that was forecast is fed back.
+    ``strategy="recursive"``: it forecasts further steps by taking each forecast for what was measured. Any
+    horizon can be asked for.
 
-    ``strategy="recursive"``: the network learns the next step at every step of a window, and forecasts by
-    taking each forecast for what was measured. Any horizon can be asked for.
+    ``strategy="direct"``: where a window ends, the LSTM goes on for `horizon` steps and is told, in place of
+    the series, that it is not known. It learns to forecast these steps as well as each step of the window.
+    Nothing that was forecast is fed back.
 
     Parameters
     ----------
@@ -31,13 +32,13 @@ class LSTMForecaster(Network):
         Steps that a forecast looks back.
     horizon : int, default=1
         Steps to forecast.
-    strategy : {"direct", "recursive"}, default="direct"
+    strategy : {"recursive", "direct"}, default="recursive"
     difference : int or None, default=None
         Learn how the series differs from its value so many steps before: 1 for series with a trend, the
         period for those with a season. What is learned is then a correction of the naive or seasonal
         naive forecast.
     loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian"}, default="mse"
-        As in `LSTMRegressor`; "quantile" and "gaussian" give intervals. "poisson" is for counts, and not
+        As in `LSTMRegressor`; "gaussian" and, with ``strategy="direct"``, "quantile" give intervals. "poisson" is for counts, and not
         with `difference`.
     coverage : float, default=0.9
         The probability within an interval.
@@ -94,7 +95,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         window=24,
         horizon=1,
         *,
-        strategy="direct",
+        strategy="recursive",
         difference=None,
         loss="mse",
         coverage=0.9,
@@ -206,23 +207,24 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         return to_dtype("y", np.concatenate(parts, axis=2), self.dtype)
 
     def _windows(self, y, X):
-        """Cut one series: inputs (n, S, D), exogenous inputs (n, S, K) and targets (n, S', D)."""
+        """Cut one series: inputs (n, S, D), exogenous inputs (n, S, K) and targets (n, S, D)."""
         lag = self.difference or 0
         z = y[lag:] - y[:-lag] if lag else y
-        if self.strategy == "recursive":
-            span = self.window + 1
-            cut, cut_X = _slide(z, span), _slide(X[lag:], span)
-            return cut[:, :-1], cut_X[:, 1:], cut[:, 1:]
-        span = self.window + self.horizon
-        cut, cut_X = _slide(z, span), _slide(X[lag:], span)
-        targets = cut[:, self.window :]
-        if lag:
+        ahead = self._ahead
+        cut, cut_X = _slide(z, self.window + ahead), _slide(X[lag:], self.window + ahead)
+        targets = cut[:, 1:]
+        if lag and ahead > lag:
             # Against the last values that are known at the window's end.
-            step = np.arange(self.horizon)
-            back = lag * (step // lag + 1)
+            step = np.arange(ahead)
             first = lag + self.window + np.arange(len(cut))[:, None]
-            targets = y[first + step] - y[first + step - back]
-        return cut, cut_X, targets
+            targets = targets.copy()
+            targets[:, -ahead:] = y[first + step] - y[first + step - lag * (step // lag + 1)]
+        return cut[:, :-1], cut_X[:, 1:], targets
+
+    @property
+    def _ahead(self):
+        """Steps beyond a window that are learned."""
+        return 1 if self.strategy == "recursive" else self.horizon
 
     def fit(self, y, X=None):
         """Learn from series.
@@ -250,7 +252,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         exogenous = self._exogenous("X", X, "y", [len(one) for one in series], None, nan)
         if self.loss == "poisson" and any((one < 0).any() for one in series):
             raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
-        ahead = 1 if self.strategy == "recursive" else self.horizon
+        ahead = self._ahead
         least = (self.difference or 0) + self.window + ahead
         for number, one in enumerate(series):
             if len(one) < least:
@@ -260,6 +262,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         cut = [self._windows(*pair) for pair in zip(series, exogenous, strict=True)]
         inputs, inputs_X, targets = (np.concatenate(parts) for parts in zip(*cut, strict=True))
         missing = np.isnan(targets).any(axis=2)
+        beyond = np.arange(targets.shape[1]) >= self.window - 1
         if missing.all():
             raise ValueError("y has no window that something is known to follow")
         reading = Reading(self.loss, self._quantiles)
@@ -275,27 +278,21 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
             )
             self._reading = reading
             self.n_outputs_, self.n_exogenous_ = targets.shape[2], exogenous[0].shape[1]
-            self._fit_scalers(series, exogenous, targets)
+            self._fit_scalers(series, exogenous, targets[:, beyond])
         # What `predict` goes on from.
         self.n_series_, self._several, self._columns = len(series), several, columns
         keep = self.window + (self.difference or 0)
         pairs = zip(series, exogenous, strict=True)
         self._tails = [(one[-keep:].copy(), x[-keep:].copy()) for one, x in pairs]
 
-        targets = (targets - self.target_mean_) / self.target_scale_
-        weight = None
-        if self.strategy == "direct":
-            # Outputs count from the window's end on.
-            targets = np.pad(targets, ((0, 0), (self.window, 0), (0, 0)))
-            weight = np.zeros(targets.shape[:2])
-            weight[:, self.window :] = ~missing
-        elif missing.any():
-            weight = (~missing).astype(np.float64)
+        # The steps of a window are one step ahead, those beyond it 1, 2, ... steps.
+        lead = np.maximum(np.arange(targets.shape[1]) - (self.window - 1), 0)
+        targets = (targets - self.target_mean_[lead]) / self.target_scale_[lead]
         data = {
             "x": self._inputs(inputs, inputs_X, known),
             "y": to_dtype("y", np.nan_to_num(targets, nan=0.0), self.dtype),
             "lengths": None,
-            "sample_weight": weight,
+            "sample_weight": (~missing).astype(np.float64) if missing.any() else None,
         }
         counts = [len(windows[0]) for windows in cut]
         self._train(data, incremental=False, split=lambda: self._last_windows(counts, ahead))
@@ -308,8 +305,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
 
     def _fit_scalers(self, series, exogenous, targets):
         self.y_scaler_ = self.X_scaler_ = None
-        steps = 1 if self.strategy == "recursive" else self.horizon
-        shape = (steps, self.n_outputs_)
+        shape = (self._ahead, self.n_outputs_)
         self.target_mean_, self.target_scale_ = np.zeros(shape), np.ones(shape)
         if not self.scale:
             return
@@ -378,7 +374,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         horizon, X, y, X_past
             As in `predict`.
         coverage : float, optional
-            Default: the parameter `coverage`; with "quantile" no other.
+            Default: the parameter `coverage`; with "quantile" it can be no other.
         n_paths : int, default=500
 
         Returns
@@ -460,9 +456,9 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
     def _direct(self, task):
         """Return [forecast (N, h, D) or (N, h, D, Q), with "gaussian" the standard deviation]."""
         lag, horizon = self.difference or 0, task["horizon"]
-        known = np.arange(self.window + horizon) < self.window
-        y = np.pad(self._read_window(task), ((0, 0), (0, horizon), (0, 0)))
-        outputs = self._outputs(self._inputs(y, task["X"][:, lag:], known))[:, self.window :]
+        known = np.arange(self.window + horizon - 1) < self.window
+        y = np.pad(self._read_window(task), ((0, 0), (0, horizon - 1), (0, 0)))
+        outputs = self._outputs(self._inputs(y, task["X"][:, lag + 1 :], known))[:, self.window - 1 :]
         values = self._reading.read(outputs, self.target_mean_[:horizon], self.target_scale_[:horizon])
         if lag:
             step = np.arange(horizon)

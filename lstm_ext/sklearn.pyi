@@ -128,7 +128,7 @@ class LSTMForecaster(Network):
         window: int = 24,
         horizon: int = 1,
         *,
-        strategy: str = "direct",
+        strategy: str = "recursive",
         difference: int | None = None,
         loss: str = "mse",
         coverage: float = 0.9,

@@ -18,8 +18,8 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["direct", "recursive"])
 
 
 def quick(window=6, horizon=3, **words):
-    return LSTMForecaster(window, horizon, **{"hidden_size": 4, "max_iter": 2, "random_state": 0,
-                                              "early_stopping": False, **words})
+    return LSTMForecaster(window, horizon, **{"strategy": "direct", "hidden_size": 4, "max_iter": 2,
+                                              "random_state": 0, "early_stopping": False, **words})
 
 
 def season(n=240, seed=0, noise=0.1):
@@ -93,19 +93,18 @@ def test_windows_hold_what_they_should(strategy):
     y = np.arange(20.0)[:, None] ** 2
     X = np.arange(20.0)[:, None]
     inputs, inputs_X, targets = quick(4, 3, strategy=strategy)._windows(y, X)
+    n, steps = (14, 6) if strategy == "direct" else (16, 4)
+    assert inputs.shape == inputs_X.shape == targets.shape == (n, steps, 1)
+    np.testing.assert_array_equal(inputs[5, :4, 0], np.arange(5, 9) ** 2)  # what follows is hidden
+    np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(6, 6 + steps))  # that of the step to forecast
+    np.testing.assert_array_equal(targets[5, :, 0], np.arange(6, 6 + steps) ** 2)
+    inputs, inputs_X, targets = quick(4, 3, difference=2, strategy=strategy)._windows(y, X)
+    np.testing.assert_array_equal(inputs[5, :4, 0], np.arange(7, 11) ** 2 - np.arange(5, 9) ** 2)
+    np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(8, 8 + steps))
+    expected = np.arange(8, 8 + steps) ** 2 - np.arange(6, 6 + steps) ** 2
     if strategy == "direct":
-        assert inputs.shape == (14, 7, 1) and targets.shape == (14, 3, 1)
-        np.testing.assert_array_equal(inputs[5, :4, 0], np.arange(5, 9) ** 2)
-        np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(5, 12))
-        np.testing.assert_array_equal(targets[5, :, 0], np.arange(9, 12) ** 2)
-        # Against the seasonal naive forecast of period 2, from the last value known, index 2 + 5 + 3 = 10.
-        targets = quick(4, 3, difference=2)._windows(y, X)[2]
-        np.testing.assert_array_equal(targets[5, :, 0], [11**2 - 9**2, 12**2 - 10**2, 13**2 - 9**2])
-    else:
-        assert inputs.shape == targets.shape == (16, 4, 1)
-        np.testing.assert_array_equal(inputs[5, :, 0], np.arange(5, 9) ** 2)
-        np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(6, 10))  # that of the step to predict
-        np.testing.assert_array_equal(targets[5, :, 0], np.arange(6, 10) ** 2)
+        expected[-1] = 13**2 - 9**2  # two seasons ahead of the last value that is known
+    np.testing.assert_array_equal(targets[5, :, 0], expected)
 
 
 def test_the_future_of_the_series_is_not_read():
@@ -152,8 +151,8 @@ def test_losses(loss, strategy):
 
 
 @pytest.mark.parametrize("words", [
-    {"loss": "quantile"}, {"loss": "gaussian"}, {"loss": "gaussian", "strategy": "recursive"},
-    {"loss": "quantile", "difference": 1},
+    {"loss": "quantile", "strategy": "direct"}, {"loss": "gaussian", "strategy": "direct"},
+    {"loss": "gaussian"}, {"loss": "quantile", "strategy": "direct", "difference": 1},
 ], ids=lambda words: "-".join(map(str, words.values())))
 def test_intervals_hold_about_their_share(words):
     y = season(500, noise=0.3)
