@@ -41,7 +41,7 @@ def bare_loop(model, x, y, steps, optimizer):
     return loss
 
 
-def measure(every_step, seconds, batch=32, steps=100, inputs=32, hidden=64, batches=8, outputs=1):
+def measure(every_step, seconds, batch=32, steps=100, inputs=32, hidden=64, batches=32, outputs=1):
     """Return the medians of an epoch by hand and by `fit`, in seconds for each step."""
     rng = np.random.default_rng(0)
     n = batch * batches
@@ -67,7 +67,7 @@ def main():
     set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):  # one CPU, whichever it is
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    print("N 32, T 100, I 32, H 64, float32, one thread, 8 mini-batches a sample\n")
+    print("N 32, T 100, I 32, H 64, float32, one thread, 32 mini-batches a sample\n")
     print("| readout | bare loop | fit | overhead | rounds, disturbed |\n|---|---|---|---|---|")
     for every_step in (False, True):
         seconds, times = measure(every_step, words.seconds)

@@ -17,7 +17,9 @@ class Interrupt:
     itself when SIGINT comes. Outside the main thread, which alone gets signals, all of this is idle.
     """
 
-    def __init__(self):
+    def __init__(self, long=True):
+        """`long`: whether the first call of a function may take long; later ones do as the last did."""
+        self._assumed = _LONG if long else 0.0
         self._previous = None  # the handler in whose place this one stands
         self._pending = None
         self._open = 0
@@ -56,7 +58,7 @@ class Interrupt:
     def call(self, function, *arguments):
         """Return what the function returns; a signal that comes meanwhile does not wait long."""
         start = time.perf_counter()
-        if self._previous is None or self._seconds.get(function.__name__, _LONG) < _LONG:
+        if self._previous is None or self._seconds.get(function.__name__, self._assumed) < _LONG:
             result = function(*arguments)
         else:
             result = self._apart(function, arguments)

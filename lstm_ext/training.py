@@ -16,6 +16,7 @@ from lstm_ext.schedules import Schedule
 
 __all__ = ["fit", "fit_lbfgs"]
 
+_SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
 _POOL = 64  # mini-batches that are sorted by length together
 
 
@@ -173,7 +174,7 @@ def fit_lbfgs(
         Ctrl-C. After this and the other error the parameters are those of the last iteration.
     """
     data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
-    max_iter, memory = count("max_iter", max_iter, 0), count("memory", memory, 1)
+    max_iter, memory = count("max_iter", max_iter, 1), count("memory", memory, 1)
     tol, decay = nonnegative("tol", tol), nonnegative("weight_decay", weight_decay)
     validation = _validation(model, validation)
     batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
@@ -219,7 +220,7 @@ def fit_lbfgs(
             result = minimize(
                 objective, accepted.copy(), jac=True, method="L-BFGS-B", callback=iteration,
                 options={
-                    "maxiter": max_iter, "maxfun": max(20 * max_iter, 1), "gtol": tol, "ftol": 1e-14,
+                    "maxiter": max_iter, "maxfun": 20 * max_iter, "gtol": tol, "ftol": 1e-14,
                     "maxcor": memory,
                 },
             )
@@ -235,7 +236,8 @@ class _Run:
     def __init__(self, model, data, batches, optimizer, schedule, rng):
         self.model, self.data, self.batches = model, data, batches
         self.optimizer, self.schedule, self.rng = optimizer, schedule, rng
-        self.interrupt = Interrupt()
+        work = 6 * model.parameters.size * min(batches.size, len(data.x)) * data.x.shape[1]
+        self.interrupt = Interrupt(long=work > _SMALL)
         self.lr = getattr(optimizer, "lr", None)
         self.before = np.empty_like(model.parameters)
         self.clock = time.perf_counter()
