@@ -38,13 +38,14 @@ class LSTMForecaster(Network):
         period for those with a season. What is learned is then a correction of the naive or seasonal
         naive forecast.
     loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian"}, default="mse"
-        As in `LSTMRegressor`; "gaussian" and, with ``strategy="direct"``, "quantile" give intervals. "poisson" is for counts, and not
-        with `difference`.
+        As in `LSTMRegressor`; "gaussian" and, with ``strategy="direct"``, "quantile" give intervals.
+        "poisson" is for counts, and not with `difference`.
     coverage : float, default=0.9
         The probability within an interval.
-    hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm, \
-tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random_state, verbose
-        As in `LSTMRegressor`; windows are what sequences are there.
+    hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm
+        As in `LSTMRegressor`, with windows for sequences.
+    tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random_state, verbose
+        As in `LSTMRegressor`.
     early_stopping : bool, default=True
     validation_fraction : float, default=0.1
         As in `LSTMRegressor`; the last windows of each series are set aside, and none of their targets is
@@ -169,8 +170,8 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
             raise ValueError(f"{name} has series of shape (time,) and of shape (time, columns)")
         return checked, several, dimensions == {2}
 
-    def _exogenous(self, name, X, like, steps, columns, nan=False):
-        """Return X as a list, each with as many steps as it has to have."""
+    def _exogenous(self, name, X, steps, why, columns, nan=False):
+        """Return X as a list, each with as many steps as it has to have, and `why` says why."""
         if X is None:
             if columns:
                 raise ValueError(f"{name} is None, expected {columns} columns: fit had exogenous inputs")
@@ -182,12 +183,12 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
             checked = checked * len(steps)  # the same for all series: a calendar
         if len(checked) != len(steps):
             raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {like} has {len(steps)} "
-                f"series, {name} has {len(checked)}"
+                f"Found input variables with inconsistent numbers of samples: there are {len(steps)} series, "
+                f"{name} has {len(checked)}"
             )
         for number, (one, n) in enumerate(zip(checked, steps, strict=True)):
             if len(one) != n:
-                raise ValueError(f"{name} has {len(one)} steps for series {number}, expected {n}: {like}")
+                raise ValueError(f"{name} has {len(one)} steps for series {number}, expected {n}, {why}")
         return checked
 
     # ---- windows
@@ -249,7 +250,7 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but y is None.")
         nan = self._allow_nan
         series, several, columns = self._series("y", y, nan=nan)
-        exogenous = self._exogenous("X", X, "y", [len(one) for one in series], None, nan)
+        exogenous = self._exogenous("X", X, [len(one) for one in series], "as y", None, nan)
         if self.loss == "poisson" and any((one < 0).any() for one in series):
             raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
         ahead = self._ahead
@@ -430,13 +431,13 @@ tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random
         else:
             series, several, columns = self._series("y", y, self.n_outputs_, self._allow_nan)
             past = self._exogenous(
-                "X_past", X_past, "y", [len(one) for one in series], self.n_exogenous_, self._allow_nan
+                "X_past", X_past, [len(one) for one in series], "as y", self.n_exogenous_, self._allow_nan
             )
             for number, one in enumerate(series):
                 if len(one) < keep:
                     raise ValueError(f"series {number} of y has {len(one)} steps, expected at least {keep}")
             tails = [(one[-keep:], x[-keep:]) for one, x in zip(series, past, strict=True)]
-        future = self._exogenous("X", X, "horizon", [horizon] * len(tails), self.n_exogenous_)
+        future = self._exogenous("X", X, [horizon] * len(tails), "the horizon", self.n_exogenous_)
         return {
             "y": np.stack([tail[0] for tail in tails]),
             "X": np.concatenate([np.stack([tail[1] for tail in tails]), np.stack(future)], axis=1),

@@ -54,10 +54,14 @@ class Sequences:
         return array.reshape(-1, *array.shape[2:]) if self.same_length else array[self.counted]
 
     def restored(self, rows):
-        """Put rows, one for each step, into the layout that the sequences came in."""
+        """Put rows, one for each step, into the layout that the sequences came in; a table has no steps."""
+        return rows if self.layout == "table" else self.by_step(rows)
+
+    def by_step(self, rows):
+        """Put rows, one for each step, into an array (n, T, ...), or a list of (T_i, ...)."""
         if self.layout == "list":
             return np.split(rows, np.cumsum(self.lengths)[:-1])
-        return self.padded(rows) if self.layout == "array" else rows
+        return self.padded(rows)
 
 
 def _one_by_one(X):
@@ -155,6 +159,7 @@ def step_rows(name, values, X, *, dtype, estimator=None):
     -------
     ndarray of shape (S,) or (S, O)
     """
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values  # a frame iterates over columns
     try:
         n = len(values)
     except TypeError:
@@ -191,7 +196,8 @@ def check_weight(sample_weight, X, every_step=False):
     """
     if sample_weight is None:
         return None
-    by_step = every_step and not isinstance(sample_weight, Real) and np.ndim(next(iter(sample_weight))) == 1
+    by_step = every_step and not isinstance(sample_weight, Real)
+    by_step = by_step and np.ndim(next(iter(sample_weight), 0)) == 1
     if by_step:
         weight = step_rows("sample_weight", sample_weight, X, dtype=np.float64)
         if weight.ndim != 1:

@@ -77,7 +77,7 @@ class _Supervised(Network):
         return X, X.unpadded(outputs) if self.every_step else outputs
 
     def _answer(self, X, rows):
-        return X.restored(rows) if self.every_step else rows
+        return X.by_step(rows) if self.every_step else rows
 
     def _rows(self, X, y, prediction, sample_weight):
         """Return y, its prediction and the weights for a score: one for each sequence, or step."""
@@ -87,7 +87,7 @@ class _Supervised(Network):
         y = step_rows("y", y, X, dtype=None)
         if X.layout == "list":
             prediction = np.concatenate(prediction)
-        elif X.layout == "array":
+        else:
             prediction = prediction.reshape(-1, *prediction.shape[2:])
         return y, prediction, per_step(check_weight(sample_weight, X, True), X)
 
@@ -420,10 +420,14 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     Parameters
     ----------
-    hidden_size, num_layers, every_step, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
-    max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
-    lstm_options, callbacks, random_state, verbose
-        As in `LSTMRegressor`; `early_stopping` sets aside the same share of every class.
+    hidden_size, num_layers, every_step, solver, learning_rate_init, batch_size, max_iter, alpha, momentum
+        As in `LSTMRegressor`.
+    max_norm, tol, n_iter_no_change, validation_fraction, warm_start, scale, dtype, lstm_options, callbacks
+        As in `LSTMRegressor`.
+    random_state, verbose
+        As in `LSTMRegressor`.
+    early_stopping : bool, default=False
+        As in `LSTMRegressor`; the same share of every class is set aside.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ def rmse(forecast, truth):
 @STRATEGIES
 def test_defaults_forecast_a_season_better_than_naive(strategy):
     y = season()
-    forecaster = LSTMForecaster(24, 12, strategy=strategy, random_state=0).fit(y[:180])
+    forecaster = LSTMForecaster(24, 12, strategy=strategy, max_iter=40, random_state=0).fit(y[:180])
     origins = range(180, 228)
     truth = np.stack([y[t : t + 12] for t in origins])
     forecast = forecaster.predict(y=[y[:t] for t in origins])
@@ -234,8 +234,8 @@ def test_early_stopping_sets_the_end_aside():
     ({}, (np.zeros((9, 2, 2)),), "dim 3"),
     ({}, ([season(20), np.zeros((20, 2))],), r"y\[1\] has 2 columns, expected 1"),
     ({}, (["a"] * 20,), "could not convert"),
-    ({}, (season(20), np.zeros((19, 1))), "X has 19 steps for series 0, expected 20"),
-    ({}, ([season(20)] * 2, [np.zeros((20, 1))]), "y has 2 series, X has 1"),
+    ({}, (season(20), np.zeros((19, 1))), "X has 19 steps for series 0, expected 20, as y"),
+    ({}, ([season(20)] * 2, [np.zeros((20, 1))]), "there are 2 series, X has 1"),
     ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values, and loss='poisson'"),
     ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference makes others"),
     ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "needs strategy='direct'"),
@@ -263,7 +263,7 @@ def test_bad_forecasts_are_refused():
         (plain, {"y": np.full(10, np.nan)}, "Input y contains NaN"),
         (plain, {"X_past": X}, "X_past was given without y"),
         (told, {}, "X is None, expected 2 columns: fit had exogenous inputs"),
-        (told, {"X": X[:2]}, "X has 2 steps for series 0, expected 3"),
+        (told, {"X": X[:2]}, "X has 2 steps for series 0, expected 3, the horizon"),
         (told, {"X": X[:3, :1]}, "X has 1 columns, expected 2"),
         (told, {"X": np.full((3, 2), np.nan)}, "Input X contains NaN"),
         (told, {"X": X[:3], "y": y}, "X_past is None"),
