@@ -48,6 +48,8 @@ def load(path, model, settings, rng, optimizer, schedule, early_stopping):
         arrays = {name: _vector(name, *parts, model.parameters) for name, parts in arrays.items()}
         saved = content["settings"]
         history, parameters, best = content["history"], arrays.pop("parameters"), arrays.pop("best", None)
+        if not isinstance(history, list):
+            raise ValueError(f"its history is {type(history).__name__}, not a list")
         state = content["optimizer"] | {
             name.removeprefix("optimizer."): vector for name, vector in arrays.items()
         }

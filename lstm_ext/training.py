@@ -1,5 +1,6 @@
 """The training loop behind `Model.fit`, and L-BFGS over a whole training set."""
 
+import contextlib
 import math
 import os
 import time
@@ -378,7 +379,7 @@ class _Batches:
             # Beyond the longest sequence there is nothing to gather.
             data = data.steps(0, int(data.lengths[index].max()), self.every_step)
         if self.bptt is None:
-            return [(data[index], self.weight[index].sum())]
+            return [(data[index], float(self.weight[index].sum()))]
         parts = []
         for start in range(0, data.x.shape[1], self.bptt):
             part = data.steps(start, min(start + self.bptt, data.x.shape[1]), True)[index]
@@ -395,19 +396,15 @@ class _Watched:
         self.on_batch = [w for w in watchers if type(w).on_batch_end is not Callback.on_batch_end]
 
     def __enter__(self):
-        begun, self.watchers = self.watchers, []
-        try:
-            for watcher in begun:
-                self.watchers.append(watcher)
+        with contextlib.ExitStack() as ends:  # each is called, whatever the others raise
+            for watcher in self.watchers:
+                ends.callback(watcher.on_fit_end)
                 watcher.on_fit_begin(*self.begin)
-        except BaseException:
-            self.__exit__()
-            raise
+            self.ends = ends.pop_all()
         return self
 
-    def __exit__(self, *_):
-        for watcher in self.watchers:
-            watcher.on_fit_end()
+    def __exit__(self, *error):
+        return self.ends.__exit__(*error)
 
     def batch_end(self, epoch, share, loss):
         for watcher in self.on_batch:
@@ -448,7 +445,7 @@ def _watchers(early_stopping, callbacks, callback, progress):
         watchers.append(watcher)
     if progress:
         watchers.append(ProgressBar())
-    # Last of all: at the end it changes the parameters.
+    # The last to begin and the first to end: the others see the best parameters.
     return watchers if early_stopping is None else [*watchers, early_stopping]
 
 

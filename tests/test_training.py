@@ -597,18 +597,31 @@ import os, signal, sys, threading, time
 import numpy as np
 import lstm_ext
 from lstm_ext import LSTM, Adam, Model
+from lstm_ext.callbacks import Callback
 from lstm_ext.training import fit_lbfgs
 
-how, n, steps, hidden, size = sys.argv[1], *map(int, sys.argv[2:])
+how, n, steps, hidden, size, moves = sys.argv[1], *map(int, sys.argv[2:])
 rng = np.random.default_rng(0)
 x = rng.normal(size=(n, steps, 4)).astype("float32")
 y = rng.normal(size=(n, steps, 1)).astype("float32")
 model = Model(LSTM(4, hidden, rng=0), 1, every_step=True, rng=0)
 start = model.parameters.copy()
-sent = []
+sent, ready = [], threading.Event()
+
+class Ready(Callback):
+    def on_fit_begin(self, *_):
+        if not moves:
+            ready.set()
+
+    def on_batch_end(self, *_):
+        ready.set()
+
+    def on_epoch_end(self, *_):
+        ready.set()
 
 def send():
-    time.sleep(0.7)
+    ready.wait()
+    time.sleep(0.4)
     sent.append(time.perf_counter())
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -616,9 +629,10 @@ threading.Thread(target=send).start()
 optimizer = Adam()
 try:
     if how == "fit":
-        model.fit(x, y, epochs=1000, batch_size=size, optimizer=optimizer, rng=0)
+        model.fit(x, y, epochs=1000, batch_size=size, optimizer=optimizer, rng=0,
+                  callback=Ready())
     else:
-        fit_lbfgs(model, x, y, max_iter=10000, batch_size=size)
+        fit_lbfgs(model, x, y, max_iter=10000, batch_size=size, callback=Ready())
 except KeyboardInterrupt:
     late = time.perf_counter() - sent[0]
 else:
@@ -646,11 +660,11 @@ print(late, moved, taken)
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("how, n, steps, hidden, size, moves", [
     ("fit", 4000, 100, 64, 16, True),  # short mini-batches, an epoch of many seconds
-    ("fit", 512, 300, 128, 512, False),  # one mini-batch takes seconds
+    ("fit", 384, 250, 128, 384, False),  # one mini-batch takes seconds
     ("lbfgs", 512, 50, 32, 64, True),
 ], ids=["short", "long", "lbfgs"])
 def test_ctrl_c_ends_soon_and_leaves_a_model(how, n, steps, hidden, size, moves):
-    command = [sys.executable, "-c", INTERRUPTED, how, *map(str, (n, steps, hidden, size))]
+    command = [sys.executable, "-c", INTERRUPTED, how, *map(str, (n, steps, hidden, size, int(moves)))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     late, moved, _ = done.stdout.split()
@@ -704,7 +718,9 @@ def test_lbfgs_learns(loss, outputs):
     model = make(loss, outputs)
     x, y = batch()[0], targets(model)
     before = model.evaluate(x, y, LENGTHS)
-    result = fit_lbfgs(model, x, y, max_iter=12, lengths=LENGTHS, validation=(x, y, LENGTHS))
+    result = fit_lbfgs(
+        model, x, y, max_iter=12, batch_size=5, lengths=LENGTHS, validation=(x, y, LENGTHS)
+    )
     losses = [record["loss"] for record in result.history]
     assert losses == sorted(losses, reverse=True) and losses[-1] < before
     assert result.history[-1]["validation_loss"] == model.evaluate(x, y, LENGTHS)
