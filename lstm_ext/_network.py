@@ -155,11 +155,12 @@ class Network(BaseEstimator):
     def _architecture(self, n_inputs, n_outputs):
         given = self.get_params(deep=False)
         words = {word: given[word] for word in _BUILDING if word in given}
-        return {"inputs": n_inputs, "outputs": n_outputs, **words, "lstm_options": self.lstm_options or {}}
+        words["lstm_options"] = dict(self.lstm_options or {})
+        return {"inputs": n_inputs, "outputs": n_outputs, **words}
 
     def _check_architecture(self, n_inputs, n_outputs):
         for word, value in self._architecture(n_inputs, n_outputs).items():
-            if self._built[word] != value:
+            if repr(self._built[word]) != repr(value):  # quantiles may be an array
                 raise ValueError(
                     f"the network that is there was made with {word}={self._built[word]!r}, now it would be "
                     f"{value!r}: set warm_start=False and call fit for a new one"

@@ -398,6 +398,9 @@ def test_warm_start_goes_on():
     np.testing.assert_array_equal(cold.model_.parameters, before)
     with pytest.raises(ValueError, match="made with hidden_size=4, now it would be 5"):
         estimator.set_params(hidden_size=5).fit(X, y)
+    levels = np.array([0.1, 0.9])
+    estimator = quick(LSTMRegressor, loss="quantile", quantiles=levels, warm_start=True).fit(X, y).fit(X, y)
+    assert estimator.n_iter_ == 6
     labels = target(LSTMClassifier, y)
     classifier = quick(LSTMClassifier, warm_start=True).fit(X, labels)
     with pytest.raises(ValueError, match="warm_start=True goes on with the classes"):
