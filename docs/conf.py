@@ -55,3 +55,15 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = f"lstm-ext {version}"
 html_show_sourcelink = False
+
+
+def skip_foreign(app, what, name, thing, skip, options):
+    """Leave out what a class inherits from scikit-learn: its words point into scikit-learn's pages."""
+    return skip or (getattr(thing, "__module__", None) or "").startswith("sklearn.") or (
+        name.startswith("set_") and name.endswith("_request")
+    )
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip_foreign)
