@@ -1,0 +1,120 @@
+"""What the formats share: their error, caps, orders of gates, checks of what a file holds."""
+
+import importlib
+import json
+import os
+
+import numpy as np
+
+# Caps on what is read from a file that may be hostile. Text is parsed into Python objects, up to 30 bytes
+# for each of its own; numbers may be compressed, or named without being there.
+MAX_TEXT = 2**20
+MAX_BYTES = 2**31
+
+# Orders of gates, as they are stacked along the first axis. Keras's i, f, c, o are ours: its c is our g.
+GATES = "ifgo"
+ONNX_GATES = "iofg"
+
+
+class FormatError(ValueError):
+    """A file, or the weights that came from one, cannot be taken over exactly. Nothing has been changed.
+
+    The one error of all readers of `lstm_ext.io` for what a file holds; a file that is not there or may
+    not be read is an OSError.
+    """
+
+
+def require(module, extra):
+    """Import an optional library, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed: pip install 'lstm-ext[{extra}]'", name=error.name
+        ) from None
+
+
+def reorder_gates(array, source, target):
+    """Put the blocks of the first axis, one for each gate, into another order; a copy.
+
+    Parameters
+    ----------
+    array : ndarray, (len(source) * H, ...)
+    source, target : str
+        One letter for each gate, such as `GATES` or `ONNX_GATES`, or "ifo" for peepholes.
+    """
+    if sorted(source) != sorted(target):
+        raise ValueError(f"{target!r} is not another order of {source!r}")
+    blocks = array.reshape(len(source), -1, *array.shape[1:])
+    return blocks[[source.index(gate) for gate in target]].reshape(array.shape)
+
+
+def check_names(what, names, expected):
+    """Raise FormatError unless `names` are `expected`, in any order."""
+    names, expected = set(names), set(expected)
+    if names != expected:
+        parts = [
+            f"{word} {', '.join(map(shorten, sorted(some, key=str)[:5]))}{', ...' if len(some) > 5 else ''}"
+            for word, some in (("lacks", expected - names), ("has besides", names - expected))
+            if some
+        ]
+        raise FormatError(f"{what} {', '.join(parts)}")
+
+
+def shorten(value, length=80):
+    """Text of a value from a file, short enough for a message."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def as_weights(name, array, shape):
+    """`array` in memory and native byte order, or FormatError: float32 or float64, finite, of this shape."""
+    array = np.asarray(array)
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+    if array.shape != tuple(shape):
+        raise FormatError(f"{shorten(name)} has shape {array.shape}, expected {tuple(shape)}")
+    if not np.isfinite(array).all():
+        raise FormatError(f"{shorten(name)} holds NaN or inf")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def common_dtype(arrays, dtype=None):
+    """Return the dtype of all `arrays`, a dict by name, or `dtype` if it is given."""
+    if dtype is not None:
+        return dtype
+    found = {array.dtype for array in arrays.values()}
+    if len(found) != 1:
+        raise FormatError(f"the weights are {' and '.join(sorted(map(str, found)))}: say which with dtype=")
+    return found.pop()
+
+
+def parse_json(text, what):
+    """Read JSON without duplicate keys, NaN or depth beyond Python's, or raise FormatError."""
+    if len(text) > MAX_TEXT:
+        raise FormatError(f"{what} has {len(text)} characters, more than {MAX_TEXT}")
+
+    def once(pairs):
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key occurs twice")
+        return found
+
+    def refused(word):
+        raise ValueError(f"{word} is not a number of JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=refused)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not JSON that can be read: {error}") from None
+
+
+def file_size(path):
+    """Bytes of a regular file; FormatError for a directory, a pipe or a device."""
+    path = os.fspath(path)
+    information = os.stat(path)
+    if not os.path.isfile(path):
+        raise FormatError(f"{path} is not a file")
+    return information.st_size
