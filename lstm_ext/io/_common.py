@@ -87,13 +87,23 @@ def as_weights(name, array, shape):
 
 
 def common_dtype(arrays, dtype=None):
-    """Return the dtype of all `arrays`, a dict by name, or `dtype` if it is given."""
-    if dtype is not None:
-        return dtype
-    found = {array.dtype for array in arrays.values()}
-    if len(found) != 1:
-        raise FormatError(f"the weights are {' and '.join(sorted(map(str, found)))}: say which with dtype=")
-    return found.pop()
+    """Return `dtype`, or if it is None that of all `arrays`, a dict by name: float32 or float64."""
+    found = set()
+    for name, array in arrays.items():
+        found.add(array.dtype.newbyteorder("="))
+        if not found <= {np.dtype("float32"), np.dtype("float64")}:
+            raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+    if dtype is None and len(found) != 1:
+        raise FormatError("the weights are float32 and float64: choose with dtype=")
+    return found.pop() if dtype is None else dtype
+
+
+def fill(view, name, array):
+    """Assign `array` to the parameter `view`; FormatError where it is too large for the dtype asked for."""
+    with np.errstate(over="ignore"):
+        view[...] = array
+    if not np.isfinite(view).all():
+        raise FormatError(f"{shorten(name)} holds numbers that are infinite in {view.dtype}")
 
 
 def parse_json(text, what):

@@ -189,6 +189,7 @@ class _Unpacker:
 
     def __init__(self, tensors):
         self.tensors = tensors
+        self.total = sum(math.prod(tensors.specification(name)[1]) for name in tensors.names)
 
     def unpack(self, described, prefix, allowed):
         """Return the object described, one of the classes `allowed` by name."""
@@ -215,10 +216,9 @@ class _Unpacker:
         if dtype not in ("float32", "float64"):
             raise FormatError(f"its dtype is {dtype!r}, expected float32 or float64")
         # Compared before names are made of these sizes, which are any numbers that JSON can hold.
-        total = sum(math.prod(self.tensors.specification(name)[1]) for name in self.tensors.names)
         count = checked_count(words)
-        if count > total:
-            raise FormatError(f"it has {total} numbers, an LSTM of its sizes has {count} parameters")
+        if count > self.total:
+            raise FormatError(f"it has {self.total} numbers, an LSTM of its sizes has {count} parameters")
         inputs = words["input_size"] * (2 if words["nan_mask"] else 1)
         shapes = parameter_shapes(words, inputs)
         self.tensors.check({prefix + name: shape for name, shape in shapes.items()}, dtype)
@@ -234,10 +234,13 @@ class _Unpacker:
         output_size, every_step = words["output_size"], words["every_step"]
         if type(output_size) is not int or type(every_step) is not bool:
             raise FormatError(f"it has output_size={output_size!r}, every_step={every_step!r}")
-        shapes = {"weight": (output_size, lstm.output_size), "bias": (output_size,)}
-        self.tensors.check({prefix + name: shape for name, shape in shapes.items()}, lstm.dtype)
+        if not 0 < output_size * lstm.output_size <= self.total:
+            raise FormatError(f"it has {self.total} numbers, too few for output_size={output_size}")
         model = Model(lstm, output_size, every_step=every_step, loss=loss)
-        model.weight, model.bias = (self.tensors.read(prefix + name) for name in shapes)
+        names = {"weight": model.weight, "bias": model.bias}
+        self.tensors.check({prefix + name: view.shape for name, view in names.items()}, lstm.dtype)
+        for name, view in names.items():
+            view[...] = self.tensors.read(prefix + name)
         return model
 
     def _object(self, cls, words, prefix):
