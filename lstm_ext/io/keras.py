@@ -267,8 +267,7 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
     if first.backwards and every_step:
         raise FormatError(
             "the LSTM has go_backwards=True and return_sequences=True: Keras gives its outputs in the order "
-            "that it reads, and here y is in that of time; give the arrays with go_backwards=True, and turn y "
-            "round"
+            "in which it reads, and y here is in the order of time: give the arrays and go_backwards=True"
         )
     if head is not None and head.distributed and last.sequences is False:
         raise FormatError("there is a TimeDistributed after an LSTM with return_sequences=False")
