@@ -20,7 +20,7 @@ import zipfile
 import atheris
 
 with atheris.instrument_imports(include=["lstm_ext.io"]):
-    from lstm_ext.io import FormatError, from_keras, from_torch, load, native, save
+    from lstm_ext.io import FormatError, from_keras, from_torch, load, save
     from lstm_ext.io import keras as _keras  # noqa: F401
     from lstm_ext.io import torch as _torch  # noqa: F401
 
@@ -151,7 +151,7 @@ def edited_tensors(seed):
     """Return a function of fuzzed data that makes a file of safetensors, its configuration edited."""
     length = int.from_bytes(seed[:8], "little")
     header, body = json.loads(seed[8 : 8 + length]), seed[8 + length :]
-    key = native._METADATA
+    key = "lstm_ext"
 
     def make(data):
         new = header

@@ -139,7 +139,7 @@ def reading(path):
         pass
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:
         raise FormatError(f"{path}: {error or type(error).__name__}") from error

@@ -39,15 +39,15 @@ class Tensors:
                     f"{shorten(name)} is {found[0]} {found[1]}, expected {np.dtype(dtype)} {tuple(shape)}"
                 )
 
-    def read(self, name):
-        """Return a tensor as an array; floats are finite or refused."""
+    def read(self, name, finite=True):
+        """Return a tensor as an array; with `finite` NaN and inf are refused."""
         if name not in self.names:
             raise FormatError(f"it has no tensor {shorten(name)}")
         if not isinstance(self.specification(name)[0], np.dtype):
             raise FormatError(f"{shorten(name)} is {self.specification(name)[0]}, which is not read here")
         self.unread.discard(name)
         array = self._file.get_tensor(name)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise FormatError(f"{shorten(name)} holds NaN or inf")
         return array
 
