@@ -11,6 +11,7 @@ from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, 
 
 MAX_MEMBERS = 1000  # of a group, and layers of a model
 
+
 @contextlib.contextmanager
 def open_hdf5(path):
     """Give (h5 file, layers as config.json has them or None); any error of the block is a FormatError."""
