@@ -627,7 +627,7 @@ def hostile_keras():
         "layers empty": keras_archive([]),
         "layers of numbers": keras_archive([1, 2]),
         "layers without class": keras_archive([{"config": {}}]),
-        "300,000 layers": keras_archive([0] * 300_000),
+        "50,000 layers": keras_archive([0] * 50_000),
         "Functional": said(plain.replace("Sequential", "Functional")),
         "a class os.system": said(plain.replace("Sequential", "os.system")),
         "Keras 2": keras_archive(version="2.15.0"),
