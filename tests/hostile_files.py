@@ -460,6 +460,7 @@ def hostile_hdf5():
         ]),
         "a bomb of hard links": hdf5(many),
         "1,001 layers": hdf5(crowd),
+        "never written": with_first(lambda g, n: filled(g, n, (2, 12))),
         "compressed": with_first(lambda g, n: filled(g, n, (2, 12), compression="gzip")),
         "chunked": with_first(lambda g, n: filled(g, n, (2, 12), chunks=(1, 12))),
         "resizable": with_first(lambda g, n: filled(g, n, (2, 12), maxshape=(None, 12))),
