@@ -480,7 +480,6 @@ MUTATIONS = [
     Mutation("hdf5-links-followed", HDF5, "type(link) is not self.h5py.HardLink", "False"),
     Mutation("hdf5-storage-not-looked-at", HDF5, "data.id.get_storage_size() != nbytes or ", ""),
     Mutation("hdf5-bytes-not-counted", HDF5, "or self.left < 0", ""),
-    Mutation("hdf5-compressed-read", HDF5, "or plan.get_nfilters()", ""),
     Mutation("zip-bomb-read", HDF5, "info.compress_type != zipfile.ZIP_STORED or ", ""),
     Mutation("safetensors-header-of-any-length", TENSORS, "length > MAX_TEXT", "False"),
     Mutation("safetensors-file-of-any-length", TENSORS, "size != 8 + length + end", "False"),
