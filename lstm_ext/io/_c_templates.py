@@ -181,9 +181,9 @@ static real cell(real x)
 }
 
 /* a += x matrix, of n rows: four rows at a time, so that a is read and written a quarter as often. */
-static void add_product(real *restrict a, const real *restrict matrix, const real *restrict x, size_t n)
+static void add_product(real *restrict a, const real *restrict matrix, const real *restrict x, int n)
 {
-    size_t j, r;
+    int j, r;
 
     for (j = 0; j + 4 <= n; j += 4, matrix += 4 * GATES) {
         const real x0 = x[j], x1 = x[j + 1], x2 = x[j + 2], x3 = x[j + 3];
@@ -200,17 +200,17 @@ static void layer_step(const real *matrix,
                        const real *bias,          //? bias
                        const real *peephole,      //? peepholes
                        const real *projection,    //? projection
-                       const real *x, size_t inputs, real *h, real *c)
+                       const real *x, int inputs, real *h, real *c)
 {
     real a[GATES];
     real m[UNITS];    //? projection
-    size_t u;
-    size_t p;         //? projection
+    int u;
+    int p;            //? projection
 
     memcpy(a, bias, sizeof a);    //? bias
     memset(a, 0, sizeof a);       //? !bias
     add_product(a, matrix, x, inputs);
-    add_product(a, matrix + inputs * GATES, h, STATE);
+    add_product(a, matrix + (size_t)inputs * GATES, h, STATE);
 
     for (u = 0; u < UNITS; u++) {
         const real i = gate(a[u] + peephole[u] * c[u]);                    //? peepholes
@@ -229,11 +229,11 @@ static void layer_step(const real *matrix,
         h[u] = o * cell(k) + ZONEOUT_H * (h[u] - o * cell(k));             //? zoneout
         m[u] = o * cell(k);                                                //? projection
     }
-
+                                                       //? projection
     memset(h, 0, STATE * sizeof *h);                   //? projection
     for (u = 0; u < UNITS; u++)                        //? projection
         for (p = 0; p < STATE; p++)                    //? projection
-            h[p] += projection[u * STATE + p] * m[u];  //? projection
+            h[p] += projection[(size_t)u * STATE + p] * m[u];  //? projection
 }
 
 /* ---- what is called from outside */
@@ -283,8 +283,8 @@ void ${name}_reset(${name}_state *state)
 
 void ${name}_step(${name}_state *state, const real *x, real *y)
 {
-    size_t j;
-    size_t k;                                                     //? readout
+    int j;
+    int k;                                                        //? readout
 
     if (!loaded) {                                                //? binary
         for (j = 0; j < OUTPUTS; j++)                             //? binary
@@ -295,7 +295,7 @@ ${layer_calls}
     for (j = 0; j < OUTPUTS; j++) {                               //? readout
         real sum = weights.readout_bias[j];                       //? readout
         for (k = 0; k < STATE; k++)                               //? readout
-            sum += weights.readout[j * STATE + k] * state->h[${last}][k];    //? readout
+            sum += weights.readout[(size_t)j * STATE + k] * state->h[${last}][k];    //? readout
         y[j] = sum;                                               //? readout
     }                                                             //? readout
     for (j = 0; j < OUTPUTS; j++)                                 //? !readout
