@@ -1,10 +1,15 @@
 """What the formats share: their error, caps, orders of gates, checks of what a file holds."""
 
+import contextlib
 import importlib
 import json
 import os
+import stat
 
 import numpy as np
+
+from lstm_ext._options import DEFAULTS
+from lstm_ext.lstm import LSTM
 
 # Caps on what is read from a file that may be hostile. Text is parsed into Python objects, up to 30 bytes
 # for each of its own; numbers may be compressed, or named without being there.
@@ -82,13 +87,23 @@ def as_weights(name, array, shape):
 
 
 def common_dtype(arrays, dtype=None):
-    """Return the dtype of all `arrays`, a dict by name, or `dtype` if it is given."""
-    if dtype is not None:
-        return dtype
-    found = {array.dtype for array in arrays.values()}
-    if len(found) != 1:
-        raise FormatError(f"the weights are {' and '.join(sorted(map(str, found)))}: say which with dtype=")
-    return found.pop()
+    """Return `dtype`, or if it is None that of all `arrays`, a dict by name: float32 or float64."""
+    found = set()
+    for name, array in arrays.items():
+        found.add(array.dtype.newbyteorder("="))
+        if not found <= {np.dtype("float32"), np.dtype("float64")}:
+            raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+    if dtype is None and len(found) != 1:
+        raise FormatError("the weights are float32 and float64: choose with dtype=")
+    return found.pop() if dtype is None else dtype
+
+
+def fill(view, name, array):
+    """Assign `array` to the parameter `view`; FormatError where it is too large for the dtype asked for."""
+    with np.errstate(over="ignore"):
+        view[...] = array
+    if not np.isfinite(view).all():
+        raise FormatError(f"{shorten(name)} holds numbers that are infinite in {view.dtype}")
 
 
 def parse_json(text, what):
@@ -111,10 +126,40 @@ def parse_json(text, what):
         raise FormatError(f"{what} is not JSON that can be read: {error}") from None
 
 
-def file_size(path):
-    """Bytes of a regular file; FormatError for a directory, a pipe or a device."""
+@contextlib.contextmanager
+def reading(path):
+    """Turn whatever libraries and checks make of a file's bytes into one FormatError with the path.
+
+    A file that is not there or may not be read stays an OSError.
+    """
     path = os.fspath(path)
-    information = os.stat(path)
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise FormatError(f"{path} is not a file")
-    return information.st_size
+    with open(path, "rb"):
+        pass
+    try:
+        yield
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise FormatError(f"{path}: {error or type(error).__name__}") from error
+
+
+def bare_lstm(**words):
+    """Return an LSTM with all parameters 0: nothing is drawn for what is about to be overwritten."""
+    lstm = LSTM.__new__(LSTM)
+    lstm.__setstate__({**words, "parameters": 0})
+    return lstm
+
+
+def refuse_options(lstm, target, allowed=()):
+    """Raise ValueError for an option of `lstm` that `target` does not have.
+
+    Options that change nothing in inference, or only how it is called, are nobody's affair.
+    """
+    harmless = {"num_layers", "batch_first", "checkpoint", "dropout", "recurrent_dropout",
+                "weight_dropout", "cell_activation", *allowed}
+    for name, default in DEFAULTS.items():
+        value = getattr(lstm, name)
+        if name not in harmless and value != default and not (name == "nan" and value == "raise"):
+            raise ValueError(f"{target} has no {name}, and this LSTM has {name}={value!r}")
