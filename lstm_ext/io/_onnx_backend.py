@@ -63,9 +63,11 @@ class Backend(onnx.backend.base.Backend):
 
     @classmethod
     def run_node(cls, node, inputs, device="CPU", outputs_info=None, **kwargs):
-        """Run one node on `inputs`, arrays in the order of its inputs."""
+        """Run one node on `inputs`, arrays for those of its inputs that have names; so are the results."""
         super().run_node(node, inputs, device, outputs_info, **kwargs)
-        return tuple(ReferenceEvaluator(node, new_ops=[LSTM]).run(None, dict(zip(node.input, inputs, strict=True))))
+        names = [name for name in node.input if name]
+        results = ReferenceEvaluator(node, new_ops=[LSTM]).run(None, dict(zip(names, inputs, strict=True)))
+        return tuple(result for name, result in zip(node.output, results, strict=True) if name)
 
     @classmethod
     def supports_device(cls, device):

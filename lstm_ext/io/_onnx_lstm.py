@@ -9,8 +9,15 @@ import itertools
 import numpy as np
 
 from lstm_ext import _options
-from lstm_ext.io._common import GATES, ONNX_GATES, FormatError, as_weights, reorder_gates, shorten
-from lstm_ext.lstm import LSTM
+from lstm_ext.io._common import (
+    GATES,
+    ONNX_GATES,
+    FormatError,
+    as_weights,
+    bare_lstm,
+    reorder_gates,
+    shorten,
+)
 
 # ONNX's name: ours, whether it takes alpha, beta. Neither ONNX nor we know a default of ScaledTanh's.
 ACTIVATIONS = {
@@ -139,9 +146,6 @@ def check_arrays(node, words, arrays):
     return checked
 
 
-ZEROS = {"weight_ih": 0, "weight_hh": 0}  # drawn weights would be overwritten
-
-
 def make_lstm(words, layers, *, batch_first, initial=None):
     """Make an LSTM of operators that feed one another.
 
@@ -155,10 +159,10 @@ def make_lstm(words, layers, *, batch_first, initial=None):
     initial : list of (h_0, c_0), optional
         Of each layer (D, H), to be its initial states where none are given.
     """
-    lstm = LSTM(
-        layers[0]["W"].shape[2], num_layers=len(layers), batch_first=batch_first,
+    lstm = bare_lstm(
+        input_size=layers[0]["W"].shape[2], num_layers=len(layers), batch_first=batch_first,
         dtype=layers[0]["W"].dtype.name, peepholes=any("P" in arrays for arrays in layers),
-        bias=any("B" in arrays for arrays in layers), learn_state=initial is not None, init=ZEROS, **words,
+        bias=any("B" in arrays for arrays in layers), learn_state=initial is not None, **words,
     )
     suffixes = ("", "_reverse")[: 2 if lstm.bidirectional else 1]
     for (layer, arrays), (direction, suffix) in itertools.product(enumerate(layers), enumerate(suffixes)):

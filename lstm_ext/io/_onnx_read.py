@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstm_ext.io import _onnx_lstm
-from lstm_ext.io._common import MAX_BYTES, FormatError, as_weights, file_size, require, shorten
+from lstm_ext.io._common import MAX_BYTES, FormatError, as_weights, reading, require, shorten
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.model import Model
 
@@ -121,20 +121,10 @@ class Operator:
 # ---- the file
 
 
-def parse(source):
-    """`source` as a ModelProto."""
-    onnx = require("onnx", "onnx")
-    if isinstance(source, onnx.ModelProto):
-        return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        content = bytes(source)
-    elif isinstance(source, (str, os.PathLike)):
-        if file_size(source) > MAX_BYTES:
-            raise FormatError(f"{os.fspath(source)} is larger than {MAX_BYTES} bytes")
-        with open(source, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    else:
-        raise TypeError(f"source is {type(source).__name__}, expected a path, bytes or an onnx.ModelProto")
+def parse(content):
+    """Bytes as a ModelProto."""
+    import onnx
+
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
@@ -232,7 +222,7 @@ class Reader:
         if graph.sparse_initializer:
             raise FormatError("the graph has sparse initializers, which are not read here")
         self.budget = proto.ByteSize()
-        self.joined = 0
+        self.joined = self.held = 0  # bytes
         self.values, self.tensors = {}, {}
         self.kinds = {}
         for initializer in graph.initializer:
@@ -264,6 +254,8 @@ class Reader:
             ]
         else:
             dims = [f"{given.name}.{k}" for k in range(3)]
+        if len(dims) > MAX_RANK or any(isinstance(d, int) and not 0 <= d < 2**31 for d in dims):
+            raise FormatError(f"input {shorten(given.name)} has the shape {shorten(str(dims))}")
         return Signal("input", tuple(range(len(dims))), tuple(dims), None, given.name)
 
     def define(self, where, name, value):
@@ -567,7 +559,7 @@ class Reader:
                 axes=(*value.axes[:axis], "1", *value.axes[axis + 1 :]),
                 sizes=(*value.sizes[:axis], 1, *value.sizes[axis + 1 :]),
             )
-        if end is not None and start == 0 and (end >= 2**31 - 1 or end == size):
+        if end is not None and start == 0 and end >= (size if isinstance(size, int) else 2**31 - 1):
             return value
         self.refuse(where, value, "a part of")
 
@@ -617,6 +609,9 @@ class Reader:
                 if not isinstance(value, Constant):
                     self.refuse(where, value, f"as its {name}")
                 arrays[name] = value.array
+        self.held += sum(array.nbytes for array in arrays.values())
+        if self.held > 2 * self.budget + 2**20:
+            raise FormatError(f"{where}: the LSTMs share weights: they would take more memory than the file")
         words, layout = _onnx_lstm.options(where, attributes, arrays["R"].shape)
         arrays = _onnx_lstm.check_arrays(where, words, arrays)
         D, H, k = 2 if words["bidirectional"] else 1, words["hidden_size"], len(self.operators)
@@ -814,10 +809,6 @@ class Reader:
                 self.refuse(f"output {shorten(name)}", value, "returning")
         last = len(self.operators) - 1
         self.check_states()
-        held = sum(array.nbytes for operator in self.operators for array in operator.arrays.values())
-        if held > 2 * self.budget + 2**20:
-            raise FormatError(f"the LSTMs share their weights: they would take {held} bytes, and the file "
-                              f"has {self.budget}")
         initial = None
         if any(operator.initial for operator in self.operators):
             zeros = (np.zeros((2, self.operators[0].words["hidden_size"])),) * 2
@@ -852,14 +843,25 @@ class Reader:
         given = [own for inputs in self.states for own in inputs if own is not None]
         if given and any(operator.initial for operator in self.operators):
             raise FormatError("some initial states are inputs of the graph, others stand in the file")
-        if len(set(given)) != len(given):
+        h, c = ({inputs[k][0] for inputs in self.states if inputs[k]} for k in (0, 1))
+        if len(set(given)) != len(given) or h & c:
             raise FormatError("two initial states are the same input of the graph")
 
 
 def read(source):
     """Return the LSTM or `Model` of an ONNX model: a path, bytes or a ModelProto."""
-    proto = parse(source)
+    onnx = require("onnx", "onnx")
+    if isinstance(source, (str, os.PathLike)):
+        with reading(source):
+            if os.path.getsize(source) > MAX_BYTES:
+                raise FormatError(f"it is larger than {MAX_BYTES} bytes")
+            with open(source, "rb") as file:
+                return read(file.read(MAX_BYTES + 1))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = parse(bytes(source))
+    if not isinstance(source, onnx.ModelProto):
+        raise TypeError(f"source is {type(source).__name__}, expected a path, bytes or an onnx.ModelProto")
     try:
-        return Reader(proto).result()
+        return Reader(source).result()
     except UnicodeDecodeError as error:  # when a name is first looked at
         raise FormatError(f"a name in the file is not text: {error}") from None

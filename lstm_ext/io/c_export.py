@@ -92,7 +92,7 @@ def _refuse(model, lstm):
         ("reverse=True", lstm.reverse, "it begins at the end of a sequence"),
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
         ("static_size", lstm.static_size > 0, "a step takes x alone"),
-        ("nan", lstm.nan is not None, "the policies for missing values are not written: fill x before the step"),
+        ("nan", lstm.nan in ("zero", "hold"), "the policies for missing values are not written: fill x before the step"),
     ):
         if wanted:
             raise ValueError(f"an LSTM with {option} cannot be exported to C: {why}")

@@ -132,7 +132,6 @@ def _refuse(lstm, initial_states):
         ("cell_clip", lstm.cell_clip is not None),
         ("zoneout", any(lstm.zoneout)),
         ("nan='hold'", lstm.nan == "hold"),
-        ("nan='raise'", lstm.nan == "raise"),
     ):
         if wanted:
             raise ValueError(f"an LSTM with {name} cannot be written: ONNX's LSTM has no word for it")
@@ -209,7 +208,7 @@ def _lstm_nodes(graph, lstm, lengths, initial_states):
     states = [
         graph.input(name, [lstm.num_layers * D, "batch", H]) for name in ("h_0", "c_0") if initial_states
     ]
-    if lstm.nan is not None:
+    if lstm.nan == "zero":
         x = _missing(graph, lstm, x)
     if lstm.batch_first:
         x = graph.add("Transpose", [x], "x_by_time", perm=[1, 0, 2])
