@@ -233,7 +233,7 @@ static void layer_step(const real *matrix,
     memset(h, 0, STATE * sizeof *h);                   //? projection
     for (u = 0; u < UNITS; u++)                        //? projection
         for (p = 0; p < STATE; p++)                    //? projection
-            h[p] += projection[(size_t)u * STATE + p] * m[u];  //? projection
+            h[p] += projection[u * STATE + p] * m[u];  //? projection
 }
 
 /* ---- what is called from outside */
@@ -295,7 +295,7 @@ ${layer_calls}
     for (j = 0; j < OUTPUTS; j++) {                               //? readout
         real sum = weights.readout_bias[j];                       //? readout
         for (k = 0; k < STATE; k++)                               //? readout
-            sum += weights.readout[(size_t)j * STATE + k] * state->h[${last}][k];    //? readout
+            sum += weights.readout[j * STATE + k] * state->h[${last}][k];    //? readout
         y[j] = sum;                                               //? readout
     }                                                             //? readout
     for (j = 0; j < OUTPUTS; j++)                                 //? !readout
@@ -339,7 +339,8 @@ module ${name}
         end subroutine ${name}_reset
 
         subroutine ${name}_step(state, x, y) bind(c, name="${name}_step")
-            import :: ${kind}, ${name}_state, ${name}_input_size, ${name}_output_size
+            import :: ${kind}, ${name}_state
+            import :: ${name}_input_size, ${name}_output_size
             type(${name}_state), intent(inout) :: state
             real(${kind}), intent(in) :: x(${name}_input_size)
             real(${kind}), intent(out) :: y(${name}_output_size)

@@ -15,7 +15,7 @@ from lstm_ext.model import Model, replace_file
 
 __all__ = ["export_c"]
 
-LONGEST_NAME = 40  # a Fortran name has 63 characters at most, a line 132
+LONGEST_NAME = 30  # a name of Fortran has 63 characters at most, a line 132
 
 
 def export_c(model, path, *, weights="inline", name="model"):
