@@ -147,6 +147,24 @@ def test_activations_have_the_alpha_and_beta_that_they_are_given(tmp_path):
 
 
 @needs_c
+@pytest.mark.parametrize("level", ["-O0", "-O3"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_functions_at_their_ends(dtype, level, tmp_path):
+    """One unit whose gates are open or shut: h is tanh(tanh(x)); NaN stays NaN, inf saturates."""
+    lstm = LSTM(1, 1, dtype=dtype, init={"weight_ih": 0, "weight_hh": 0, "bias": 0})
+    lstm["bias_l0"] = [1000, -1000, 0, 1000]
+    huge = 2.0 ** (np.finfo(dtype).maxexp - 28)
+    lstm["weight_ih_l0"][2] = huge
+    export_c(lstm, tmp_path / "net.c", name="net")
+    library = compiled(tmp_path, more=(level,))
+    x = np.array([0, 1e-3, -1e-3, 0.5, -3, 20, -87, 90, -1e6, np.inf, -np.inf, np.nan], dtype)
+    given = np.where(np.isinf(x), np.sign(x) * 2.0**40, x / huge).astype(dtype)  # times huge it is x
+    y = np.concatenate([stepped(library, "net", value.reshape(1, 1), 1) for value in given])[:, 0]
+    assert np.isnan(y[-1])
+    assert_same(y[:-1], np.tanh(np.tanh(x[:-1])))
+
+
+@needs_c
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("level", ["-O0", "-O2", "-O3"])
 def test_compilers_have_nothing_to_say(level, compiler, tmp_path):
@@ -186,7 +204,7 @@ int main(void)
     }
     for (j = 0; j < FIRST_OUTPUT_SIZE; j++)
         printf("%.9g ", (double)y[j]);
-    printf("%.9g %d\n", (double)z[0], (int)sizeof a);
+    printf("%.9g %d", (double)z[0], (int)sizeof a);
     return 0;
 }
 """)
@@ -301,7 +319,7 @@ def test_files_and_their_names(tmp_path):
 def test_nothing_is_allocated_and_nothing_is_left_open(tmp_path):
     export_c(Model(LSTM(I, H, num_layers=2), 1), tmp_path / "net.c", name="net")
     source = (tmp_path / "net.c").read_text()
-    assert set(re.findall(r"#include <(.*)>", source)) == {"math.h", "stddef.h", "string.h"}
+    assert set(re.findall(r"#include <(.*)>", source)) == {"math.h", "stddef.h", "stdint.h", "string.h"}
     assert not re.search(r"\b(m|c|re)alloc\b|\bfree\b|\$|//", source)
     assert max(map(len, source.splitlines())) <= 130
 

@@ -28,8 +28,8 @@ def render(template, options, words):
 
 # Functions of x by the names of `LSTM`'s activations; ${f} is the suffix of float32, ${alpha} and ${beta} its numbers.
 ACTIVATIONS = {
-    "sigmoid": "1.0${f} / (1.0${f} + exp${f}(-x))",
-    "tanh": "tanh${f}(x)",
+    "sigmoid": "1.0${f} / (1.0${f} + exponential(-x))",
+    "tanh": "1.0${f} - 2.0${f} / (1.0${f} + exponential(2.0${f} * x))",
     "identity": "x",
     "linear": "x",
     "affine": "${alpha} * x + ${beta}",
@@ -124,10 +124,13 @@ SOURCE = """\
 
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>   //? exponential
 #include <stdio.h>    //? binary
 #include <string.h>
 
 typedef ${real} real;
+typedef ${word} word;              //? exponential
+typedef u${word} unsigned_word;    //? exponential
 
 enum {
     INPUTS = ${inputs},
@@ -155,6 +158,34 @@ static int loaded = 0;                 //? binary
 
 /* ---- functions */
 
+/* e^x = 2^n e^r, n the integer next to x / ln 2, |r| <= ln(2) / 2, e^r by its Taylor polynomial; |x| stays below         //? exponential
+ * ${exp_limit}, where sigma and tanh are 0 or 1. No branches, no calls, and the clamp on bits, so that compilers make    //? exponential
+ * vectors of it: gcc from -O3 on. NaN stays NaN. */                                                                      //? exponential
+static real exponential(real x)                                                                                           //? exponential
+{                                                                                                                         //? exponential
+    const real round = ${exp_round}; /* 1.5 * 2^${mantissa}: what is added to it is rounded to an integer */              //? exponential
+    const word sign = ${word_min}, limit = ${exp_limit_bits};                           //? exponential
+    const word infinity = ${infinity_bits}, one = ${one_bits};                          //? exponential
+    word bits, magnitude;                                                                                                 //? exponential
+    real n, r, sum, power;                                                                                                     //? exponential
+                                                                                                                          //? exponential
+    memcpy(&bits, &x, sizeof bits);                                                                                       //? exponential
+    magnitude = bits & ~sign;                                                                                             //? exponential
+    magnitude = (magnitude > limit) & (magnitude <= infinity) ? limit : magnitude;                                        //? exponential
+    bits = (bits & sign) | magnitude;                                                                                     //? exponential
+    memcpy(&x, &bits, sizeof x);                                                                                          //? exponential
+                                                                                                                          //? exponential
+    n = x * ${log2_e} + round;                                                                                            //? exponential
+    memcpy(&bits, &n, sizeof bits);                                                                                       //? exponential
+    n = n - round;                                                                                                        //? exponential
+    r = x - n * ${ln_2_high};                                                                                             //? exponential
+    r = r - n * ${ln_2_low};                                                                                              //? exponential
+    bits = (word)((unsigned_word)bits << ${mantissa}) + one;                                                              //? exponential
+    memcpy(&power, &bits, sizeof power);                                                                                  //? exponential
+${polynomial}                                                                           //? exponential
+    return power + power * (r * sum);                                                   //? exponential
+}                                                                                                                         //? exponential
+                                                                                                                          //? exponential
 static real between(real x, real low, real high)          //? between
 {                                                         //? between
     return x < low ? low : x > high ? high : x;           //? between
@@ -200,7 +231,7 @@ static void layer_step(const real *matrix,
                        const real *bias,          //? bias
                        const real *peephole,      //? peepholes
                        const real *projection,    //? projection
-                       const real *x, int inputs, real *h, real *c)
+                       const real *x, int inputs, real *restrict h, real *restrict c)
 {
     real a[GATES];
     real m[UNITS];    //? projection

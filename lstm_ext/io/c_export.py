@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -134,6 +135,7 @@ def _options_and_words(model, lstm, arrays, binary, name, names):
         "binary": binary,
         "cell_clip": lstm.cell_clip is not None,
         "coupled_gates": lstm.coupled_gates,
+        "exponential": "exponential" in "".join(functions),
         "gate_clip": lstm.gate_clip is not None,
         "learn_state": lstm.learn_state,
         "peepholes": lstm.peepholes,
@@ -173,10 +175,41 @@ def _options_and_words(model, lstm, arrays, binary, name, names):
         "fingerprint": ", ".join(map(str, _fingerprint(model, lstm))),
         "layer_calls": "\n".join(_layer_call(lstm, layer, arrays) for layer in range(layers)),
     }
+    words |= _exponential_words(lstm.dtype)
     for word, given, function in zip(("gate", "candidate", "cell"), lstm.activations, functions, strict=True):
         words[word] = function
         words[f"{word}_name"] = given if isinstance(given, str) else ", ".join(map(str, given))
     return options, words
+
+
+def _exponential_words(dtype):
+    """Return the numbers of e^x: those of the dtype, and ln 2 in two parts, the first with few digits."""
+    if dtype == np.float32:
+        size, mantissa, degree, limit = 32, 23, 7, 86.0
+        high, low = 0.693145751953125, 1.4286068203094172e-6
+    else:
+        size, mantissa, degree, limit = 64, 52, 13, 707.0
+        high, low = 0.6931471803691238, 1.908214929270587816e-10
+    first, *rest = (_hexadecimal(1 / math.factorial(k), dtype) for k in range(degree, 0, -1))
+    polynomial = [f"    sum = {first};", *(f"    sum = {number} + r * sum;" for number in rest)]
+
+    def bits(value):
+        return f"INT{size}_C({hex(np.array(value, dtype).view(f'int{size}'))})"
+
+    return {
+        "exp_limit": str(limit),
+        "exp_limit_bits": bits(limit),
+        "exp_round": _hexadecimal(1.5 * 2.0**mantissa, dtype),
+        "infinity_bits": bits(np.inf),
+        "ln_2_high": _hexadecimal(high, dtype),
+        "ln_2_low": _hexadecimal(low, dtype),
+        "log2_e": _hexadecimal(1 / math.log(2), dtype),
+        "mantissa": mantissa,
+        "one_bits": bits(1),
+        "polynomial": "\n".join(polynomial),
+        "word": f"int{size}_t",
+        "word_min": f"INT{size}_MIN",
+    }
 
 
 def _layer_call(lstm, layer, arrays):
