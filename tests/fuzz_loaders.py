@@ -168,7 +168,7 @@ def edited_tensors(seed):
 
 def edited_keras(seed):
     """Return a function that makes a .keras file, what its JSON says edited."""
-    h5 = hdf5_bytes("earliest")
+    h5 = hdf5_bytes("latest")
 
     def make(data):
         metadata = {"keras_version": "3.15.1"}
@@ -210,7 +210,7 @@ TARGETS = {
     "torch": (lambda: [torch_seed()], edited_tensors, lambda: from_torch(PATH, prefix="lstm", head="head")),
     "hdf5": (lambda: [hdf5_bytes("earliest"), hdf5_bytes("latest")], edited_hdf5, lambda: from_keras(PATH)),
     "keras": (
-        lambda: [keras_bytes(keras_configuration(), {"keras_version": "3.1"}, hdf5_bytes("earliest"))],
+        lambda: [keras_bytes(keras_configuration(), {"keras_version": "3.1"}, hdf5_bytes("latest"))],
         edited_keras, lambda: from_keras(PATH),
     ),
 }

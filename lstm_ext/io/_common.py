@@ -34,10 +34,11 @@ def require(module, extra):
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        library = module.partition(".")[0]
+        if error.name.partition(".")[0] != library:
             raise
         raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'lstm-ext[{extra}]'", name=error.name
+            f"{library} is not installed: pip install 'lstm-ext[{extra}]'", name=library
         ) from None
 
 

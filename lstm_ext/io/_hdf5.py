@@ -9,6 +9,7 @@ import zipfile
 
 from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
 
+MAX_MEMBERS = 1000  # of a group, and layers of a model
 
 @contextlib.contextmanager
 def open_hdf5(path):
@@ -46,7 +47,10 @@ def _layers_of_archive(archive, size):
             f"the model is {shorten(model['class_name'])}, expected Sequential: give the layers themselves, "
             "from_keras([model.get_layer('lstm'), ...])"
         )
-    return [(layer["class_name"], layer["config"]) for layer in model["config"]["layers"]]
+    layers = model["config"]["layers"]
+    if len(layers) > MAX_MEMBERS:
+        raise FormatError(f"the model has {len(layers)} layers, more than {MAX_MEMBERS}")
+    return [(layer["class_name"], layer["config"]) for layer in layers]
 
 
 class Hdf5:
@@ -56,10 +60,10 @@ class Hdf5:
         self.h5py, self.file, self.left = h5py, file, size
 
     def names(self, group):
-        """Names within a group, at most 10,000."""
-        names = list(itertools.islice(iter(group), 10_001))
-        if len(names) > 10_000:
-            raise FormatError(f"{group.name} has more than 10,000 members")
+        """Names within a group, at most `MAX_MEMBERS`."""
+        names = list(itertools.islice(iter(group), MAX_MEMBERS + 1))
+        if len(names) > MAX_MEMBERS:
+            raise FormatError(f"{group.name} has more than {MAX_MEMBERS} members")
         return names
 
     def get(self, group, name, cls):

@@ -227,8 +227,8 @@ class Unpacker:
         estimator = cls.__new__(cls)
         found = vars(estimator)
         found.update({name: self.unpack(v, _join(place, name)) for name, v in state.items()})
-        if hasattr(cls, "_validate_params"):
-            estimator._validate_params()
+        if hasattr(cls, "_check_parameters"):
+            estimator._check_parameters()
         if not isinstance(found.get("model_", None), (Model, type(None))):
             raise FormatError(f"model_ is {type(estimator.model_).__name__}, expected a Model")
         if kind == "SequenceScaler" and "mean_" in found:

@@ -36,7 +36,7 @@ class Tensors:
             found = self.specification(name)
             if found != (np.dtype(dtype), tuple(shape)):
                 raise FormatError(
-                    f"{shorten(name)} is {found[0]} {found[1]}, expected {np.dtype(dtype)} {tuple(shape)}"
+                    f"{shorten(name)} is {found[0]} {shorten(found[1])}, expected {np.dtype(dtype)} {shape}"
                 )
 
     def read(self, name, finite=True):
@@ -67,8 +67,16 @@ def open_tensors(path):
             if len(first) < 8 or length > MAX_TEXT:
                 raise FormatError(f"its header has {length} bytes, expected at most {MAX_TEXT}")
             header = parse_json(file.read(length).decode(), "its header")
+        if not isinstance(header, dict):
+            raise FormatError("its header is no JSON object")
+        names = header.keys() - {"__metadata__"}
+        # The library looks only after it has mapped the file, whatever its length.
+        end = max((header[name]["data_offsets"][1] for name in names), default=0)
+        size = os.path.getsize(path)
+        if size != 8 + length + end:
+            raise FormatError(f"it has {size} bytes, and its header is for {8 + length + end}")
         with library.safe_open(os.fspath(path), framework="numpy") as file:
             tensors = Tensors(file)
-            if not isinstance(header, dict) or header.keys() - {"__metadata__"} != tensors.names:
+            if names != tensors.names:
                 raise FormatError("its header names other tensors than the library finds")
             yield tensors
