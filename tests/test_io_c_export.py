@@ -21,7 +21,7 @@ needs_fortran = pytest.mark.skipif(
     not (shutil.which("gfortran") and shutil.which("gcc")),
     reason="gfortran is not here: the Fortran module was neither compiled nor run",
 )
-STEPS, I, H = 1000, 5, 7
+STEPS, I, H = 1000, 5, 7  # noqa: E741
 # Between two orders of summation over 1000 steps, relative to 1 or the largest output.
 CLOSE = {"float32": 1e-6, "float64": 1e-12}
 
@@ -37,9 +37,17 @@ OPTIONS = {
     "no_bias": {"bias": False},
     "zoneout": {"zoneout": (0.1, 0.2)},
     "learn_state": {"num_layers": 2, "learn_state": True},
-    "all": {"num_layers": 2, "peepholes": True, "coupled_gates": True, "gate_clip": 0.8, "cell_clip": 0.5,
-            "proj_size": 3, "bias": False, "learn_state": True,
-            "activations": ("hard_sigmoid", ("scaled_tanh", 0.9, 0.8), "softsign")},
+    "all": {
+        "num_layers": 2,
+        "peepholes": True,
+        "coupled_gates": True,
+        "gate_clip": 0.8,
+        "cell_clip": 0.5,
+        "proj_size": 3,
+        "bias": False,
+        "learn_state": True,
+        "activations": ("hard_sigmoid", ("scaled_tanh", 0.9, 0.8), "softsign"),
+    },
 }
 
 
@@ -56,7 +64,16 @@ def model_of(options, dtype, head):
 def compiled(folder, stem="net", compiler=None, more=("-O2",)):
     """Compile one source without a warning, and load it."""
     library = folder / f"{stem}.so"
-    command = [compiler or COMPILERS[0], *STRICT, *more, "-shared", "-fPIC", folder / f"{stem}.c", "-o", library]
+    command = [
+        compiler or COMPILERS[0],
+        *STRICT,
+        *more,
+        "-shared",
+        "-fPIC",
+        folder / f"{stem}.c",
+        "-o",
+        library,
+    ]
     done = subprocess.run([*command, "-lm"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -171,7 +188,12 @@ def test_compilers_have_nothing_to_say(level, compiler, tmp_path):
     for k, (size, weights) in enumerate(itertools.product((3, 8), ("inline", "binary"))):
         model = drawn(Model(LSTM(size, size, num_layers=2, peepholes=True, learn_state=True), 1))
         export_c(model, tmp_path / f"net{k}.c", weights=weights)
-        compiled(tmp_path, f"net{k}", compiler, (level, "-Wconversion", "-Wshadow", "-Wundef", "-Wstrict-prototypes"))
+        compiled(
+            tmp_path,
+            f"net{k}",
+            compiler,
+            (level, "-Wconversion", "-Wshadow", "-Wundef", "-Wstrict-prototypes"),
+        )
 
 
 @needs_c
@@ -222,10 +244,14 @@ def test_it_can_be_included_in_cpp(tmp_path):
     if not shutil.which("g++"):
         pytest.skip("g++ is not here: the header was not compiled as C++")
     export_c(LSTM(I, H), tmp_path / "net.c", name="net")
-    (tmp_path / "main.cpp").write_text('#include "net.h"\nint main() { net_state s; net_reset(&s); return s.h[0][0] != 0; }\n')
+    (tmp_path / "main.cpp").write_text(
+        '#include "net.h"\nint main() { net_state s; net_reset(&s); return s.h[0][0] != 0; }\n'
+    )
     subprocess.run(["gcc", *STRICT, "-c", tmp_path / "net.c", "-o", tmp_path / "net.o"], check=True)
-    subprocess.run(["g++", "-Wall", "-Werror", tmp_path / "main.cpp", tmp_path / "net.o", "-o", tmp_path / "a", "-lm"],
-                   check=True)
+    subprocess.run(
+        ["g++", "-Wall", "-Werror", tmp_path / "main.cpp", tmp_path / "net.o", "-o", tmp_path / "a", "-lm"],
+        check=True,
+    )
     assert subprocess.run([tmp_path / "a"], check=False).returncode == 0
 
 
@@ -260,9 +286,16 @@ def test_a_file_of_weights_is_read_whole_or_not_at_all(tmp_path):
 @needs_fortran
 @pytest.mark.parametrize(("weights", "dtype"), [("inline", "float64"), ("binary", "float32")])
 def test_fortran_steps_the_model(weights, dtype, tmp_path):
-    thing, kind = model_of({"num_layers": 2, "proj_size": 3}, dtype, True), {"float32": "c_float"}.get(dtype, "c_double")
+    thing, kind = (
+        model_of({"num_layers": 2, "proj_size": 3}, dtype, True),
+        {"float32": "c_float"}.get(dtype, "c_double"),
+    )
     export_c(thing, tmp_path / "network.c", weights=weights, name="network")
-    load = "if (network_load('network.bin' // c_null_char) /= 0) error stop 1" if weights == "binary" else "continue"
+    load = (
+        "if (network_load('network.bin' // c_null_char) /= 0) error stop 1"
+        if weights == "binary"
+        else "continue"
+    )
     (tmp_path / "main.f90").write_text(f"""\
 program main
     use, intrinsic :: iso_c_binding
@@ -287,9 +320,12 @@ end program main
     subprocess.run(["gcc", *STRICT, "-O2", "-c", "network.c"], cwd=tmp_path, check=True)
     subprocess.run(  # error stop is of 2008
         ["gfortran", "-std=f2008", "-Wall", "network.f90", "main.f90", "network.o", "-o", "main", "-lm"],
-        cwd=tmp_path, check=True,
+        cwd=tmp_path,
+        check=True,
     )
-    printed = subprocess.run([tmp_path / "main"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [tmp_path / "main"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
     y = np.array(printed.split(), dtype).reshape(STEPS, 2)
     t, j = np.arange(1, STEPS + 1)[:, None], np.arange(1, I + 1)
     assert_same(y, expected(thing, ((t * j % 17 - 8) / 8).astype(dtype)))
@@ -301,7 +337,10 @@ def test_the_module_is_fortran_2003(tmp_path):
         export_c(drawn(LSTM(I, H)), tmp_path / f"net{k}.c", weights=weights, name="n" * 30)
         done = subprocess.run(
             ["gfortran", "-std=f2003", "-Wall", "-Wextra", "-Werror", "-pedantic", "-c", f"net{k}.f90"],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
 
@@ -313,7 +352,11 @@ def test_files_and_their_names(tmp_path):
     written = export_c(LSTM(I, H), tmp_path / "net-1.c", weights="binary", name="net")
     assert written == [str(tmp_path / f"net-1.{kind}") for kind in ("c", "h", "f90", "bin")]
     assert sorted(os.listdir(tmp_path)) == ["net-1.bin", "net-1.c", "net-1.f90", "net-1.h"]
-    assert sorted(os.path.basename(p) for p in export_c(LSTM(I, H), tmp_path / "a.c")) == ["a.c", "a.f90", "a.h"]
+    assert sorted(os.path.basename(p) for p in export_c(LSTM(I, H), tmp_path / "a.c")) == [
+        "a.c",
+        "a.f90",
+        "a.h",
+    ]
 
 
 def test_nothing_is_allocated_and_nothing_is_left_open(tmp_path):
@@ -333,7 +376,9 @@ def test_numbers_are_exact(tmp_path):
         block = re.search(r"matrix_l0 = \{(.*?)\}", (tmp_path / "net.c").read_text(), re.DOTALL)[1]
         read = np.array([float.fromhex(word.rstrip("f")) for word in block.replace(",", " ").split()], dtype)
         assert read[:6].tobytes() == values.tobytes()
-        assert read.tobytes() == np.concatenate([lstm["weight_ih_l0"], lstm["weight_hh_l0"]], axis=1).T.tobytes()
+        assert (
+            read.tobytes() == np.concatenate([lstm["weight_ih_l0"], lstm["weight_hh_l0"]], axis=1).T.tobytes()
+        )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 
 from lstm_ext.io.onnx import Backend  # noqa: E402
 
-N, T, I, H = 5, 7, 3, 4
+N, T, I, H = 5, 7, 3, 4  # noqa: E741
 LENGTHS = np.array([7, 1, 3, 2, 5], "int32")
 
 # Options that come back as they went, and those that are made of other nodes and do not.
@@ -32,7 +32,10 @@ CARRIED = {
     "coupled": {"peepholes": True, "coupled_gates": True, "gate_clip": 0.75},
     "no_bias": {"num_layers": 2, "bias": False},
     "identity": {"cell_activation": "identity"},
-    "activations": {"activations": (("hard_sigmoid", 0.25, 0.5), ("elu", 0.75), "softsign"), "bidirectional": True},
+    "activations": {
+        "activations": (("hard_sigmoid", 0.25, 0.5), ("elu", 0.75), "softsign"),
+        "bidirectional": True,
+    },
     "more_activations": {"activations": ("sigmoid", ("scaled_tanh", 0.75, 1.25), ("leaky_relu", 0.125))},
     "learn_state": {"num_layers": 2, "bidirectional": True, "learn_state": True},
     "time_first": {"num_layers": 2, "batch_first": False},
@@ -42,7 +45,13 @@ MADE = {
     "static": {"num_layers": 2, "static_size": 2},
     "entity_aware": {"static_size": 2, "entity_aware": True, "bidirectional": True},
     "missing": {"nan": "zero", "nan_mask": True},
-    "training": {"num_layers": 2, "dropout": 0.5, "recurrent_dropout": 0.5, "weight_dropout": 0.5, "checkpoint": 2},
+    "training": {
+        "num_layers": 2,
+        "dropout": 0.5,
+        "recurrent_dropout": 0.5,
+        "weight_dropout": 0.5,
+        "checkpoint": 2,
+    },
 }
 LSTM_LIKE = CARRIED | MADE
 
@@ -72,13 +81,13 @@ def arguments(lstm, lengths, initial_states, rng):
 
 
 def run_onnxruntime(model, feeds):
-    ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: exports are not run in it")
+    ort = pytest.importorskip(
+        "onnxruntime", reason="ONNX Runtime is not installed: exports are not run in it"
+    )
     ort.set_default_logger_severity(3)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
 
 
@@ -139,8 +148,20 @@ def test_softmax_where_the_loss_says_so(every_step):
         to_onnx(model, activation="exp")
 
 
-REFERENCE_KNOWS = ("plain", "stacked", "bidirectional", "reverse", "peepholes", "no_bias", "learn_state",
-                   "time_first", "projection", "static", "entity_aware", "missing")
+REFERENCE_KNOWS = (
+    "plain",
+    "stacked",
+    "bidirectional",
+    "reverse",
+    "peepholes",
+    "no_bias",
+    "learn_state",
+    "time_first",
+    "projection",
+    "static",
+    "entity_aware",
+    "missing",
+)
 
 
 @pytest.mark.parametrize("name", REFERENCE_KNOWS)
@@ -194,8 +215,16 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         ({"activations": ("sigmoid", "gelu", "tanh")}, {}, "'gelu' has no name in ONNX's LSTM"),
         ({"proj_size": 2}, {"initial_states": True}, "proj_size cannot be written with initial states"),
         ({"proj_size": 2, "learn_state": True}, {}, "proj_size cannot be written with initial states"),
-        ({"dtype": "float64", "gate_clip": 0.1}, {}, "gate_clip is 0.1, expected a number that float32 holds"),
-        ({"dtype": "float64", "activations": ("hard_sigmoid", "tanh", "tanh")}, {}, "alpha of hard_sigmoid is 0.2"),
+        (
+            {"dtype": "float64", "gate_clip": 0.1},
+            {},
+            "gate_clip is 0.1, expected a number that float32 holds",
+        ),
+        (
+            {"dtype": "float64", "activations": ("hard_sigmoid", "tanh", "tanh")},
+            {},
+            "alpha of hard_sigmoid is 0.2",
+        ),
     ],
 )
 def test_what_onnx_cannot_say_is_refused(words, options, said):
@@ -208,7 +237,7 @@ def test_wrong_arguments_are_refused():
         to_onnx(3)
     with pytest.raises(TypeError, match="lengths is 1, expected True or False"):
         to_onnx(LSTM(I, H), lengths=1)
-    with pytest.raises(TypeError, match="source is int, expected a path, bytes or an onnx.ModelProto"):
+    with pytest.raises(TypeError, match="source is int, expected a path, bytes or"):
         from_onnx(3)
     with pytest.raises(FileNotFoundError):
         from_onnx("no such file.onnx")
@@ -248,7 +277,8 @@ def operator_model(arrays, attributes, outputs=("Y", "Y_h", "Y_c"), constant=("W
     node = helper.make_node("LSTM", names, list(outputs), "the_lstm", **attributes)
     kinds = {name: helper.np_dtype_to_tensor_dtype(a.dtype) for name, a in arrays.items()}
     graph = helper.make_graph(
-        [node], "one",
+        [node],
+        "one",
         [helper.make_tensor_value_info(n, kinds[n], a.shape) for n, a in arrays.items() if n not in constant],
         [helper.make_tensor_value_info(n, kinds["X"], [None] * (4 if n == "Y" else 3)) for n in outputs],
         [numpy_helper.from_array(a, n) for n, a in arrays.items() if n in constant],
@@ -306,7 +336,9 @@ def test_operator_against_the_reference_in_float64(name, layout):
     against(expected, from_onnx(in_layout_1(model) if layout else model), arrays, layout, 1e-12)
 
 
-@pytest.mark.parametrize("absent", [{"B"}, {"initial_h"}, {"initial_c"}, {"initial_h", "initial_c"}, {"P", "B"}])
+@pytest.mark.parametrize(
+    "absent", [{"B"}, {"initial_h"}, {"initial_c"}, {"initial_h", "initial_c"}, {"P", "B"}]
+)
 def test_operator_with_inputs_that_are_not_there(absent):
     arrays = {k: a for k, a in operator_inputs("peepholes").items() if k not in absent}
     model = operator_model(arrays, {})
@@ -351,12 +383,23 @@ def test_numbers_of_activations_go_in_order():
     arrays = operator_inputs("plain")
     read = lambda **attributes: from_onnx(operator_model(arrays, attributes)).activations  # noqa: E731
     assert read(activations=["Sigmoid", "LeakyRelu", "Elu"], activation_alpha=[0.5, 0.25]) == (
-        "sigmoid", ("leaky_relu", 0.5), ("elu", 0.25)
+        "sigmoid",
+        ("leaky_relu", 0.5),
+        ("elu", 0.25),
     )
-    assert read(activations=["HardSigmoid", "Tanh", "Affine"], activation_alpha=[0.5, 2.0],
-                activation_beta=[0.25, 1.0]) == (("hard_sigmoid", 0.5, 0.25), "tanh", ("affine", 2.0, 1.0))
-    assert read(activations=["HardSigmoid", "LeakyRelu", "Affine"]) == ("hard_sigmoid", "leaky_relu", "identity")
-    with pytest.raises(FormatError, match=r"activation_alpha is \[0.0, 0.25, 0.0\], more .* it reads in two ways"):
+    assert read(
+        activations=["HardSigmoid", "Tanh", "Affine"],
+        activation_alpha=[0.5, 2.0],
+        activation_beta=[0.25, 1.0],
+    ) == (("hard_sigmoid", 0.5, 0.25), "tanh", ("affine", 2.0, 1.0))
+    assert read(activations=["HardSigmoid", "LeakyRelu", "Affine"]) == (
+        "hard_sigmoid",
+        "leaky_relu",
+        "identity",
+    )
+    with pytest.raises(
+        FormatError, match=r"activation_alpha is \[0.0, 0.25, 0.0\], more .* it reads in two ways"
+    ):
         read(activations=["Sigmoid", "LeakyRelu", "Tanh"], activation_alpha=[0.0, 0.25, 0.0])
 
 
@@ -387,7 +430,12 @@ def test_pytorch_exports(read_out, layers, bidirectional, fold, free, tmp_path):
     network, x, path = Network().eval(), torch.randn(N, T, I), tmp_path / "network.onnx"
     try:
         torch.onnx.export(
-            network, (x,), path, dynamo=False, input_names=["x"], do_constant_folding=fold,
+            network,
+            (x,),
+            path,
+            dynamo=False,
+            input_names=["x"],
+            do_constant_folding=fold,
             dynamic_axes={"x": {0: "n", 1: "t"}} if free else None,
         )
     except (TypeError, ModuleNotFoundError) as error:
@@ -415,9 +463,9 @@ def official(monkeypatch):
     from onnx.backend.test.case.node import lstm as module
 
     found = []
-    monkeypatch.setattr(module, "expect", lambda node, inputs, outputs, name: found.append(
-        (node, inputs, outputs, name)
-    ))
+    monkeypatch.setattr(
+        module, "expect", lambda node, inputs, outputs, name: found.append((node, inputs, outputs, name))
+    )
     for name, export in inspect.getmembers(module.LSTM, inspect.isfunction):
         if name.startswith("export"):
             export()
@@ -433,8 +481,12 @@ def pass_official(tests):
 def test_six_node_tests_of_onnx(monkeypatch):
     tests = official(monkeypatch)
     assert {name for *_, name in tests} == {
-        "test_lstm_defaults", "test_lstm_with_initial_bias", "test_lstm_with_peepholes", "test_lstm_batchwise",
-        "test_lstm_reverse", "test_lstm_bidirectional",
+        "test_lstm_defaults",
+        "test_lstm_with_initial_bias",
+        "test_lstm_with_peepholes",
+        "test_lstm_batchwise",
+        "test_lstm_reverse",
+        "test_lstm_bidirectional",
     }
     pass_official(tests)
 
@@ -527,7 +579,9 @@ def shared_weights(model):
     model.CopyFrom(to_onnx(lstm))
     del model.graph.node[:]
     add = model.graph.node.add
-    add(op_type="Transpose", input=["x"], output=["x_0"]).attribute.append(helper.make_attribute("perm", [1, 0, 2]))
+    add(op_type="Transpose", input=["x"], output=["x_0"]).attribute.append(
+        helper.make_attribute("perm", [1, 0, 2])
+    )
     for k in range(1000):
         add(op_type="LSTM", input=[f"x_{k}", "W_l1", "R_l1", "B_l1"], output=[f"y_{k}"])
         add(op_type="Squeeze", input=[f"y_{k}", "one"], output=[f"x_{k + 1}"])
@@ -551,7 +605,8 @@ def wide_input(model):
 
 
 def nested(depth):
-    """A graph in an attribute of a node of a graph in an attribute ...: protobuf's bytes, as no library writes them."""
+    """A graph in an attribute of a node of a graph ...: bytes that no library would write."""
+
     def field(number, content):
         size, lead = len(content), b""
         while size > 127:
@@ -566,27 +621,48 @@ def nested(depth):
     return field(7, graph) + field(8, opset)
 
 
+def empty_messages(number):
+    """A hundred thousand messages of the graph, more than a megabyte in memory, of two bytes each."""
+    graph = bytes([number << 3 | 2, 0]) * 150_000
+    return b"\x3a\xe0\xa7\x12" + graph + b"\x42\x02\x10\x11"
+
+
 HOSTILE = {
+    "empty nodes": (lambda: empty_messages(1), "more than 131072 fields"),
+    "empty initializers": (lambda: empty_messages(5), "more than 131072 fields"),
+    "a varint without end": (lambda: b"\xff" * 100, "not an ONNX model"),
     "nothing": (lambda: b"", "does not say which version"),
     "text": (lambda: b"this is not protobuf", "not an ONNX model"),
     "zeros": (lambda: bytes(1000), "not an ONNX model"),
     "cut in half": (lambda: (b := changed(lambda m: None))[: len(b) // 2], "not an ONNX model"),
     "a byte short": (lambda: changed(lambda m: None)[:-1], "not an ONNX model"),
-    "invalid UTF-8": (lambda: changed(lambda m: None).replace(b"MatMul", b"MatMu\xff"), "not text|of this kind|not an ONNX"),
-    "raw data short": (lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "raw_data", b"1234")), "4 bytes for"),
-    "raw data long": (lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "raw_data", bytes(10**6))), "bytes for"),
+    "invalid UTF-8": (
+        lambda: changed(lambda m: None).replace(b"MatMul", b"MatMu\xff"),
+        "not text|of this kind|not an ONNX",
+    ),
+    "raw data short": (
+        lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "raw_data", b"1234")),
+        "4 bytes for",
+    ),
+    "raw data long": (
+        lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "raw_data", bytes(10**6))),
+        "bytes for",
+    ),
     "negative dims": (lambda: changed(lambda m: set_dims(m, "W_l0", -1, 16, 3)), "the shape"),
     "two negative dims": (lambda: changed(lambda m: set_dims(m, "W_l0", -1, -16, 3)), "the shape"),
     "huge dims": (lambda: changed(lambda m: set_dims(m, "W_l0", 1, 2**40, 2**40)), "the shape"),
     "dims that overflow": (lambda: changed(lambda m: set_dims(m, "W_l0", 2**30, 2**30, 2**4)), "bytes for"),
     "a hundred dims": (lambda: changed(lambda m: set_dims(m, "W_l0", *[1] * 100)), "the shape"),
     "empty dims": (lambda: changed(empty_weights), "hidden_size is 0"),
-    "both raw and typed": (
-        lambda: changed(lambda m: tensor(m, "R_l0").float_data.append(1.0)), "bytes for"
-    ),
+    "both raw and typed": (lambda: changed(lambda m: tensor(m, "R_l0").float_data.append(1.0)), "bytes for"),
     "typed data of another kind": (
-        lambda: changed(lambda m: (tensor(m, "R_l0").ClearField("raw_data"),
-                                   tensor(m, "R_l0").double_data.extend([0.0] * 64))), "numbers for the shape"
+        lambda: changed(
+            lambda m: (
+                tensor(m, "R_l0").ClearField("raw_data"),
+                tensor(m, "R_l0").double_data.extend([0.0] * 64),
+            )
+        ),
+        "numbers for the shape",
     ),
     "external data": (lambda: changed(external), "keeps its data in another file"),
     "external path, data inside": (
@@ -597,45 +673,63 @@ HOSTILE = {
     "unknown dtype": (lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "data_type", 77)), "data type 77"),
     "strings": (lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "data_type", 8)), "data type 8"),
     "float16": (
-        lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 16, 3), "float16"))), "data type 10"
+        lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 16, 3), "float16"))),
+        "data type 10",
     ),
     "integers": (lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 16, 3), "int64"))), "W is int64"),
-    "mixed dtypes": (lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 16, 3)))), "not all of one dtype"),
+    "mixed dtypes": (
+        lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 16, 3)))),
+        "not all of one dtype",
+    ),
     "NaN weights": (lambda: changed(lambda m: poison(m, np.nan)), "holds NaN or inf"),
     "inf weights": (lambda: changed(lambda m: poison(m, np.inf)), "holds NaN or inf"),
     "NaN readout": (
-        lambda: changed(lambda m: numbers(m, "bias", np.array([1, np.nan], "float32"))), "holds NaN or inf"
+        lambda: changed(lambda m: numbers(m, "bias", np.array([1, np.nan], "float32"))),
+        "holds NaN or inf",
     ),
-    "wrong W": (lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 12, 3), "float32"))), "W has shape"),
+    "wrong W": (
+        lambda: changed(lambda m: numbers(m, "W_l0", np.zeros((1, 12, 3), "float32"))),
+        "W has shape",
+    ),
     "wrong W of layer 2": (
-        lambda: changed(lambda m: numbers(m, "W_l1", np.zeros((1, 16, 9), "float32"))), "W has 9 columns"
+        lambda: changed(lambda m: numbers(m, "W_l1", np.zeros((1, 16, 9), "float32"))),
+        "W has 9 columns",
     ),
     "wrong R": (lambda: changed(lambda m: numbers(m, "R_l0", np.zeros((16, 4), "float32"))), "R has shape"),
     "wrong B": (lambda: changed(lambda m: numbers(m, "B_l0", np.zeros((1, 16), "float32"))), "B has shape"),
     "wrong readout": (
-        lambda: changed(lambda m: numbers(m, "weight", np.zeros((5, 2), "float32"))), "weights has shape"
+        lambda: changed(lambda m: numbers(m, "weight", np.zeros((5, 2), "float32"))),
+        "weights has shape",
     ),
     "wrong bias": (lambda: changed(lambda m: numbers(m, "bias", np.zeros(3, "float32"))), "bias has shape"),
     "wrong hidden_size": (
-        lambda: changed(lambda m: setattr(node(m, "LSTM").attribute[0], "i", 2**60)), "hidden_size is"
+        lambda: changed(lambda m: setattr(node(m, "LSTM").attribute[0], "i", 2**60)),
+        "hidden_size is",
     ),
     "wrong features": (
         lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 7)),
         "has 7 features",
     ),
-    "wrong direction": (lambda: changed(lambda m: attribute(m, "direction", "sideways")), "direction is sideways"),
-    "two directions": (
-        lambda: changed(lambda m: attribute(m, "direction", "bidirectional")), "has shape"
+    "wrong direction": (
+        lambda: changed(lambda m: attribute(m, "direction", "sideways")),
+        "direction is sideways",
     ),
+    "two directions": (lambda: changed(lambda m: attribute(m, "direction", "bidirectional")), "has shape"),
     "wrong layout": (lambda: changed(lambda m: attribute(m, "layout", 2)), "layout is 2"),
     "negative clip": (lambda: changed(lambda m: attribute(m, "clip", -1.0)), "clip is -1.0"),
     "NaN clip": (lambda: changed(lambda m: attribute(m, "clip", float("nan"))), "clip is nan"),
     "NaN alpha": (
-        lambda: changed(lambda m: (attribute(m, "activations", ["Elu"] * 3),
-                                   attribute(m, "activation_alpha", [float("nan")]))), "expected finite numbers"
+        lambda: changed(
+            lambda m: (
+                attribute(m, "activations", ["Elu"] * 3),
+                attribute(m, "activation_alpha", [float("nan")]),
+            )
+        ),
+        "expected finite numbers",
     ),
     "unknown activation": (
-        lambda: changed(lambda m: attribute(m, "activations", ["Sigmoid", "Tanh", "Gelu"])), "activation Gelu"
+        lambda: changed(lambda m: attribute(m, "activations", ["Sigmoid", "Tanh", "Gelu"])),
+        "activation Gelu",
     ),
     "two activations": (lambda: changed(lambda m: attribute(m, "activations", ["Tanh"] * 2)), "2 names"),
     "ScaledTanh without numbers": (
@@ -645,20 +739,24 @@ HOSTILE = {
     "attribute of another type": (lambda: changed(lambda m: attribute(m, "clip", 3)), "of another type"),
     "attribute of nobody": (lambda: changed(lambda m: attribute(m, "magic", 3)), "attribute magic"),
     "attribute twice": (lambda: changed(lambda m: attribute(m, "hidden_size", 4)), "occurs twice"),
-    "layers that differ": (lambda: changed(lambda m: attribute(m, "clip", 0.5)), "differs from the first LSTM in gate"),
+    "layers that differ": (
+        lambda: changed(lambda m: attribute(m, "clip", 0.5)),
+        "differs from the first LSTM in gate",
+    ),
     "initializer twice": (
-        lambda: changed(lambda m: m.graph.initializer.append(tensor(m, "W_l0"))), "occurs twice"
+        lambda: changed(lambda m: m.graph.initializer.append(tensor(m, "W_l0"))),
+        "occurs twice",
     ),
     "output twice": (
-        lambda: changed(lambda m: node(m, "LSTM", 1).output.__setitem__(0, "Y_l0")), "stands for two values"
+        lambda: changed(lambda m: node(m, "LSTM", 1).output.__setitem__(0, "Y_l0")),
+        "stands for two values",
     ),
     "output like an input": (
-        lambda: changed(lambda m: node(m, "LSTM", 1).output.__setitem__(0, "x")), "stands for two values"
+        lambda: changed(lambda m: node(m, "LSTM", 1).output.__setitem__(0, "x")),
+        "stands for two values",
     ),
     "no name": (lambda: changed(lambda m: setattr(tensor(m, "W_l0"), "name", "")), "no name"),
-    "cycle": (
-        lambda: changed(lambda m: node(m, "LSTM", 0).input.__setitem__(0, "y_l0")), "form a cycle"
-    ),
+    "cycle": (lambda: changed(lambda m: node(m, "LSTM", 0).input.__setitem__(0, "y_l0")), "form a cycle"),
     "reads itself": (lambda: changed(lambda m: node(m, "LSTM").input.__setitem__(0, "Y_l0")), "form a cycle"),
     "out of order": (lambda: changed(lambda m: m.graph.node.append(m.graph.node.pop(0))), "out of order"),
     "nothing to read": (lambda: changed(lambda m: node(m, "LSTM").input.__setitem__(1, "nobody")), "nobody"),
@@ -676,44 +774,66 @@ HOSTILE = {
     "doubling": (lambda: changed(doubling), "joins more numbers than it holds"),
     "an input of 2^40 layers": (lambda: changed(wide_input), "input wide has the shape"),
     "reshape bomb": (
-        lambda: changed(lambda m: (m.graph.node.insert(0, helper.make_node("Reshape", ["W_l0", "to"], ["z"])),
-                                   m.graph.initializer.append(numpy_helper.from_array(np.array([2**62] * 2), "to")))),
+        lambda: changed(
+            lambda m: (
+                m.graph.node.insert(0, helper.make_node("Reshape", ["W_l0", "to"], ["z"])),
+                m.graph.initializer.append(numpy_helper.from_array(np.array([2**62] * 2), "to")),
+            )
+        ),
         "cannot reshape|too large|too big|larger",
     ),
     "nested graphs": (lambda: nested(5), "operator of this kind"),
-    "deeply nested graphs": (lambda: nested(2000), "not an ONNX model"),
-    "another operator": (lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "Sub")), "operator of this kind"),
-    "operator of Python": (
-        lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "_init__")), "operator of this kind"
+    "deeply nested graphs": (lambda: nested(2000), "of them in another"),
+    "another operator": (
+        lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "Sub")),
+        "operator of this kind",
     ),
-    "another domain": (lambda: changed(lambda m: setattr(node(m, "LSTM"), "domain", "evil")), "operator of this kind"),
+    "operator of Python": (
+        lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "_init__")),
+        "operator of this kind",
+    ),
+    "another domain": (
+        lambda: changed(lambda m: setattr(node(m, "LSTM"), "domain", "evil")),
+        "operator of this kind",
+    ),
     "opset 0": (lambda: changed(lambda m: setattr(m.opset_import[0], "version", 0)), "expected 7 to"),
     "opset 1": (lambda: changed(lambda m: setattr(m.opset_import[0], "version", 1)), "expected 7 to"),
     "opset 999": (lambda: changed(lambda m: setattr(m.opset_import[0], "version", 999)), "expected 7 to"),
     "no opset": (lambda: changed(lambda m: m.ClearField("opset_import")), "does not say which version"),
     "sparse": (lambda: changed(lambda m: m.graph.sparse_initializer.add()), "sparse"),
     "a sequence as input": (
-        lambda: changed(lambda m: m.graph.input.add(name="s").type.sequence_type.SetInParent()), "is not a tensor"
+        lambda: changed(lambda m: m.graph.input.add(name="s").type.sequence_type.SetInParent()),
+        "is not a tensor",
     ),
     "input of another dtype": (
-        lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 11)), "not of the dtype"
+        lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 11)),
+        "not of the dtype",
     ),
     "two readouts": (
-        lambda: changed(lambda m: (m.graph.node.insert(-1, helper.make_node("MatMul", ["y_joined", "weight"], ["q"])))),
+        lambda: changed(
+            lambda m: m.graph.node.insert(-1, helper.make_node("MatMul", ["y_joined", "weight"], ["q"]))
+        ),
         "second readout",
     ),
     "readout of another axis": (
-        lambda: changed(lambda m: node(m, "MatMul").input.__setitem__(0, "Y_l1")), "a readout of y"
+        lambda: changed(lambda m: node(m, "MatMul").input.__setitem__(0, "Y_l1")),
+        "a readout of y",
     ),
     "other lengths": (
-        lambda: changed(lambda m: node(m, "LSTM", 1).input.__setitem__(4, "")), "other sequence_lens"
+        lambda: changed(lambda m: node(m, "LSTM", 1).input.__setitem__(4, "")),
+        "other sequence_lens",
     ),
     "more than a readout": (
-        lambda: changed(lambda m: m.graph.output.add(name="Y_h_l1")), "returns more than its readout"
+        lambda: changed(lambda m: m.graph.output.add(name="Y_h_l1")),
+        "returns more than its readout",
     ),
     "a half of the axes": (
-        lambda: changed(lambda m: node(m, "Reshape").input.__setitem__(1, "wrong") or
-                        m.graph.initializer.append(numpy_helper.from_array(np.array([0, -1, 2]), "wrong"))),
+        lambda: changed(
+            lambda m: (
+                node(m, "Reshape").input.__setitem__(1, "wrong")
+                or m.graph.initializer.append(numpy_helper.from_array(np.array([0, -1, 2]), "wrong"))
+            )
+        ),
         "reshaping to",
     ),
     "a wrong transposition": (
@@ -723,9 +843,12 @@ HOSTILE = {
 }
 ONE_IDENTITY = helper.make_model(
     helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])], "g",
-        [helper.make_tensor_value_info("x", 1, [1])], [helper.make_tensor_value_info("y", 1, [1])],
-    ), opset_imports=[helper.make_opsetid("", 17)],
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1])],
+        [helper.make_tensor_value_info("y", 1, [1])],
+    ),
+    opset_imports=[helper.make_opsetid("", 17)],
 )
 
 
@@ -771,7 +894,7 @@ def test_directories_are_refused(tmp_path):
 def test_errors_of_a_file_name_it(tmp_path):
     path = tmp_path / "cut.onnx"
     path.write_bytes(valid().SerializeToString()[:-1])
-    with pytest.raises(FormatError, match="cut.onnx: this is not an ONNX model"):
+    with pytest.raises(FormatError, match=r"cut\.onnx: this is not an ONNX model"):
         from_onnx(path)
 
 

@@ -1,7 +1,7 @@
 """A backend for ONNX models whose LSTM operators are this package's.
 
-Everything but LSTM is ONNX's own reference implementation: the backend is for tests and comparisons, of models
-that one trusts.
+Everything but LSTM is ONNX's own reference implementation: the backend is for tests and comparisons, of
+models that one trusts.
 """
 
 import onnx.backend.base
@@ -51,8 +51,9 @@ class _Prepared(onnx.backend.base.BackendRep):
 class Backend(onnx.backend.base.Backend):
     """`onnx.backend.base.Backend` with this package's LSTM; the other operators are ONNX's reference.
 
-    ``Backend.prepare(model).run(inputs)``, ``Backend.run_model(model, inputs)`` and ``Backend.run_node(node,
-    inputs)`` as ONNX documents them. For tests: it checks models as ONNX's checker does, and trusts them beyond.
+    ``Backend.prepare(model).run(inputs)``, ``Backend.run_model(model, inputs)`` and
+    ``Backend.run_node(node, inputs)`` as ONNX documents them. For tests: it checks models as ONNX's checker
+    does, and trusts them beyond.
     """
 
     @classmethod

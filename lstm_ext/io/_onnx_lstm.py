@@ -57,7 +57,8 @@ def _consumed(node, which, values, takers):
     rest = iter(values)
     got = [next(rest, None) if taker else None for taker in takers]
     if next(rest, None) is not None:
-        if len(values) < len(takers) or [v if t else None for v, t in zip(values, takers, strict=True)] != got:
+        each = [value if taker else None for value, taker in zip(values, takers, strict=False)]
+        if len(values) < len(takers) or each != got:
             raise FormatError(
                 f"{node}: {which} is {list(values)}, more than the activations take: it reads in two ways"
             )
@@ -106,13 +107,17 @@ def options(node, attributes, recurrent_shape):
     """
     direction = attributes.get("direction", "forward")
     if direction not in DIRECTIONS:
-        raise FormatError(f"{node}: direction is {shorten(direction)}, expected one of {', '.join(DIRECTIONS)}")
+        raise FormatError(
+            f"{node}: direction is {shorten(direction)}, expected one of {', '.join(DIRECTIONS)}"
+        )
     D = DIRECTIONS[direction]
     if len(recurrent_shape) != 3:
-        raise FormatError(f"{node}: R has shape {recurrent_shape}, expected (directions, 4 hidden_size, hidden_size)")
+        raise FormatError(f"{node}: R has shape {recurrent_shape}, expected (directions, 4 H, H)")
     H = recurrent_shape[2]
     if attributes.get("hidden_size", H) != H:
-        raise FormatError(f"{node}: hidden_size is {attributes['hidden_size']}, R has shape {recurrent_shape}")
+        raise FormatError(
+            f"{node}: hidden_size is {attributes['hidden_size']}, R has shape {recurrent_shape}"
+        )
     for flag in ("input_forget", "layout"):
         if attributes.get(flag, 0) not in (0, 1):
             raise FormatError(f"{node}: {flag} is {attributes[flag]}, expected 0 or 1")
@@ -215,7 +220,7 @@ def _single(what, value, dtype):
     """`value`, unless float32, which attributes are, would make another number of it."""
     if dtype == np.float64 and float(np.float32(value)) != value:
         raise ValueError(
-            f"{what} is {value!r}, expected a number that float32 holds exactly: attributes of ONNX are float32"
+            f"{what} is {value!r}, expected a number that float32 holds exactly: attributes are float32"
         )
     return float(value)
 
@@ -230,6 +235,7 @@ def _activation(given, dtype):
     name = OURS[word]
     got = []
     for k, taken in enumerate(ACTIVATIONS[name][1:]):
-        value = numbers[k] if k < len(numbers) and numbers[k] is not None else _options.ACTIVATIONS[word][1 + k]
+        value = numbers[k] if k < len(numbers) else None
+        value = _options.ACTIVATIONS[word][1 + k] if value is None else value
         got.append([_single(f"the {('alpha', 'beta')[k]} of {word}", value, dtype)] if taken else [])
     return name, *got

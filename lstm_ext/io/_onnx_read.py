@@ -20,6 +20,8 @@ from lstm_ext.model import Model
 
 MAX_NODES = 4096
 MAX_RANK = 8
+MAX_FIELDS = 2**17  # of all messages of a file; an LSTM of a hundred layers has 20,000
+MAX_DEPTH = 20
 LSTM_VERSIONS = (7, 14, 22)
 # The operators that may stand in the graph, and their attributes.
 OPERATORS = {
@@ -81,7 +83,7 @@ class Signal:
     axes : what each axis is: a number (of an input, its own axes), "T", "N", "D" (rows: directions, or
         layers and directions), "F" (features of one row), "DF" (of all rows, joined), "1" (a unit)
     sizes : the size of each axis, as in `Sizes`
-    rows : which (layer, direction) it holds, in order; of an input, which part of its first axis, None for all
+    rows : which (layer, direction) it holds, in order; of an input, which of its first axis, None for all
     name : of an input
     """
 
@@ -121,11 +123,55 @@ class Operator:
 # ---- the file
 
 
+def count_fields(content, descriptor, count=0, depth=0):
+    """Count the fields of a message and of the messages in it, before protobuf makes objects of them.
+
+    An empty message takes 2 bytes of a file and 150 in memory. This walks over the lengths alone, down to
+    what the descriptor calls messages, and raises FormatError where there are too many, or too deep.
+    """
+    at, end = 0, len(content)
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = content[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+            if shift > 63:
+                raise IndexError
+
+    while at < end:
+        count += 1
+        if count > MAX_FIELDS or depth > MAX_DEPTH:
+            raise FormatError(
+                f"the file has more than {MAX_FIELDS} fields, or more than {MAX_DEPTH} of them in another"
+            )
+        try:
+            number, kind = divmod(varint(), 8)
+            size = {0: varint, 1: lambda: 8, 2: varint, 5: lambda: 4}[kind]()
+        except (IndexError, KeyError):
+            raise FormatError("this is not an ONNX model: its fields have no lengths") from None
+        if kind == 0:
+            continue
+        if size > end - at:
+            raise FormatError("this is not an ONNX model: a field is longer than the file")
+        field = descriptor.fields_by_number.get(number)
+        if kind == 2 and field is not None and field.message_type is not None:
+            count = count_fields(content[at : at + size], field.message_type, count, depth + 1)
+        at += size
+    return count
+
+
 def parse(content):
     """Bytes as a ModelProto."""
     import onnx
 
     proto = onnx.ModelProto()
+    count_fields(memoryview(content), proto.DESCRIPTOR)
     try:
         proto.ParseFromString(content)
     except Exception as error:  # of google.protobuf, whose implementations raise different ones
@@ -138,7 +184,7 @@ def tensor(what, proto):
     import onnx
 
     if proto.data_location != onnx.TensorProto.DEFAULT or proto.external_data:
-        raise FormatError(f"{what} keeps its data in another file, which is not read: save the model in one file")
+        raise FormatError(f"{what} keeps its data in another file, which is not read: save it in one file")
     if proto.HasField("segment"):
         raise FormatError(f"{what} is a segment of a tensor")
     dims = tuple(proto.dims)
@@ -152,13 +198,15 @@ def tensor(what, proto):
         onnx.TensorProto.BOOL: ("?", "int32_data"),
     }
     if proto.data_type not in fields:
-        raise FormatError(f"{what} has the data type {proto.data_type}, expected float32, float64 or integers")
+        raise FormatError(
+            f"{what} has the data type {proto.data_type}, expected float32, float64 or integers"
+        )
     dtype, field = fields[proto.data_type]
     dtype, count, data = np.dtype(dtype), math.prod(dims), getattr(proto, field)
     if proto.HasField("raw_data"):
         if data or len(proto.raw_data) != count * dtype.itemsize:
             raise FormatError(
-                f"{what} has {len(proto.raw_data)} bytes for {shorten(str(dims))} numbers of {dtype.itemsize} bytes"
+                f"{what} has {len(proto.raw_data)} bytes for {shorten(str(dims))} numbers of {dtype.itemsize}"
             )
         return np.frombuffer(proto.raw_data, dtype).reshape(dims)
     others = {name for _, name in fields.values()} - {field}
@@ -177,7 +225,9 @@ def node_attributes(where, node, kinds):
         if attribute.name in found or attribute.ref_attr_name:
             raise FormatError(f"{where}: attribute {name} occurs twice, or refers to another")
         if kind is None or attribute.type != AttributeProto.AttributeType.Value(kind):
-            raise FormatError(f"{where}: attribute {name} is none of {', '.join(kinds) or 'none'}, or of another type")
+            raise FormatError(
+                f"{where}: attribute {name} is none of {', '.join(kinds) or 'none'}, or of another type"
+            )
         found[attribute.name] = {
             "INT": lambda a: a.i,
             "FLOAT": lambda a: a.f,
@@ -215,7 +265,8 @@ class Reader:
             since = None
         if since not in LSTM_VERSIONS or not 7 <= self.opset <= onnx.defs.onnx_opset_version():
             raise FormatError(
-                f"the model uses operators of version {self.opset}, expected 7 to {onnx.defs.onnx_opset_version()}"
+                f"the model uses operators of version {self.opset}, expected 7 to "
+                f"{onnx.defs.onnx_opset_version()}"
             )
         if len(graph.node) > MAX_NODES:
             raise FormatError(f"the graph has {len(graph.node)} nodes, more than {MAX_NODES}")
@@ -268,14 +319,15 @@ class Reader:
             return self.values[name]
         if name not in self.tensors:
             raise FormatError(
-                f"{where} reads {shorten(name)!r}, which nothing before it makes: the nodes are out of order, "
-                "or form a cycle"
+                f"{where} reads {shorten(name)!r}, which nothing before it makes: the nodes are out of "
+                "order, or form a cycle"
             )
         self.values[name] = Constant(tensor(f"initializer {shorten(name)}", self.tensors[name]))
         return self.values[name]
 
     def step(self, node):
-        where = f"node {shorten(node.name or (node.output[0] if node.output else '?'), 40)} ({shorten(node.op_type, 40)})"
+        name = node.name or (node.output[0] if node.output else "?")
+        where = f"node {shorten(name, 40)} ({shorten(node.op_type, 40)})"
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
             raise FormatError(f"{where}: an operator of this kind cannot be taken over")
         attributes = node_attributes(where, node, OPERATORS[node.op_type])
@@ -326,7 +378,7 @@ class Reader:
 
     # ---- operators that move numbers
 
-    def op_Constant(self, where, attributes):  # noqa: N802
+    def op_Constant(self, where, attributes):
         if len(attributes) != 1:
             raise FormatError(f"{where}: expected one attribute with numbers")
         [(name, value)] = attributes.items()
@@ -334,15 +386,15 @@ class Reader:
             return Constant(value)
         return Constant(np.array(value, np.int64 if name.startswith("value_int") else np.float32))
 
-    def op_Identity(self, where, attributes, value):  # noqa: N802
+    def op_Identity(self, where, attributes, value):
         return value
 
-    def op_Dropout(self, where, attributes, value, ratio=None, training=None):  # noqa: N802
+    def op_Dropout(self, where, attributes, value, ratio=None, training=None):
         if training is not None and not (isinstance(training, Constant) and not training.array.any()):
             raise FormatError(f"{where}: dropout in training mode cannot be taken over")
         return value
 
-    def op_Cast(self, where, attributes, value):  # noqa: N802
+    def op_Cast(self, where, attributes, value):
         from onnx import TensorProto
 
         to, whole = attributes.get("to"), (TensorProto.INT32, TensorProto.INT64)
@@ -354,7 +406,7 @@ class Reader:
                 return value
         self.refuse(where, value, "another dtype of")
 
-    def op_Shape(self, where, attributes, value):  # noqa: N802
+    def op_Shape(self, where, attributes, value):
         if isinstance(value, Signal):
             sizes = value.sizes
         elif isinstance(value, Constant):
@@ -363,13 +415,13 @@ class Reader:
             self.refuse(where, value, "the shape of")
         return Sizes(sizes[slice(attributes.get("start", 0), attributes.get("end"))])
 
-    def op_ConstantOfShape(self, where, attributes, shape):  # noqa: N802
+    def op_ConstantOfShape(self, where, attributes, shape):
         value = attributes.get("value")
         if value is not None and value.any():
             raise FormatError(f"{where}: expected zeros")
         return Filled()
 
-    def op_Expand(self, where, attributes, value, shape):  # noqa: N802
+    def op_Expand(self, where, attributes, value, shape):
         if isinstance(value, Filled) and value.row is None:
             return value
         if isinstance(value, Constant):
@@ -383,7 +435,7 @@ class Reader:
                         return Filled(array)
         self.refuse(where, value, "expanding")
 
-    def op_Transpose(self, where, attributes, value):  # noqa: N802
+    def op_Transpose(self, where, attributes, value):
         if isinstance(value, Filled) and value.row is None:
             return value
         if not isinstance(value, (Constant, Signal)):
@@ -394,7 +446,7 @@ class Reader:
             raise FormatError(f"{where}: perm is {shorten(str(order))}, expected an order of {rank} axes")
         return Constant(value.array.transpose(order)) if isinstance(value, Constant) else value.pick(order)
 
-    def op_Squeeze(self, where, attributes, value, axes=None):  # noqa: N802
+    def op_Squeeze(self, where, attributes, value, axes=None):
         axes = self.axes(where, attributes, axes)
         if isinstance(value, Filled) and value.row is None:
             return value
@@ -413,7 +465,7 @@ class Reader:
                 return value.pick([k for k in range(len(value.axes)) if k not in axes])
         self.refuse(where, value, "squeezing")
 
-    def op_Unsqueeze(self, where, attributes, value, axes=None):  # noqa: N802
+    def op_Unsqueeze(self, where, attributes, value, axes=None):
         axes = self.axes(where, attributes, axes)
         if isinstance(value, Filled) and value.row is None:
             return value
@@ -440,7 +492,7 @@ class Reader:
             )
         self.refuse(where, value, "unsqueezing")
 
-    def op_Reshape(self, where, attributes, value, shape):  # noqa: N802
+    def op_Reshape(self, where, attributes, value, shape):
         shape = self.as_sizes(shape)
         if isinstance(value, Filled) and value.row is None:
             return value
@@ -488,7 +540,7 @@ class Reader:
             self.refuse(where, value, f"reshaping to {shorten(str(shape))}")
         return replace(value, axes=tuple(axes), sizes=tuple(sizes))
 
-    def op_Gather(self, where, attributes, value, indices):  # noqa: N802
+    def op_Gather(self, where, attributes, value, indices):
         value = self.as_sizes(value)
         at = self.integers(where, indices)
         scalar = isinstance(self.as_sizes(indices), Sizes) and self.as_sizes(indices).scalar
@@ -502,7 +554,7 @@ class Reader:
             return self.part(where, value, axis, at[0], None)
         self.refuse(where, value, "gathering from")
 
-    def op_Slice(self, where, attributes, value, starts=None, ends=None, axes=None, steps=None):  # noqa: N802
+    def op_Slice(self, where, attributes, value, starts=None, ends=None, axes=None, steps=None):
         if isinstance(value, Filled) and value.row is None:
             return value
         if starts is None:  # before version 10
@@ -531,7 +583,7 @@ class Reader:
         self.refuse(where, value, "slicing")
 
     def part(self, where, value, axis, start, end):
-        """Return the part of a signal from `start` to `end` on one axis; end None: one index, the axis gone."""
+        """Return the part from `start` to `end` on one axis; end None: one index, and the axis gone."""
         label, size = value.axes[axis], value.sizes[axis]
         rest = [k for k in range(len(value.axes)) if k != axis]
         rows = value.rows
@@ -563,12 +615,12 @@ class Reader:
             return value
         self.refuse(where, value, "a part of")
 
-    def op_Concat(self, where, attributes, *values):  # noqa: N802
+    def op_Concat(self, where, attributes, *values):
         values = [self.as_sizes(value) for value in values]
         axis = attributes.get("axis", 0)
-        if values and all(isinstance(value, Sizes) and not value.scalar for value in values) and axis in (0, -1):
+        if values and all(isinstance(value, Sizes) and not value.scalar for value in values):
             joined = sum((value.values for value in values), ())
-            if len(joined) <= MAX_RANK:
+            if len(joined) <= MAX_RANK and axis in (0, -1):
                 return Sizes(joined)
         if values and all(isinstance(value, Filled) and value.row is None for value in values):
             return values[0]
@@ -584,7 +636,8 @@ class Reader:
             first = values[0]
             axis = self.axis(where, axis, len(first.axes))
             label = first.axes[axis]
-            if all((v.what, v.axes) == (first.what, first.axes) for v in values) and label in ("D", "F", "DF"):
+            alike = all((v.what, v.axes) == (first.what, first.axes) for v in values)
+            if alike and label in ("D", "F", "DF"):
                 rows = sum((value.rows for value in values), ())
                 size = sum(value.sizes[axis] for value in values)
                 label = "D" if label == "D" else "DF"
@@ -596,13 +649,14 @@ class Reader:
 
     # ---- the LSTM
 
-    def op_LSTM(  # noqa: N802
-        self, where, attributes, X, W, R, B=None, sequence_lens=None, initial_h=None, initial_c=None, P=None
+    def op_LSTM(
+        self, where, attributes, X, W, R, B=None, sequence_lens=None, initial_h=None, initial_c=None,
+        P=None,
     ):
         arrays = {}
         for name, value in zip("WRBP", (W, R, B, P), strict=True):
             if isinstance(value, Signal):
-                raise FormatError(f"{where}: its {name} is an input of the graph, expected numbers in the file")
+                raise FormatError(f"{where}: its {name} is made by the graph, expected numbers in the file")
             if value is None and name in "WR":
                 raise FormatError(f"{where} has no {name}")
             if value is not None:
@@ -665,9 +719,9 @@ class Reader:
     def take_lengths(self, where, given, T, k):
         if isinstance(given, Constant):
             if not (isinstance(T, int) and given.array.dtype.kind == "i" and (given.array == T).all()):
-                raise FormatError(f"{where}: its sequence_lens stand in the file, expected an input of the graph")
+                raise FormatError(f"{where}: its sequence_lens stand in the file, expected an input")
             given = None
-        if given is not None and not (isinstance(given, Signal) and given.what == "input" and given.axes == (0,)):
+        if given is not None and not (isinstance(given, Signal) and given.axes == (0,)):
             self.refuse(where, given, "lengths from")
         name = None if given is None else given.name
         if k and name != self.lengths:
@@ -675,7 +729,7 @@ class Reader:
         self.lengths = name
 
     def take_states(self, where, given, layout, D, H, k):
-        """Initial states of one LSTM: numbers of (D, H) each, or None for zeros or inputs of the graph."""
+        """Return initial states of one LSTM: numbers of (D, H) each, or None for zeros and inputs."""
         rows, inputs = [], []
         for name, value in zip(("initial_h", "initial_c"), given, strict=True):
             row, own = None, None
@@ -695,8 +749,8 @@ class Reader:
                     row = row.transpose(1, 0, 2) if row.ndim == 3 else row
                 if row.ndim != 3 or row.shape[1] < 1 or (row != row[:, :1]).any():
                     raise FormatError(
-                        f"{where}: {name} {row.shape} is different for each sequence of a batch: an LSTM has the "
-                        "same for all, or is given it"
+                        f"{where}: {name} {row.shape} is different for each sequence of a batch: an LSTM "
+                        "has the same for all, or is given it"
                     )
                 row = as_weights(f"{where}: {name}", row[:, 0], (D, H))
             rows.append(row)
@@ -726,7 +780,7 @@ class Reader:
         if value.axes[-1] != ("DF" if D == 2 else "F"):
             self.refuse(where, value, "a readout of")
 
-    def op_MatMul(self, where, attributes, value, weight):  # noqa: N802
+    def op_MatMul(self, where, attributes, value, weight):
         self.features(where, value)
         if not isinstance(weight, Constant):
             self.refuse(where, weight, "as weights")
@@ -740,7 +794,7 @@ class Reader:
         self.head = Head(value, weight)
         return replace(value, what="prediction", axes=(*value.axes[:-1], "O"), sizes=(*value.sizes[:-1], O))
 
-    def op_Add(self, where, attributes, first, second):  # noqa: N802
+    def op_Add(self, where, attributes, first, second):
         if isinstance(first, Constant):
             first, second = second, first
         if not (isinstance(first, Signal) and first.what == "prediction" and isinstance(second, Constant)):
@@ -754,8 +808,9 @@ class Reader:
         self.head.bias = as_weights(f"{where}: bias", np.broadcast_to(bias, (1, O))[0], (O,))
         return first
 
-    def op_Gemm(self, where, attributes, value, weight, bias=None):  # noqa: N802
-        if attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1 or attributes.get("transA", 0):
+    def op_Gemm(self, where, attributes, value, weight, bias=None):
+        factors = {attributes.get("alpha", 1.0), attributes.get("beta", 1.0)}
+        if factors != {1.0} or attributes.get("transA", 0):
             raise FormatError(f"{where}: alpha, beta and transA cannot be taken over, but 1, 1 and 0")
         self.features(where, value)
         if len(value.axes) != 2 or not isinstance(weight, Constant):
@@ -763,7 +818,7 @@ class Reader:
         result = self.read_out(where, value, weight.array if attributes.get("transB", 0) else weight.array.T)
         return result if bias is None else self.op_Add(where, {}, result, bias)
 
-    def op_Softmax(self, where, attributes, value):  # noqa: N802
+    def op_Softmax(self, where, attributes, value):
         if not (isinstance(value, Signal) and value.what == "prediction" and not self.head.softmax):
             self.refuse(where, value, "a softmax of")
         axis = self.axis(where, attributes.get("axis", -1 if self.opset >= 13 else 1), len(value.axes))
@@ -774,14 +829,14 @@ class Reader:
 
     # ---- which steps count: Where(Less(Range(0, T), lengths), prediction, 0), as to_onnx writes it
 
-    def op_Range(self, where, attributes, start, limit, delta):  # noqa: N802
+    def op_Range(self, where, attributes, start, limit, delta):
         bounds = [self.as_sizes(value) for value in (start, limit, delta)]
         if all(isinstance(value, Sizes) and value.scalar for value in bounds):
             if bounds[0].values == (0,) and bounds[2].values == (1,):
                 return Signal("steps", ("T",), bounds[1].values)
         raise FormatError(f"{where}: expected a range over all steps")
 
-    def op_Less(self, where, attributes, steps, lengths):  # noqa: N802
+    def op_Less(self, where, attributes, steps, lengths):
         if not (isinstance(steps, Signal) and isinstance(lengths, Signal)):
             self.refuse(where, steps, "comparing")
         if not (steps.what == "steps" and lengths.what == "input" and lengths.name == self.lengths):
@@ -790,7 +845,7 @@ class Reader:
             return Signal("counted", ("N", "T"), (lengths.sizes[0], steps.sizes[0]))
         self.refuse(where, lengths, "comparing")
 
-    def op_Where(self, where, attributes, counted, value, zero):  # noqa: N802
+    def op_Where(self, where, attributes, counted, value, zero):
         if isinstance(counted, Signal) and isinstance(value, Signal):
             if counted.what == "counted" and counted.axes == ("N", "T", "1"):
                 if value.what == "prediction" and value.axes == ("N", "T", "O"):
@@ -821,7 +876,7 @@ class Reader:
             every = tuple((last, d) for d in range(2 if lstm.bidirectional else 1))
             for name, value in self.outputs:
                 if value.what == "y" and value.rows != every:
-                    self.refuse(f"output {shorten(name)}", value, "of a layer that is not the last, returning")
+                    self.refuse(f"output {shorten(name)}", value, "from below the last layer, returning")
             return lstm
         if len(self.outputs) > 1 or self.outputs[0][1].what != "prediction":
             raise FormatError(

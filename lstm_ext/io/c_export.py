@@ -23,24 +23,25 @@ def export_c(model, path, *, weights="inline", name="model"):
     """Write a trained model as C99, with a header and a Fortran 2003 module.
 
     Beside ``controller.c`` stand ``controller.h``, ``controller.f90`` and, with ``weights="binary"``,
-    ``controller.bin``. The source holds ``model_reset(&state)`` and ``model_step(&state, x, y)``, one time step at a
-    time as `Stream.step`; the state is a struct whose size is known when it is compiled, nothing is allocated, and
-    states may be stepped in any number of threads. y is what `Model.predict` gives for the steps so far, or h of
-    the last layer of an LSTM. Everything is computed in the model's dtype.
+    ``controller.bin``. The source holds ``model_reset(&state)`` and ``model_step(&state, x, y)``, one time
+    step at a time as `Stream.step`; the state is a struct whose size is known when it is compiled, nothing is
+    allocated, and states may be stepped in any number of threads. y is what `Model.predict` gives for the
+    steps so far, or h of the last layer of an LSTM. Everything is computed in the model's dtype.
 
     Parameters
     ----------
     model : LSTM or Model
-        Any number of layers, any activations, peepholes, coupled gates, clips, projection, no bias, zoneout (its
-        expectation, as in inference), learnt initial states. The others are refused: see ``docs/io_c.md``.
+        Any number of layers, any activations, peepholes, coupled gates, clips, projection, no bias, zoneout
+        (its expectation, as in inference), learnt initial states. The others are refused: see
+        ``docs/io_c.md``.
     path : path
         Of the C source, ``*.c``.
     weights : {"inline", "binary"}
-        "inline": constant arrays in the source, hexadecimal and so exact, about 18 bytes each. "binary": a file,
-        little-endian, that ``model_load(path)`` reads into a static array after comparing a digest of the model.
+        "inline": constant arrays in the source, hexadecimal and so exact. "binary": a file, little-endian,
+        that ``model_load(path)`` reads into static arrays after comparing a digest of what the model is.
     name : str, default "model"
-        What all names begin with, and that of the Fortran module; two models of different names can be linked
-        together. Letters, digits and underscores.
+        What all names begin with, and that of the Fortran module; models of different names can be linked
+        together. A letter, then letters, digits and underscores, at most 30.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def export_c(model, path, *, weights="inline", name="model"):
     Raises
     ------
     TypeError, ValueError
-        If the model has options that are not written here, or numbers that are not finite; no file is written.
+        If the model has options that are not written here, or numbers that are not finite; no file is.
     """
     if not isinstance(model, (LSTM, Model)):
         raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
@@ -63,7 +64,7 @@ def export_c(model, path, *, weights="inline", name="model"):
         raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
-            f"name is {name!r}, expected a letter, then letters, digits and underscores, at most {LONGEST_NAME}"
+            f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
         )
     _refuse(model, lstm)
 
@@ -93,7 +94,7 @@ def _refuse(model, lstm):
         ("reverse=True", lstm.reverse, "it begins at the end of a sequence"),
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
         ("static_size", lstm.static_size > 0, "a step takes x alone"),
-        ("nan", lstm.nan in ("zero", "hold"), "the policies for missing values are not written: fill x before the step"),
+        ("nan", lstm.nan in ("zero", "hold"), "its policies are not written: fill x before the step"),
     ):
         if wanted:
             raise ValueError(f"an LSTM with {option} cannot be exported to C: {why}")

@@ -16,7 +16,7 @@ from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model, replace_file
 
-__all__ = ["Backend", "from_onnx", "to_onnx"]
+__all__ = ["Backend", "from_onnx", "to_onnx"]  # noqa: F822, see __getattr__
 
 # Old enough for run times of 2022, and all that is needed here; newer ones read it.
 OPSET, IR_VERSION = 17, 8
@@ -34,9 +34,9 @@ def from_onnx(source):
     """Make an LSTM or a `Model` of an ONNX model.
 
     LSTM operators (versions 7, 14 and 22) with every attribute that they have, stacked or alone, and a dense
-    readout (MatMul and Add, or Gemm) of all steps or of the last state, with or without a softmax, as `to_onnx`,
-    PyTorch's exporter and others write them. Nothing is approximated: whatever the graph does besides is refused
-    by a sentence that names the node. What is carried over is in ``docs/io_onnx.md``.
+    readout (MatMul and Add, or Gemm) of all steps or of the last state, with or without a softmax, as
+    `to_onnx`, PyTorch's exporter and others write them. Nothing is approximated: whatever the graph does
+    besides is refused by a sentence that names the node. What is carried over is in ``docs/io_onnx.md``.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def from_onnx(source):
 def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation=None):
     r"""Write a whole model as ONNX: batch and time are free.
 
-    ``x`` comes in as the LSTM's ``batch_first`` says, "batch" and "time" are symbols. An LSTM gives ``y`` (N, T,
-    D*P) or (T, N, D*P), ``h_n`` and ``c_n`` (L*D, N, P or H); a Model gives ``prediction``, (N, O) or (N, T, O).
-    Dropout, zoneout's draws and checkpoints, which are of training, are left out. Options that ONNX has no word
-    for are made of other nodes or refused: see ``docs/io_onnx.md``. A projection becomes part of the recurrent
-    weights, :math:`U (R m) = (U R) m`, exact but for rounding.
+    ``x`` comes in as the LSTM's ``batch_first`` says, "batch" and "time" are symbols. An LSTM gives ``y``
+    (N, T, D*P) or (T, N, D*P), ``h_n`` and ``c_n`` (L*D, N, P or H); a Model gives ``prediction``, (N, O) or
+    (N, T, O). What is of training alone, dropout and checkpoints, is left out. Options that ONNX has no word
+    for are made of other nodes or refused: see ``docs/io_onnx.md``. A projection becomes part of the
+    recurrent weights, :math:`U (R m) = (U R) m`, exact but for rounding.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _refuse(lstm, initial_states):
             "before the projection, and no projected state says what that was"
         )
     if 2 * lstm.parameters.nbytes > MAX_BYTES:
-        raise ValueError(f"the LSTM has {lstm.parameters.nbytes} bytes of parameters, too many for an ONNX file")
+        raise ValueError(f"the LSTM has {lstm.parameters.nbytes} bytes of parameters, too many for ONNX")
 
 
 class _Graph:
@@ -167,7 +167,7 @@ class _Graph:
         return self._tensor(name, np.ascontiguousarray(array, self.dtype))
 
     def integers(self, *values):
-        """A vector of integers; one name for equal ones."""
+        """Return the name of a vector of integers, one for equal ones."""
         return self._tensor("_".join(["integers", *map(str, values)]), np.array(values, np.int64))
 
     def integer(self, value):
@@ -184,7 +184,8 @@ class _Graph:
         return self.add_many(operator, inputs, [output], **attributes)[0]
 
     def add_many(self, operator, inputs, outputs, **attributes):
-        self.nodes.append(self.helper.make_node(operator, inputs, outputs, f"node_{outputs[0]}", **attributes))
+        name = f"node_{outputs[0]}"
+        self.nodes.append(self.helper.make_node(operator, inputs, outputs, name, **attributes))
         return outputs
 
     def model(self):
@@ -235,7 +236,8 @@ def _lstm_nodes(graph, lstm, lengths, initial_states):
             inputs.append(graph.numbers(f"P_l{layer}", peephole))
         while not inputs[-1]:
             inputs.pop()
-        y, h, c = graph.add_many("LSTM", inputs, [f"{name}_l{layer}" for name in ("Y", "Y_h", "Y_c")], **words)
+        names = [f"{name}_l{layer}" for name in ("Y", "Y_h", "Y_c")]
+        y, h, c = graph.add_many("LSTM", inputs, names, **words)
         if lstm.proj_size:
             matrix = graph.numbers(f"projection_l{layer}", _stacked(lstm, "weight_hr", layer, np.transpose))
             # (T, D, N, H) times (D, H, P): a matrix for each direction
