@@ -284,8 +284,7 @@ class Reader:
             if given.name in self.tensors and given.name not in self.values:
                 continue
             self.define("the graph", given.name, self.input(given))
-        self.sequences = self.batch_first = self.lengths = self.head = None
-        self.first = True  # whether no LSTM has been met
+        self.batch_first = self.lengths = self.head = None
         self.operators, self.states = [], []
         for node in graph.node:
             self.step(node)
@@ -700,7 +699,7 @@ class Reader:
             if X.sizes[2] not in (arrays["W"].shape[2], f"{X.name}.2"):
                 raise FormatError(f"{where}: input {shorten(X.name)} has {X.sizes[2]} features, W has "
                                   f"{arrays['W'].shape[2]}")
-            self.sequences, self.batch_first = X.name, X.axes[batch] == 0
+            self.batch_first = X.axes[batch] == 0
             return X.sizes[time], X.sizes[batch]
         before = self.operators[k - 1]
         D = 2 if before.words["bidirectional"] else 1

@@ -216,9 +216,9 @@ def _lstm_nodes(graph, lstm, lengths, initial_states):
     if lstm.static_size:
         static = graph.input("static", ["batch", lstm.static_size])
         rows = graph.add("Unsqueeze", [static, graph.integers(0)], "static_row")
-        free = graph.add("Shape", [x], "time_batch", start=0, end=2)
-        size = graph.add("Concat", [free, graph.integers(lstm.static_size)], "static_shape", axis=0)
-        rows = graph.add("Expand", [rows, size], "static_steps")
+        sizes = graph.add("Shape", [x], "time_batch", start=0, end=2)
+        sizes = graph.add("Concat", [sizes, graph.integers(lstm.static_size)], "static_shape", axis=0)
+        rows = graph.add("Expand", [rows, sizes], "static_steps")
         x = graph.add("Concat", [x, rows], "x_static", axis=2)
 
     layers, words = [], _onnx_lstm.attribute_words(lstm)
