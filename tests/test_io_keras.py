@@ -303,7 +303,7 @@ def test_an_argument_that_the_source_answers_is_refused(keras, tmp_path):
     model.save(tmp_path / "a.keras")
     for source in (model, tmp_path / "a.keras"):
         for words in ({"activation": "relu"}, {"go_backwards": True}, {"bidirectional": True}):
-            with pytest.raises(ValueError, match="was given, and the (layers|file)"):
+            with pytest.raises(ValueError, match=r"was given, and the (layers|file)"):
                 from_keras(source, **words)
 
 
