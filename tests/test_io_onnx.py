@@ -891,6 +891,36 @@ def test_directories_are_refused(tmp_path):
         from_onnx(tmp_path)
 
 
+def with_last_step(words, lengths):
+    """Return a model whose readout reads y[:, -1], and its proto."""
+    model = drawn(Model(LSTM(I, H, **words), 2, every_step=True))
+    proto = to_onnx(model)
+    if lengths:
+        proto.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
+        node(proto, "LSTM").input.extend(["lengths"])
+    index = numpy_helper.from_array(np.array(-1), "last")
+    proto.graph.initializer.append(index)
+    at = [n.op_type for n in proto.graph.node].index("MatMul")
+    proto.graph.node[at].input[0] = "y_last"
+    proto.graph.node.insert(at, helper.make_node("Gather", ["y_joined", "last"], ["y_last"], axis=1))
+    return model, proto
+
+
+@pytest.mark.parametrize(
+    ("words", "lengths"), [({"reverse": True}, False), ({"bidirectional": True}, False), ({}, True)]
+)
+def test_the_last_step_is_not_always_the_last_state(words, lengths):
+    with pytest.raises(FormatError, match="the last step of y is h_n only where an LSTM reads forward"):
+        from_onnx(with_last_step(words, lengths)[1])
+
+
+def test_the_last_step_is_the_last_state_of_a_forward_lstm():
+    model, proto = with_last_step({}, False)
+    x = np.ones((N, T, I), "float32")
+    assert not from_onnx(proto).every_step
+    assert_close(from_onnx(proto).predict(x), model.predict(x)[:, -1], 1e-6)
+
+
 def test_errors_of_a_file_name_it(tmp_path):
     path = tmp_path / "cut.onnx"
     path.write_bytes(valid().SerializeToString()[:-1])

@@ -353,10 +353,9 @@ class Reader:
 
     def integers(self, where, value):
         """Small integers that stand in the file, as a list."""
+        value = self.as_sizes(value)
         if isinstance(value, Sizes) and all(isinstance(v, int) for v in value.values):
             return list(value.values)
-        if isinstance(value, Constant) and value.array.dtype.kind == "i" and value.array.size <= MAX_RANK:
-            return value.array.ravel().tolist()
         raise FormatError(f"{where}: expected up to {MAX_RANK} integers that stand in the file")
 
     def axes(self, where, attributes, given):
