@@ -130,20 +130,6 @@ def count_fields(content, descriptor, count=0, depth=0):
     what the descriptor calls messages, and raises FormatError where there are too many, or too deep.
     """
     at, end = 0, len(content)
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = content[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-            if shift > 63:
-                raise IndexError
-
     while at < end:
         count += 1
         if count > MAX_FIELDS or depth > MAX_DEPTH:
@@ -151,19 +137,32 @@ def count_fields(content, descriptor, count=0, depth=0):
                 f"the file has more than {MAX_FIELDS} fields, or more than {MAX_DEPTH} of them in another"
             )
         try:
-            number, kind = divmod(varint(), 8)
-            size = {0: varint, 1: lambda: 8, 2: varint, 5: lambda: 4}[kind]()
+            tag, at = varint(content, at)
+            size, at = varint(content, at) if tag & 7 in (0, 2) else ({1: 8, 5: 4}[tag & 7], at)
         except (IndexError, KeyError):
             raise FormatError("this is not an ONNX model: its fields have no lengths") from None
-        if kind == 0:
+        if tag & 7 == 0:  # it was the number itself
             continue
         if size > end - at:
             raise FormatError("this is not an ONNX model: a field is longer than the file")
-        field = descriptor.fields_by_number.get(number)
-        if kind == 2 and field is not None and field.message_type is not None:
+        field = descriptor.fields_by_number.get(tag >> 3) if tag & 7 == 2 and size else None
+        if field is not None and field.message_type is not None:
             count = count_fields(content[at : at + size], field.message_type, count, depth + 1)
         at += size
     return count
+
+
+def varint(content, at):
+    """Return the number that begins at `at`, of seven bits a byte, and where it ends."""
+    value = shift = 0
+    while shift < 64:
+        byte = content[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise IndexError
 
 
 def parse(content):
