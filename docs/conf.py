@@ -65,5 +65,5 @@ def skip_foreign(app, what, name, thing, skip, options):
 
 
 def setup(app):
-    """Called by Sphinx."""
+    """Connect the above."""
     app.connect("autodoc-skip-member", skip_foreign)

@@ -10,9 +10,10 @@ import zlib
 import numpy as np
 
 from lstm_ext import __version__, _options
+from lstm_ext._files import replace_file
 from lstm_ext.io import _c_templates
 from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model, replace_file
+from lstm_ext.model import Model
 
 __all__ = ["export_c"]
 

@@ -9,12 +9,13 @@ import os
 import numpy as np
 
 from lstm_ext import __version__
+from lstm_ext._files import replace_file
 from lstm_ext._options import as_flag
 from lstm_ext.io import _onnx_lstm, _onnx_read
 from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, reorder_gates, require
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model, replace_file
+from lstm_ext.model import Model
 
 __all__ = ["Backend", "from_onnx", "to_onnx"]  # noqa: F822, see __getattr__
 
