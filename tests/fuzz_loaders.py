@@ -1,6 +1,6 @@
 """Fuzz the readers of lstm_ext.io with atheris: whatever a file holds, the one error is FormatError.
 
-    python tests/fuzz_loaders.py safetensors --seconds 600     # or torch, hdf5, keras
+    python tests/fuzz_loaders.py safetensors --seconds 600     # or torch, hdf5, keras, onnx
 
 Half of the inputs are the bytes of a file. The others are lists of edits to what a valid file says (its
 header, its configuration), written with the right lengths and checksums, so that they come further.
@@ -20,16 +20,18 @@ import zipfile
 import atheris
 
 with atheris.instrument_imports(include=["lstm_ext.io"]):
-    from lstm_ext.io import FormatError, from_keras, from_torch, load, save
+    from lstm_ext.io import FormatError, from_keras, from_onnx, from_torch, load, save
     from lstm_ext.io import keras as _keras  # noqa: F401
+    from lstm_ext.io import onnx as _onnx  # noqa: F401
     from lstm_ext.io import torch as _torch  # noqa: F401
 
 import h5py
 import numpy as np
+import onnx
 from safetensors.numpy import save_file
 
 from lstm_ext import LSTM, Adam, Model
-from lstm_ext.io import to_torch
+from lstm_ext.io import to_onnx, to_torch
 
 FOLDER = tempfile.mkdtemp(prefix="fuzz", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 PATH = os.path.join(FOLDER, "file.safetensors")
@@ -205,6 +207,45 @@ def edited_hdf5(seed):
     return make
 
 
+def edited_onnx(seed):
+    """Graphs whose tensors have other shapes, dtypes and contents, whose nodes have other words."""
+
+    def make(data):
+        model = onnx.ModelProto.FromString(seed)
+        graph = model.graph
+        names = [name for node in graph.node for name in (*node.input, *node.output)]
+        for _ in range(data.ConsumeIntInRange(1, 4)):
+            node = graph.node[data.ConsumeIntInRange(0, len(graph.node) - 1)]
+            tensor = graph.initializer[data.ConsumeIntInRange(0, len(graph.initializer) - 1)]
+            how = data.ConsumeIntInRange(0, 7)
+            if how == 0:
+                del tensor.dims[:]
+                tensor.dims.extend(data.ConsumeIntInRange(-1, 40) for _ in range(data.ConsumeIntInRange(0, 4)))
+            elif how == 1:
+                tensor.data_type = data.ConsumeIntInRange(0, 20)
+            elif how == 2:
+                tensor.raw_data = data.ConsumeBytes(64)
+            elif how == 3 and node.input:
+                node.input[data.ConsumeIntInRange(0, len(node.input) - 1)] = (
+                    names[data.ConsumeIntInRange(0, len(names) - 1)])
+            elif how == 4:
+                node.op_type = ("LSTM", "Gemm", "MatMul", "Squeeze", "Transpose", "Add", "")[
+                    data.ConsumeIntInRange(0, 6)]
+            elif how == 5 and node.attribute:
+                attribute = node.attribute[data.ConsumeIntInRange(0, len(node.attribute) - 1)]
+                attribute.i = data.ConsumeInt(8)
+                attribute.type = data.ConsumeIntInRange(0, 8)
+            elif how == 6:
+                node.attribute.append(onnx.helper.make_attribute(
+                    ("clip", "layout", "input_forget", "hidden_size", "direction")[data.ConsumeIntInRange(0, 4)],
+                    data.ConsumeIntInRange(-2, 9) if data.ConsumeBool() else data.ConsumeFloat()))
+            else:
+                model.opset_import[0].version = data.ConsumeIntInRange(-1, 40)
+        return model.SerializeToString()
+
+    return make
+
+
 TARGETS = {
     "safetensors": (lambda: [safetensors_seed()], edited_tensors, lambda: load(PATH, return_optimizer=True)),
     "torch": (lambda: [torch_seed()], edited_tensors, lambda: from_torch(PATH, prefix="lstm", head="head")),
@@ -212,6 +253,13 @@ TARGETS = {
     "keras": (
         lambda: [keras_bytes(keras_configuration(), {"keras_version": "3.1"}, hdf5_bytes("latest"))],
         edited_keras, lambda: from_keras(PATH),
+    ),
+    "onnx": (
+        lambda: [
+            to_onnx(model_of_two_layers()[0]).SerializeToString(),
+            to_onnx(LSTM(2, 3, peepholes=True, rng=0), lengths=True).SerializeToString(),
+        ],
+        edited_onnx, lambda: from_onnx(read()),
     ),
 }
 
