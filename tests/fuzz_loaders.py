@@ -220,7 +220,7 @@ def edited_onnx(seed):
             how = data.ConsumeIntInRange(0, 7)
             if how == 0:
                 del tensor.dims[:]
-                tensor.dims.extend(data.ConsumeIntInRange(-1, 40) for _ in range(data.ConsumeIntInRange(0, 4)))
+                tensor.dims.extend(data.ConsumeIntListInRange(data.ConsumeIntInRange(0, 4), -1, 40))
             elif how == 1:
                 tensor.data_type = data.ConsumeIntInRange(0, 20)
             elif how == 2:
@@ -236,9 +236,9 @@ def edited_onnx(seed):
                 attribute.i = data.ConsumeInt(8)
                 attribute.type = data.ConsumeIntInRange(0, 8)
             elif how == 6:
-                node.attribute.append(onnx.helper.make_attribute(
-                    ("clip", "layout", "input_forget", "hidden_size", "direction")[data.ConsumeIntInRange(0, 4)],
-                    data.ConsumeIntInRange(-2, 9) if data.ConsumeBool() else data.ConsumeFloat()))
+                words = ("clip", "layout", "input_forget", "hidden_size", "direction")
+                value = data.ConsumeIntInRange(-2, 9) if data.ConsumeBool() else data.ConsumeFloat()
+                node.attribute.append(onnx.helper.make_attribute(words[data.ConsumeIntInRange(0, 4)], value))
             else:
                 model.opset_import[0].version = data.ConsumeIntInRange(-1, 40)
         return model.SerializeToString()
