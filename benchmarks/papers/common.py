@@ -152,7 +152,7 @@ class ObservedSquaredError(Loss):
 
 
 class Stopwatch:
-    """Seconds of processor time since it was made: on a shared machine the clock on the wall tells of others."""
+    """Seconds of processor time since it was made: that on the wall tells of whoever shares the machine."""
 
     def __init__(self):
         self._start = time.process_time()

@@ -1,10 +1,11 @@
 """Copy memory: ten symbols, a long pause, and then the ten symbols again, in order.
 
-The task of Hochreiter and Schmidhuber (1997) in the form of M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution
-recurrent neural networks", ICML 2016, section 4.1. Whoever remembers nothing does best by predicting blanks until
-the pause is over, and then each of the 8 symbols with probability 1/8; that costs 10 ln 8 / (T + 20) nats a step.
-Compared: the usual initial weights, and biases of the gates that are made for lags of 2 T (C. Tallec and Y. Ollivier,
-"Can recurrent neural networks warp time?", ICLR 2018), with the same number of sequences.
+M. Arjovsky, A. Shah and Y. Bengio, "Unitary evolution recurrent neural networks", ICML 2016, section 4.1,
+after Hochreiter and Schmidhuber (1997). Whoever remembers nothing does best by predicting blanks until
+the pause of T steps is over, and then each of the 8 symbols with probability 1/8; that costs 10 ln 8 / (T
++ 20) nats a step. Compared: the usual initial weights, and biases of the gates that are made for lags of
+2 T (C. Tallec and Y. Ollivier, "Can recurrent neural networks warp time?", ICLR 2018), with the same
+number of sequences.
 
     python benchmarks/papers/copy_memory.py [--seeds 10] [--pause 30] [--quick]
 """
@@ -14,8 +15,8 @@ from common import Stopwatch, arguments, machine, say, spread, table
 
 from lstm_ext import LSTM, Adam, Model
 
-SYMBOLS, COUNT = 8, 10  # 0 to 7 are to be copied, ten of them; 8 is a blank, 9 the sign that the pause is over
-BLANK, GO = 8, 9
+SYMBOLS, COUNT = 8, 10  # 0 to 7 are to be copied, ten of them
+BLANK, GO = 8, 9  # GO: the pause is over
 HIDDEN, BATCH, LR, MAX_NORM = 64, 16, 1e-2, 1.0
 
 
@@ -76,14 +77,14 @@ def run(seed, pause, limit, init):
     }
 
 
-HEADER = ["pause", "initial weights", "runs", "test loss", "memoryless baseline", "symbols right", "all right: runs",
-          "sequences until then", "CPU seconds"]
+HEADER = ["pause", "initial weights", "runs", "test loss", "memoryless baseline", "symbols right",
+          "all right: runs", "sequences until then", "CPU seconds"]
 
 
 def main(argv=None):
     options = arguments(
         __doc__, "a pause of 5 steps, 3200 sequences", argv,
-        pause={"type": int, "default": None, "help": "steps between the last symbol and the sign; default 30"},
+        pause={"type": int, "default": None, "help": "steps from the symbols to the sign; default 30"},
         limit={"type": int, "default": None, "help": "training sequences; default 80,000"},
     )
     pause = options.pause or (5 if options.quick else 30)

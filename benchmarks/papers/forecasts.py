@@ -1,10 +1,11 @@
 """Forecasts of El Niño, sunspots and atmospheric CO2, next to the seasonal naive forecast, ETS and ARIMA.
 
-Back-test over rolling origins: from each origin, the next 12 months, 11 years or 52 weeks are forecast from
-what was measured until then. All models learn anew at the same few origins, from the same past; in between
-they take in what is measured with their parameters as they are. Every model sees the one series, but for
-the row that says otherwise. Sizes, epochs and noise of the LSTMs were chosen on origins before the first of the
-test (``--validate``); the orders of ARIMA by AIC within the years before it.
+Back-test over rolling origins: from each origin, the next 12 months, 11 years or 52 weeks are forecast
+from what was measured until then. All models learn anew at the same few origins, from the same past; in
+between they take in what is measured with their parameters as they are. Every model sees the one series,
+but for the row that says otherwise. Trends of ETS and orders of ARIMA are chosen by AIC whenever they
+learn. Sizes, epochs and noise of the LSTMs were set once and not tuned; ``--validate`` is there for that:
+it tests on origins before those of the test.
 
     python benchmarks/papers/forecasts.py [--seeds 10] [--series elnino sunspots co2] [--validate] [--quick]
 """
@@ -59,6 +60,7 @@ class Series:
     others: np.ndarray | None = None  # further series that the LSTM may see, (T, F)
 
     def origins(self):
+        """Return the steps from which is forecast."""
         return np.arange(self.first, len(self.y) - self.horizon, self.step)
 
     def validation(self):
@@ -70,12 +72,13 @@ class Series:
         )
 
     def season(self):
-        """Cosine and sine of the season, (T, 2); nothing where there is none."""
+        """Return cosine and sine of the season, (T, 2); nothing where there is none."""
         phase = 2 * np.pi * np.arange(len(self.y)) / self.true_period
         return np.stack([np.cos(phase), np.sin(phase)], axis=1)
 
     @property
     def true_period(self):
+        """Steps of a period, not rounded."""
         return self.period
 
     def adjusted(self, y, end):
@@ -94,9 +97,11 @@ class ElNino(Series):
         return np.array([y[m : end + 1 : 12].mean(0) for m in range(12)])
 
     def adjusted(self, y, end):
+        """Take the climatology away."""
         return y - self._climatology(y, end)[np.arange(len(y)) % 12]
 
     def restored(self, z, t, end):
+        """Add the climatology."""
         return z + self._climatology(self.y, end)[(t + 1 + np.arange(self.horizon)) % 12]
 
 
@@ -104,12 +109,15 @@ class Sunspots(Series):
     """The square root; its period is no season, and not given to the LSTM."""
 
     def season(self):
+        """Return nothing: the period is no season."""
         return np.zeros((len(self.y), 0))
 
     def adjusted(self, y, end):
+        """Take the root."""
         return np.sqrt(y)
 
     def restored(self, z, t, end):
+        """Square what is not negative."""
         return np.maximum(z, 0) ** 2
 
 
@@ -118,14 +126,17 @@ class CO2(Series):
 
     @property
     def true_period(self):
+        """Weeks of a year."""
         return 365.25 / 7
 
     def adjusted(self, y, end):
+        """Take away what was a period before."""
         z = np.full_like(y, np.nan)
         z[self.period :] = y[self.period :] - y[: -self.period]
         return z
 
     def restored(self, z, t, end):
+        """Add what was a period before."""
         return z + seasonal_naive(self, t)
 
 
@@ -145,7 +156,7 @@ def all_series():
 
 
 def seasonal_naive(series, t):
-    """What was measured a period ago; straight lines over what was missing then."""
+    """Forecast what was measured a period ago; straight lines over what was missing then."""
     known = filled(series.y[: t + 1])
     return known[t + 1 - series.period + np.arange(series.horizon) % series.period]
 
@@ -168,20 +179,21 @@ def ets(series, end, origins):
     roots = isinstance(series, Sunspots)
     y = np.sqrt(series.y) if roots else series.y
     words = {} if roots else {"seasonal": "add", "seasonal_periods": series.period}
+
+    def until(t, **model):
+        return ETSModel(filled(y[: t + 1]), **model, initialization_method="heuristic")
+
     fits = []
     for trend in ({}, {"trend": "add", "damped_trend": True}, {"trend": "add"}):
         model = {**words, **trend}
-        fits.append((ETSModel(filled(y[: end + 1]), **model, initialization_method="heuristic").fit(disp=False), model))
+        fits.append((until(end, **model).fit(disp=False), model))
     fit, model = min(fits, key=lambda pair: pair[0].aic)
-    forecasts = [
-        ETSModel(filled(y[: t + 1]), **model, initialization_method="heuristic").smooth(fit.params)
-        .forecast(series.horizon) for t in origins
-    ]
+    forecasts = [until(t, **model).smooth(fit.params).forecast(series.horizon) for t in origins]
     return np.maximum(forecasts, 0) ** 2 if roots else np.array(forecasts)
 
 
 def arima(series, end, origins):
-    """ARIMA: of the adjusted series; CO2's as it is with trend and four harmonics of the year, gaps and all."""
+    """ARIMA of the adjusted series; of CO2 itself, gaps and all, with a trend and four harmonics."""
     from statsmodels.tsa.arima.model import ARIMA
 
     waves, y = None, series.adjusted(series.y, end)
@@ -230,11 +242,8 @@ def lstm(series, end, origins, seed, others=False):
     y = np.stack([target[t + 1 : t + 1 + series.horizon] for t in starts])
 
     gaps = {"nan": "hold", "nan_mask": True} if np.isnan(z[series.period :]).any() else {}
-    if gaps:
-        x = np.where(np.isnan(x), np.nan, x)
-    model = Model(
-        LSTM(x.shape[2], series.hidden_size, rng=rng, **gaps), series.horizon, loss=ObservedSquaredError(), rng=rng
-    )
+    network = LSTM(x.shape[2], series.hidden_size, rng=rng, **gaps)
+    model = Model(network, series.horizon, loss=ObservedSquaredError(), rng=rng)
     optimizer = Adam(series.lr, max_norm=1.0)
     for x_batch, y_batch, remains in batches((x, y), rng, series.epochs, 32, series.noise):
         optimizer.lr = series.lr * remains
@@ -276,7 +285,9 @@ def results(series, seeds):
         watch = Stopwatch()
         runs[name] = [errors(series, back_test(series, model))]
         say(f"{series.name}, {name}: {rmse(runs[name][0]):.4f}, {watch.seconds:.1f} s")
-    kinds = {"LSTM": False} if series.others is None else {"LSTM": False, "LSTM that sees all four regions": True}
+    kinds = {"LSTM": False}
+    if series.others is not None:
+        kinds["LSTM that sees all four regions"] = True
     for name, others in kinds.items():
         runs[name] = []
         for seed in seeds:
@@ -294,7 +305,8 @@ def results(series, seeds):
     for name, some in runs.items():
         total = [rmse(e) for e in some]
         yield [
-            series.name, name, len(some), *(f"{np.mean([rmse(e[:, lead]) for e in some]):.3f}" for lead in leads),
+            series.name, name, len(some),
+            *(f"{np.mean([rmse(e[:, lead]) for e in some]):.3f}" for lead in leads),
             spread(total, ".3f"), f"{1 - np.mean(total) / reference:+.0%}",
         ]
 
@@ -306,7 +318,7 @@ HEADER = ["series", "model", "runs", "RMSE at lead 1", "half the horizon", "whol
 def main(argv=None):
     options = arguments(
         __doc__, "two epochs, few origins, no CO2", argv,
-        series={"nargs": "+", "choices": ["elnino", "sunspots", "co2"], "default": None, "help": "default all"},
+        series={"nargs": "+", "choices": ["elnino", "sunspots", "co2"], "help": "default all"},
         validate={"action": "store_true", "help": "test on origins before those of the test"},
     )
     known = all_series()

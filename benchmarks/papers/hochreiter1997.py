@@ -1,10 +1,11 @@
 """Six tasks of Hochreiter and Schmidhuber (1997), with the cell of today.
 
 S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9:1735-1780, 1997: embedded
-Reber grammar (experiment 1), a long time lag without noise (2a), the adding problem (4), multiplication (5),
-temporal order (6a, 6b). Tasks and criteria of success are the paper's. What is not: the cell has a forget
-gate, the gradient is exact, Adam on mini-batches takes the place of gradient descent on single sequences,
-and the readout is linear (4, 5) or a softmax (the others). Every sequence of a mini-batch counts.
+Reber grammar (experiment 1), a long time lag without noise (2a), the adding problem (4), multiplication
+(5), temporal order (6a, 6b). Tasks and criteria of success are the paper's. What is not: the cell has a
+forget gate, the gradient is exact, Adam on mini-batches takes the place of gradient descent on single
+sequences, and the readout is linear (4, 5) or a softmax (the others). Every sequence of a mini-batch
+counts.
 
     python benchmarks/papers/hochreiter1997.py [--seeds 10] [--tasks adding-100 order-6a ...] [--quick]
 """
@@ -46,6 +47,7 @@ class Settings:
         return Model(lstm, outputs, rng=rng, **words)
 
     def optimizer(self):
+        """Make the optimiser, fresh."""
         return Adam(self.lr, max_norm=1.0)
 
 
@@ -80,7 +82,7 @@ class Marked:
         -------
         x : ndarray of shape (n, 1.1 T, 2)
             A number from [-1, 1], for products from [0, 1], and its marker: 1 for the two that count, -1
-            for the first and the last, else 0. Should the first be drawn to count, it is 0 (1) and counts for nothing.
+            for the first and the last, else 0. Should the first be drawn to count, it is 0, for products 1.
         y : ndarray of shape (n, 1)
             0.5 + (X1 + X2) / 4, or X1 X2.
         lengths : ndarray of n int
@@ -160,8 +162,8 @@ def run_recent(task, seed, limit):
             x, y, lengths = task.draw(np.random.default_rng([seed, 1]), TEST)
             errors = task.errors(model.predict(x, lengths), y)
             results.append({
-                "sequences": seen, "seconds": seconds, "wrong": int((errors >= task.tolerance).any(axis=1).sum()),
-                "mse": float(np.mean(errors**2)),
+                "sequences": seen, "seconds": seconds,
+                "wrong": int((errors >= task.tolerance).any(axis=1).sum()), "mse": float(np.mean(errors**2)),
             })
             waiting.pop(0)
         if settings.halve:
@@ -305,7 +307,10 @@ def tasks():
     def once(sequences, wrong, mean_error):
         return [Milestone("", 0, mean_error, sequences, wrong)]
 
-    product = [Milestone("139 wrong", 139, np.inf, "482,000", "139"), Milestone("12 wrong", 12, np.inf, "1,273,000", "14")]
+    product = [
+        Milestone("139 wrong", 139, np.inf, "482,000", "139"),
+        Milestone("12 wrong", 12, np.inf, "1,273,000", "14"),
+    ]
     all_tasks = [
         Reber("reber", Settings(32, 4, 1e-2, 100_000), "8,440-39,740"),
         Lag("lag-2a", 100, Settings(64, 4, 1e-2, 50_000, {"forget_bias": 6}, identity=True), "5,040"),
@@ -323,11 +328,11 @@ PAPER_RATE = {"reber": "97-100 %"}  # of all others: every trial that the paper 
 
 
 def quick_tasks():
-    """Two tasks made small enough for a look that all runs."""
+    """Three tasks made small enough for a look that all runs."""
     short = Settings(16, 16, 2e-2, 6000, init={"chrono": 30})
     return {
         "reber": Reber("reber", Settings(32, 4, 1e-2, 4000), ""),
-        "lag of 10": Lag("lag of 10", 10, Settings(64, 4, 1e-2, 4000, {"forget_bias": 6}, identity=True), ""),
+        "lag-10": Lag("lag-10", 10, Settings(64, 4, 1e-2, 4000, {"forget_bias": 6}, identity=True), ""),
         "adding-30": Marked("adding-30", 30, False, short, [Milestone("", 200, 0.1, "", "")]),
     }
 
@@ -357,14 +362,14 @@ def rows(task, runs):
         ]
 
 
-HEADER = ["task", "runs that succeed", "sequences to success", "wrong of 2560", "CPU seconds", "paper: sequences",
-          "paper: success", "paper: wrong"]
+HEADER = ["task", "runs that succeed", "sequences to success", "wrong of 2560", "CPU seconds",
+          "paper: sequences", "paper: success", "paper: wrong"]
 
 
 def main(argv=None):
     options = arguments(
         __doc__, "small tasks, one seed: shows that everything runs", argv,
-        tasks={"nargs": "+", "help": "names from the table; default all", "default": None},
+        tasks={"nargs": "+", "help": "names from the table; default all"},
     )
     known = quick_tasks() if options.quick else tasks()
     for name in options.tasks or []:
