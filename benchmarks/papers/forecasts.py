@@ -197,7 +197,7 @@ def arima(series, end, origins):
     from statsmodels.tsa.arima.model import ARIMA
 
     waves, y = None, series.adjusted(series.y, end)
-    orders, words = [(p, 0, q) for p in (1, 2, 3, 4) for q in (0, 1)], {}
+    orders, words = [(p, 0, q) for p in (2, 3, 4) for q in (0, 1)], {}
     if isinstance(series, Sunspots):
         orders = [(p, 0, 0) for p in (2, 3, 9)]
     if isinstance(series, CO2):
@@ -209,12 +209,15 @@ def arima(series, end, origins):
     def exog(low, high):
         return {} if waves is None else {"exog": waves[low:high]}
 
-    fits = [ARIMA(y[: end + 1], order=order, **exog(0, end + 1), **words).fit() for order in orders]
+    def until(t, order):
+        return ARIMA(y[: t + 1], order=order, **exog(0, t + 1), **words)
+
+    fits = [until(end, order).fit(cov_type="none") for order in orders]
     fit = min(fits, key=lambda f: f.aic)
     say(f"  {series.name}: ARIMA{fit.model.order} until step {end}")
     result = []
     for t in origins:
-        state = fit.apply(y[: t + 1], **exog(0, t + 1))
+        state = until(t, fit.model.order).filter(fit.params, cov_type="none")
         forecast = state.forecast(series.horizon, **exog(t + 1, t + 1 + series.horizon))
         result.append(forecast if waves is not None else series.restored(forecast, t, end))
     return np.array(result)
