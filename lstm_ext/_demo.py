@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lstm_ext._files import replace_file
 from lstm_ext._threads import get_num_threads, set_num_threads
 from lstm_ext.datasets import load_elnino
 from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model, replace_file
+from lstm_ext.model import Model
 from lstm_ext.optim import Adam
 
 FIRST_TEST_YEAR = 1995

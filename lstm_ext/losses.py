@@ -1,18 +1,34 @@
 """Losses: what a prediction costs, and the gradient of that cost.
 
 A loss is a small object without state. `Model` takes any object that has ``check`` and
-``value_and_gradient`` as they are described in `Loss`.
+``value_and_gradient`` as they are described in `Loss`. Those that have a name are in `LOSSES`.
 """
+
+import math
+from numbers import Real
 
 import numpy as np
 
-__all__ = ["CrossEntropy", "Loss", "MeanSquaredError"]
+from lstm_ext._checks import number, positive
+
+__all__ = [
+    "LOSSES",
+    "CrossEntropy",
+    "GaussianNLL",
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "NashSutcliffe",
+    "Poisson",
+    "Quantile",
+]
 
 
 def _weights(weights, shape):
     """Weights as float64 of the given shape, and their sum; None stands for ones."""
     if weights is None:
-        total = float(np.prod(shape, dtype=np.float64))
+        total = float(math.prod(shape))
     else:
         weights = np.asarray(weights)
         if weights.dtype.kind not in "bfiu":
@@ -28,15 +44,41 @@ def _weights(weights, shape):
     return weights, total
 
 
+def _check_numbers(target, expected, shape):
+    if target.dtype.kind not in "bfiu":
+        raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
+    if target.shape != expected:
+        more = "" if expected == shape else f": y must have {expected}"
+        raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}{more}")
+
+
 class Loss:
     """A mean over elements n of a cost of the prediction p_n, each with a weight w_n.
 
     Predictions have the shape (..., O): elements n run over all axes but the last. Everything is
     computed and accumulated in float64; the gradient comes back in the predictions' dtype.
+
+    Attributes
+    ----------
+    outputs_per_target : int
+        Outputs that the readout needs for each column of the target.
     """
 
+    outputs_per_target = 1
+    _options = ()  # names of the constructor's arguments, which are attributes, too
+
     def __repr__(self):
-        return f"{type(self).__name__}()"
+        words = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({words})"
+
+    @property
+    def options(self):
+        """The constructor's arguments, by name."""
+        return {name: getattr(self, name) for name in self._options}
+
+    def _complete(self, target, shape, weights):
+        """Return the target with what the loss derives from the whole of it, once, before a training."""
+        return target
 
     def check(self, target, shape, weights=None):
         """Raise TypeError or ValueError unless `target` belongs to predictions of this shape.
@@ -94,7 +136,8 @@ class Loss:
             raise ValueError(
                 f"prediction_dot has shape {prediction_dot.shape}, prediction has {prediction.shape}"
             )
-        return self._tangent(prediction, prediction_dot, weights, total).astype(prediction.dtype)
+        tangent = self._tangent(prediction, prediction_dot, target, weights, total)
+        return tangent.astype(prediction.dtype)
 
     def _checked(self, prediction, target, weights):
         prediction, target = np.asarray(prediction), np.asarray(target)
@@ -104,6 +147,7 @@ class Loss:
                 f"{prediction.dtype} of shape {prediction.shape}"
             )
         weights, total = _weights(weights, prediction.shape[:-1])
+        target = self._complete(target, prediction.shape, weights)
         self.check(target, prediction.shape, weights)
         return prediction, target, weights, total
 
@@ -118,7 +162,7 @@ class Loss:
     def _evaluate(self, prediction, target, weights, total):
         raise NotImplementedError
 
-    def _tangent(self, prediction, prediction_dot, weights, total):
+    def _tangent(self, prediction, prediction_dot, target, weights, total):
         raise NotImplementedError
 
 
@@ -134,10 +178,7 @@ class MeanSquaredError(Loss):
 
     def check(self, target, shape, weights=None):
         """Refuse a target that is not real numbers of the predictions' shape."""
-        if target.dtype.kind not in "bfiu":
-            raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
-        if target.shape != shape:
-            raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}")
+        _check_numbers(target, shape, shape)
 
     def _evaluate(self, prediction, target, weights, total):
         error = np.subtract(prediction, target, dtype=np.float64)
@@ -148,7 +189,7 @@ class MeanSquaredError(Loss):
         total *= prediction.shape[-1]
         return float(np.vdot(error, weighted)) / total, weighted * (2 / total)
 
-    def _tangent(self, prediction, prediction_dot, weights, total):
+    def _tangent(self, prediction, prediction_dot, target, weights, total):
         tangent = prediction_dot * (2 / (total * prediction.shape[-1]))
         if weights is not None:
             tangent = np.where(weights[..., None] == 0, 0, tangent * weights[..., None])
@@ -202,7 +243,7 @@ class CrossEntropy(Loss):
             gradient *= weights[..., None]
         return float(cost.sum()) / total, gradient / total
 
-    def _tangent(self, prediction, prediction_dot, weights, total):
+    def _tangent(self, prediction, prediction_dot, target, weights, total):
         logits = prediction.astype(np.float64)
         counted = None if weights is None else weights[..., None] != 0
         if weights is not None:
@@ -211,3 +252,367 @@ class CrossEntropy(Loss):
         share /= share.sum(axis=-1, keepdims=True)
         tangent = share * (prediction_dot - (share * prediction_dot).sum(axis=-1, keepdims=True)) / total
         return tangent if weights is None else np.where(counted, tangent * weights[..., None], 0)
+
+
+class _Pointwise(Loss):
+    """A mean over elements and outputs of a cost of one number and its target."""
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not real numbers of the predictions' shape."""
+        _check_numbers(target, shape, shape)
+
+    def _cost(self, p, y):
+        """Return costs and their derivatives by p, each of the shape of p."""
+        raise NotImplementedError
+
+    def _curvature(self, p, p_dot, y):
+        """Return the derivative of the derivatives along `p_dot`."""
+        raise NotImplementedError
+
+    def _terms(self, shape):
+        """Count the costs that an element is the mean of."""
+        return shape[-1]
+
+    def _evaluate(self, prediction, target, weights, total):
+        p, y = _double(weights, prediction, target)
+        cost, slope = self._cost(p, y)
+        if weights is not None:
+            cost *= weights[..., None]
+            slope *= weights[..., None]
+        total *= self._terms(prediction.shape)
+        return float(cost.sum()) / total, slope / total
+
+    def _tangent(self, prediction, prediction_dot, target, weights, total):
+        p, p_dot, y = _double(weights, prediction, prediction_dot, target)
+        tangent = self._curvature(p, p_dot, y)
+        if weights is not None:
+            tangent *= weights[..., None]
+        return tangent / (total * self._terms(prediction.shape))
+
+
+def _double(weights, *arrays):
+    """Arrays as float64, 0 where nothing counts: NaN times weight 0 is NaN."""
+    if weights is None:
+        return [np.asarray(a, np.float64) for a in arrays]
+    counted = (weights != 0)[..., None]
+    return [np.where(counted, a, np.float64(0)) for a in arrays]
+
+
+class MeanAbsoluteError(_Pointwise):
+    r"""Absolute error: its minimum is the median. Targets: real numbers of the predictions' shape.
+
+    .. math::
+
+        L = \frac{\sum_n w_n \lVert p_n - y_n \rVert_1}{O \sum_n w_n} \qquad
+        \frac{\partial L}{\partial p_n} = \frac{w_n \operatorname{sign}(p_n - y_n)}{O \sum_n w_n}
+
+    The derivative at 0 is taken as 0; the second one is 0.
+    """
+
+    def _cost(self, p, y):
+        error = p - y
+        return np.abs(error), np.sign(error)
+
+    def _curvature(self, p, p_dot, y):
+        return np.zeros_like(p)
+
+
+class Huber(_Pointwise):
+    r"""Squared error for small errors, absolute for large ones. Targets: of the predictions' shape.
+
+    .. math::
+
+        \rho(e) = \begin{cases} e^2 / 2 & |e| \le \delta \\
+                   \delta (|e| - \delta / 2) & |e| > \delta \end{cases} \qquad
+        L = \frac{\sum_n w_n \sum_k \rho(p_{nk} - y_{nk})}{O \sum_n w_n}
+
+    P. J. Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35(1), 1964. As in
+    PyTorch's ``HuberLoss``.
+
+    Parameters
+    ----------
+    delta : float
+        Greater than 0, in the targets' units.
+    """
+
+    _options = ("delta",)
+
+    def __init__(self, delta=1.0):
+        self.delta = positive("delta", delta)
+
+    def _cost(self, p, y):
+        error = p - y
+        slope = np.clip(error, -self.delta, self.delta)
+        return slope * (error - 0.5 * slope), slope
+
+    def _curvature(self, p, p_dot, y):
+        return np.where(np.abs(p - y) <= self.delta, p_dot, 0.0)
+
+
+class Quantile(_Pointwise):
+    r"""Pinball loss: its minimum are quantiles of the target's distribution.
+
+    .. math::
+
+        \rho_q(e) = \max(q e, (q - 1) e) \qquad
+        L = \frac{\sum_n w_n \sum_{k,j} \rho_{q_j}(y_{nk} - p_{nkj})}{O \sum_n w_n}
+
+    R. Koenker, G. Bassett, "Regression quantiles", Econometrica 46(1), 1978.
+
+    With Q levels and targets (..., K) there are O = K Q outputs: those of the first target at all
+    levels, then those of the second. Nothing keeps the quantiles from crossing. The derivative where
+    p = y is taken as 0; the second one is 0.
+
+    Parameters
+    ----------
+    levels : float or sequence of floats
+        The levels q, each between 0 and 1; 0.5 is the median.
+    """
+
+    _options = ("levels",)
+
+    def __init__(self, levels=(0.1, 0.5, 0.9)):
+        given = (levels,) if isinstance(levels, Real) else tuple(levels)
+        self.levels = tuple(
+            number("levels", q, lambda v: 0 < v < 1, "numbers between 0 and 1") for q in given
+        )
+        if not self.levels:
+            raise ValueError("levels must be numbers between 0 and 1, got none")
+
+    @property
+    def outputs_per_target(self):
+        """Outputs for each column of the target: the number of levels."""
+        return len(self.levels)
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not real numbers, one for every Q outputs."""
+        if shape[-1] % len(self.levels):
+            raise ValueError(
+                f"there are {shape[-1]} outputs, expected a multiple of {len(self.levels)}: one for each "
+                "target and level"
+            )
+        _check_numbers(target, (*shape[:-1], shape[-1] // len(self.levels)), shape)
+
+    def _cost(self, p, y):
+        q = np.tile(self.levels, y.shape[-1])
+        error = np.repeat(y, len(self.levels), axis=-1) - p
+        slope = np.where(error > 0, -q, 1 - q)
+        slope[error == 0] = 0
+        return -slope * error, slope
+
+    def _curvature(self, p, p_dot, y):
+        return np.zeros_like(p)
+
+
+class Poisson(_Pointwise):
+    r"""Negative log likelihood of counts whose rate is :math:`e^p`. Targets: numbers >= 0.
+
+    .. math::
+
+        L = \frac{\sum_n w_n \sum_k (e^{p_{nk}} - y_{nk} p_{nk})}{O \sum_n w_n} \qquad
+        \frac{\partial L}{\partial p_{nk}} = \frac{w_n (e^{p_{nk}} - y_{nk})}{O \sum_n w_n}
+
+    but for :math:`\log y!`, which does not depend on p (P. McCullagh, J. A. Nelder, *Generalized Linear
+    Models*, 2nd ed., 1989, ch. 6; PyTorch's ``PoissonNLLLoss``).
+    """
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not numbers >= 0 of the predictions' shape."""
+        super().check(target, shape, weights)
+        counted = target if weights is None else target[weights != 0]
+        if (counted < 0).any():
+            raise ValueError(f"y must be counts >= 0, got {counted.min()}")
+
+    def rate(self, prediction):
+        """Return the expected counts for predictions (..., O), of the same shape."""
+        return np.exp(prediction)
+
+    def _cost(self, p, y):
+        with np.errstate(over="ignore"):
+            rate = np.exp(p)
+        return rate - y * p, rate - y
+
+    def _curvature(self, p, p_dot, y):
+        with np.errstate(over="ignore"):
+            return np.exp(p) * p_dot
+
+
+class GaussianNLL(_Pointwise):
+    r"""Negative log likelihood of a normal distribution whose mean and scale are predicted.
+
+    .. math::
+
+        \mu, s = p, \quad \sigma = \sigma_0 + \log(1 + e^s) \qquad
+        L = \frac{\sum_n w_n \sum_k \left( \log \sigma_{nk} + \frac{1}{2} z_{nk}^2
+            + \frac{1}{2} \log 2 \pi \right)}{K \sum_n w_n}, \; z = \frac{y - \mu}{\sigma}
+
+    D. A. Nix, A. S. Weigend, "Estimating the mean and variance of the target probability
+    distribution", ICNN 1994.
+
+    With targets (..., K) there are O = 2 K outputs: the K means, then the K raw scales s.
+
+    Parameters
+    ----------
+    min_scale : float
+        :math:`\sigma_0`, greater than 0, in the targets' units: the loss has no lower bound without.
+    """
+
+    outputs_per_target = 2
+    _options = ("min_scale",)
+
+    def __init__(self, min_scale=1e-6):
+        self.min_scale = positive("min_scale", min_scale)
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not real numbers, one for every two outputs."""
+        if shape[-1] % 2:
+            raise ValueError(f"there are {shape[-1]} outputs, expected an even number: means and scales")
+        _check_numbers(target, (*shape[:-1], shape[-1] // 2), shape)
+
+    def _terms(self, shape):
+        return shape[-1] // 2
+
+    def mean_and_scale(self, prediction):
+        """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
+        mean, raw = np.split(np.asarray(prediction), 2, axis=-1)
+        return mean, (self.min_scale + np.logaddexp(0, raw)).astype(raw.dtype)
+
+    def _parts(self, p, y):
+        mean, raw = np.split(p, 2, axis=-1)
+        scale = self.min_scale + np.logaddexp(0, raw)
+        return scale, (y - mean) / scale, 0.5 * (1 + np.tanh(0.5 * raw))  # the logistic function
+
+    def _cost(self, p, y):
+        scale, z, s = self._parts(p, y)
+        cost = np.log(scale) + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
+        return cost, np.concatenate([-z / scale, s * (1 - z * z) / scale], axis=-1)
+
+    def _curvature(self, p, p_dot, y):
+        scale, z, s = self._parts(p, y)
+        mean_dot, raw_dot = np.split(p_dot, 2, axis=-1)
+        mixed = 2 * z * s / scale**2
+        second = s * ((3 * z * z - 1) * s / scale**2 + (1 - s) * (1 - z * z) / scale)
+        return np.concatenate(
+            [mean_dot / scale**2 + mixed * raw_dot, mixed * mean_dot + second * raw_dot], axis=-1
+        )
+
+
+class NashSutcliffe(_Pointwise):
+    r"""Squared error relative to how much the target varies where it comes from.
+
+    .. math::
+
+        L = \frac{\sum_n w_n \sum_k (p_{nk} - y_{nk})^2 / (s_{nk} + \epsilon)^2}{O \sum_n w_n}
+
+    NSE* of F. Kratzert et al., "Towards learning universal, regional, and local hydrological behaviors
+    via machine learning applied to large-sample datasets", HESS 23:5089, 2019, eq. 11: s is the
+    standard deviation of the target over its basin's training period. Without it, basins with much
+    water would decide alone.
+
+    The scales travel with the targets: y (..., 2 O) holds the targets, then their scales. `prepare`
+    makes it. Of targets (N, T, O) alone, each sequence is taken for a basin of its own.
+
+    Parameters
+    ----------
+    eps : float
+        :math:`\epsilon`, greater than 0, in the targets' units.
+    """
+
+    _options = ("eps",)
+
+    def __init__(self, eps=0.1):
+        self.eps = positive("eps", eps)
+
+    def prepare(self, y, *, groups=None, scale=None):
+        """Join targets and their scales.
+
+        Parameters
+        ----------
+        y : array_like of shape (N, O) or (N, T, O)
+            Targets.
+        groups : array_like of shape (N,), optional
+            The basin of each sequence, by any label: the scales are the standard deviations of all
+            its targets.
+        scale : array_like of shape (N, O) or (N,), optional
+            The scales, in the place of groups. Without either, those of every sequence, over T.
+
+        Returns
+        -------
+        ndarray of shape (N, 2 O) or (N, T, 2 O)
+            What `Model.fit` takes for y.
+        """
+        y = np.asarray(y)
+        if y.ndim not in (2, 3) or y.dtype.kind not in "bfiu":
+            raise ValueError(f"y is {y.dtype} {y.shape}, expected numbers (N, O) or (N, T, O)")
+        y = y.astype(y.dtype if y.dtype.kind == "f" else np.float64, copy=False)
+        if groups is not None and scale is not None:
+            raise ValueError("groups and scale were given: the scales come from one of them")
+        rows = (len(y), y.shape[-1])
+        if scale is not None:
+            scale = np.asarray(scale, np.float64)
+            scale = scale[:, None] if scale.ndim == 1 else scale
+            if scale.ndim != 2 or scale.shape[0] != rows[0] or scale.shape[1] not in (1, rows[1]):
+                raise ValueError(f"scale has shape {scale.shape}, expected {rows}")
+        elif groups is not None:
+            groups = np.asarray(groups)
+            if groups.shape != rows[:1]:
+                raise ValueError(f"groups have shape {groups.shape}, expected {rows[:1]}")
+            scale = np.empty(rows)
+            labels, number = np.unique(groups, return_inverse=True)
+            for k in range(len(labels)):
+                scale[number == k] = y[number == k].reshape(-1, rows[1]).std(axis=0, dtype=np.float64)
+        else:
+            return self._complete(y, y.shape, None)
+        return self._joined(y, scale)
+
+    def _joined(self, y, scale):
+        scale = scale.reshape(len(y), *(1,) * (y.ndim - 2), -1)
+        return np.concatenate([y, np.broadcast_to(scale, y.shape).astype(y.dtype)], axis=-1)
+
+    def _complete(self, target, shape, weights):
+        if target.shape != shape or target.dtype.kind not in "bfiu":
+            return target  # has its scales, or `check` will refuse it
+        if len(shape) < 3:
+            raise ValueError(
+                f"y has shape {target.shape}, one target for each sequence has no scale of its own: give "
+                "what NashSutcliffe().prepare(y, groups=...) or prepare(y, scale=...) returns"
+            )
+        y = target.astype(target.dtype if target.dtype.kind == "f" else np.float64, copy=False)
+        counted = None if weights is None else (np.asarray(weights) != 0)[..., None]
+        if counted is None:
+            scale = y.std(axis=1, dtype=np.float64)
+        else:
+            n = np.maximum(counted.sum(axis=1), 1)
+            mean = np.where(counted, y, 0).sum(axis=1, dtype=np.float64) / n
+            square = np.square(np.where(counted, y - mean[:, None], 0)).sum(axis=1)
+            scale = np.sqrt(square / n)
+        return self._joined(y, scale)
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not numbers and scales >= 0, two for each output."""
+        _check_numbers(target, (*shape[:-1], 2 * shape[-1]), shape)
+        scale = target[..., shape[-1] :]
+        scale = scale if weights is None else scale[weights != 0]
+        if not (scale >= 0).all():
+            raise ValueError("the scales in y must be >= 0")
+
+    def _cost(self, p, y):
+        y, scale = np.split(y, 2, axis=-1)
+        error = (p - y) / (scale + self.eps)
+        return error * error, 2 * error / (scale + self.eps)
+
+    def _curvature(self, p, p_dot, y):
+        return 2 * p_dot / (y[..., p.shape[-1] :] + self.eps) ** 2
+
+
+#: Losses by the names that `Model` knows.
+LOSSES = {
+    "mse": MeanSquaredError,
+    "cross_entropy": CrossEntropy,
+    "mae": MeanAbsoluteError,
+    "huber": Huber,
+    "quantile": Quantile,
+    "poisson": Poisson,
+    "gaussian": GaussianNLL,
+    "nse": NashSutcliffe,
+}

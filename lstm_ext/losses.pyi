@@ -1,13 +1,30 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CrossEntropy", "Loss", "MeanSquaredError"]
+__all__ = [
+    "LOSSES",
+    "CrossEntropy",
+    "GaussianNLL",
+    "Huber",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "NashSutcliffe",
+    "Poisson",
+    "Quantile",
+]
 
 _Array = npt.NDArray[np.floating[Any]]
 
+LOSSES: dict[str, type[Loss]]
+
 class Loss:
+    outputs_per_target: int
+    @property
+    def options(self) -> dict[str, Any]: ...
     def check(
         self,
         target: npt.NDArray[Any],
@@ -42,3 +59,34 @@ class Loss:
 
 class MeanSquaredError(Loss): ...
 class CrossEntropy(Loss): ...
+class _Pointwise(Loss): ...
+class MeanAbsoluteError(_Pointwise): ...
+
+class Huber(_Pointwise):
+    delta: float
+    def __init__(self, delta: float = 1.0) -> None: ...
+
+class Quantile(_Pointwise):
+    levels: tuple[float, ...]
+    def __init__(self, levels: float | Sequence[float] = (0.1, 0.5, 0.9)) -> None: ...
+    @property
+    def outputs_per_target(self) -> int: ...  # type: ignore[override]
+
+class Poisson(_Pointwise):
+    def rate(self, prediction: npt.ArrayLike) -> _Array: ...
+
+class GaussianNLL(_Pointwise):
+    min_scale: float
+    def __init__(self, min_scale: float = 1e-6) -> None: ...
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]: ...
+
+class NashSutcliffe(_Pointwise):
+    eps: float
+    def __init__(self, eps: float = 0.1) -> None: ...
+    def prepare(
+        self,
+        y: npt.ArrayLike,
+        *,
+        groups: npt.ArrayLike | None = None,
+        scale: npt.ArrayLike | None = None,
+    ) -> _Array: ...

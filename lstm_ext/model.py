@@ -1,24 +1,20 @@
 """A model: an LSTM, a linear readout and a loss, over one flat vector of parameters."""
 
-import contextlib
-import io
-import json
 import math
-import operator
 import os
-import secrets
-import zipfile
+import threading
 
 import numpy as np
 
-from lstm_ext._options import CONFIGURATION, DEFAULTS, as_flag, as_size, parameter_count
-from lstm_ext.losses import CrossEntropy, MeanSquaredError
+from lstm_ext._checks import count
+from lstm_ext._files import read_archive, write_archive
+from lstm_ext._options import CONFIGURATION, checked_count
+from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
-from lstm_ext.optim import Adam
 
 __all__ = ["Model"]
 
-_LOSSES = {"mse": MeanSquaredError, "cross_entropy": CrossEntropy}
+_TOGETHER = 256  # sequences that `evaluate` holds in memory at once
 _FORMAT = "lstm_ext.Model 2"
 _LSTM_WORDS = tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation"))
 # What the first format said of an LSTM; all else was as it is by default.
@@ -28,33 +24,32 @@ _FORMER_WORDS = (
 )
 
 
-@contextlib.contextmanager
-def replace_file(path):
-    """Give the name of a temporary file that becomes `path` when the block ends well.
-
-    Whoever reads `path` sees the old file or the new one, whole. After an error the old one stands.
-    """
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{secrets.token_hex(8)}-{name}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 class _Data:
-    """Arrays that have been checked: sequences, their targets, and what goes with them to the LSTM."""
+    """Arrays that have been checked: sequences, their targets, and what goes with them."""
 
-    def __init__(self, x, y, lengths, mask, static):
+    __slots__ = ("lengths", "mask", "static", "weight", "x", "y")
+
+    def __init__(self, x, y, lengths, mask, static, weight=None):
         self.x, self.y, self.lengths, self.mask, self.static = x, y, lengths, mask, static
+        self.weight = weight  # sample weights, (N,) or (N, T), or None
 
     def __getitem__(self, index):
         """Take some of the sequences."""
-        parts = (self.x, self.y, self.lengths, self.mask, self.static)
-        return _Data(*(None if part is None else part[index] for part in parts))
+        parts = (self.x, self.y, self.lengths, self.mask, self.static, self.weight)
+        return _Data(*[None if part is None else part[index] for part in parts])
+
+    def steps(self, start, stop, every_step):
+        """Take some of the steps of all sequences: views."""
+        window = slice(start, stop)
+        lengths, mask, weight = self.lengths, self.mask, self.weight
+        if lengths is not None:
+            lengths = np.clip(lengths - start, 0, stop - start)
+        if mask is not None:
+            mask = mask[:, window]
+        if weight is not None and weight.ndim == 2:
+            weight = weight[:, window]
+        y = self.y[:, window] if every_step else self.y
+        return _Data(self.x[:, window], y, lengths, mask, self.static, weight)
 
     @property
     def words(self):
@@ -67,6 +62,17 @@ class _Data:
         if self.lengths is None:
             return self.mask
         return np.arange(self.x.shape[1]) < self.lengths[:, None]
+
+    def weights(self, every_step):
+        """Return what each element counts in the loss, (N, T) or (N,), or None: all the same."""
+        if not every_step:
+            return self.weight
+        counted, weight = self.counted, self.weight
+        if weight is None:
+            return counted
+        if weight.ndim == 1:
+            weight = np.broadcast_to(weight[:, None], self.x.shape[:2])
+        return weight if counted is None else np.where(counted, weight, 0)
 
 
 class Model:
@@ -88,9 +94,10 @@ class Model:
         Outputs O of the readout; with cross entropy, the number of classes.
     every_step : bool
         Read out every step, not only the last.
-    loss : {"mse", "cross_entropy"} or object
-        `losses.MeanSquaredError`, `losses.CrossEntropy`, or any object with ``check`` and
-        ``value_and_gradient`` as in `losses.Loss`.
+    loss : {"mse", "cross_entropy", "mae", "huber", "quantile", "poisson", "gaussian", "nse"} or object
+        One of `losses.LOSSES` with its defaults, or an object: one of those classes, or any with
+        ``check`` and ``value_and_gradient`` as in `losses.Loss`. Some need more outputs than there
+        are targets: quantile one for each level, gaussian two.
     rng : None, int or numpy.random.Generator
         Where the readout's first weights come from: glorot uniform, bias 0 (X. Glorot, Y. Bengio,
         "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010).
@@ -114,11 +121,11 @@ class Model:
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
         if not lstm.batch_first:
             raise ValueError("lstm must have batch_first=True")
-        output_size = _count("output_size", output_size, 1)
+        output_size = count("output_size", output_size, 1)
         if isinstance(loss, str):
-            if loss not in _LOSSES:
-                raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, got {loss!r}")
-            loss = _LOSSES[loss]()
+            if loss not in LOSSES:
+                raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+            loss = LOSSES[loss]()
         elif not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
             raise TypeError(f"loss must be a name or have value_and_gradient, got {loss!r}")
         self.lstm = lstm
@@ -141,6 +148,9 @@ class Model:
         )
         self._bias, self._dbias = (a[-output_size:] for a in (self._parameters, self._gradient))
         self._tape = self.lstm.tape()
+        # The gradient and the tape belong to one computation at a time: one that Ctrl-C has left
+        # behind may still be at work.
+        self._lock = threading.Lock()
 
     @property
     def _directions(self):
@@ -254,20 +264,34 @@ class Model:
             self.lstm._filled(x, lengths, mask)
         return _Data(x, None, lengths, mask, static)
 
-    def _checked(self, x, y, lengths=None, mask=None, static=None):
+    def _checked(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
         """Find everything that can be wrong with a mini-batch, or with a whole training set."""
         data = self._inputs(x, lengths, mask, static)
+        if sample_weight is not None:
+            data.weight = self._sample_weight(sample_weight, data.x.shape[:2])
         y = np.asarray(y)
         if y.shape[:1] != data.x.shape[:1]:
             raise ValueError(f"y has shape {y.shape}, x has {data.x.shape[0]} sequences")
         shape = (*data.x.shape[: 2 if self.every_step else 1], self.output_size)
-        self.loss.check(y, shape, self._weights(data))
+        weights = data.weights(self.every_step)
+        if hasattr(self.loss, "_complete"):
+            y = self.loss._complete(y, shape, weights)
+        self.loss.check(y, shape, weights)
         data.y = y
         return data
 
-    def _weights(self, data):
-        """Return which steps count in the loss, or None where all do."""
-        return data.counted if self.every_step else None
+    def _sample_weight(self, weight, shape):
+        weight = np.asarray(weight)
+        if weight.dtype.kind not in "bfiu":
+            raise TypeError(f"sample_weight must be real numbers, got dtype {weight.dtype}")
+        allowed = (shape[:1], shape) if self.every_step else (shape[:1],)
+        if weight.shape not in allowed:
+            expected = " or ".join(map(str, allowed))
+            raise ValueError(f"sample_weight has shape {weight.shape}, expected {expected}")
+        weight = weight.astype(np.float64)
+        if not (np.isfinite(weight).all() and (weight >= 0).all()):
+            raise ValueError("sample_weight must be finite numbers >= 0")
+        return weight
 
     # What comes out ---------------------------------------------------------------------------
 
@@ -302,36 +326,57 @@ class Model:
     def _predict(self, data):
         y, (h_n, _) = self.lstm(data.x, **data.words)
         prediction = self._features(y, h_n) @ self.weight.T + self.bias
-        weights = self._weights(data)
-        if weights is not None:
-            prediction[~weights] = 0
+        counted = data.counted if self.every_step else None
+        if counted is not None:
+            prediction[~counted] = 0
         return prediction
 
-    def evaluate(self, x, y, lengths=None, *, mask=None, static=None):
+    def evaluate(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
         """Loss of the predictions for `x`; parameters as in `loss_and_gradient`.
 
         Returns
         -------
         float
         """
-        return self._evaluate(self._checked(x, y, lengths, mask, static))
+        return self._evaluate(
+            self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        )
 
     def _evaluate(self, data):
-        return self.loss.value_and_gradient(self._predict(data), data.y, self._weights(data))[0]
+        if len(data.x) <= _TOGETHER:
+            return self._value(data, data.weights(self.every_step))
+        total = counted = 0.0
+        for start in range(0, len(data.x), _TOGETHER):
+            part = data[start : start + _TOGETHER]
+            weights = part.weights(self.every_step)
+            weight = len(part.x) if weights is None else float(weights.sum())
+            if weight:
+                total += self._value(part, weights) * weight
+                counted += weight
+        if not counted:
+            raise ValueError("there is nothing to average over: no element counts")
+        return total / counted
 
-    def loss_and_gradient(self, x, y, lengths=None, *, mask=None, static=None, seed=None):
+    def _value(self, data, weights):
+        return self.loss.value_and_gradient(self._predict(data), data.y, weights)[0]
+
+    def loss_and_gradient(
+        self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
+    ):
         """Loss of a batch; fills `gradient` with its derivative by every parameter.
 
         Parameters
         ----------
         x : array_like of shape (N, T, I)
         y : array_like
-            Targets. Mean squared error: (N, O), or (N, T, O) with every_step=True. Cross entropy:
-            class numbers (N,) or (N, T).
+            Targets, as the loss wants them. Mean squared error: (N, O), or (N, T, O) with
+            every_step=True. Cross entropy: class numbers (N,) or (N, T).
         lengths : array_like of N integers, optional
             Valid steps of each sequence, 0 to T. With every_step=True only they count in the mean.
         mask, static
             As in `predict`.
+        sample_weight : array_like of shape (N,), or (N, T) with every_step=True, optional
+            What each element counts, numbers >= 0: the loss is sum(weight cost) / sum(weight).
         seed : int, optional
             Draws what the LSTM's dropout and zoneout drop; None: nothing.
 
@@ -344,21 +389,25 @@ class Model:
         TypeError, ValueError
             If the arrays do not fit the model or each other; `gradient` is left as it was.
         """
-        return self._loss_and_gradient(self._checked(x, y, lengths, mask, static), seed)
+        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        return self._loss_and_gradient(data, seed)[0]
 
-    def _loss_and_gradient(self, data, seed=None):
-        hidden, (h_n, _) = self.lstm.forward(data.x, tape=self._tape, seed=seed, **data.words)
-        features = self._features(hidden, h_n)
-        prediction = features @ self.weight.T + self.bias
-        value, dprediction = self.loss.value_and_gradient(prediction, data.y, self._weights(data))
-
-        rows = dprediction.reshape(-1, self.output_size)
-        np.matmul(rows.T, features.reshape(len(rows), -1), out=self._dweight)
-        np.sum(rows, axis=0, out=self._dbias)
-        self.lstm.gradient[...] = 0
-        dy, dstate = self._upon(dprediction @ self.weight, h_n)
-        self.lstm.backward(self._tape, dy, dstate, input_gradient=False)
-        return value
+    def _loss_and_gradient(self, data, seed=None, state=None):
+        """Return the loss and the final states; `state` are those to begin with."""
+        with self._lock:
+            hidden, final = self.lstm.forward(data.x, state, tape=self._tape, seed=seed, **data.words)
+            features = self._features(hidden, final[0])
+            prediction = features @ self._weight.T + self._bias
+            value, dprediction = self.loss.value_and_gradient(
+                prediction, data.y, data.weights(self.every_step)
+            )
+            rows = dprediction.reshape(-1, self.output_size)
+            np.matmul(rows.T, features.reshape(len(rows), -1), out=self._dweight)
+            rows.sum(axis=0, out=self._dbias)
+            self.lstm.gradient[...] = 0
+            dy, dstate = self._upon(dprediction @ self._weight, final[0])
+            self.lstm.backward(self._tape, dy, dstate, input_gradient=False)
+        return value, final
 
     def _upon(self, dfeatures, h_n):
         """Return (dy, dstate) that carry the gradient of what the readout reads."""
@@ -369,7 +418,9 @@ class Model:
         dh_n[-self._directions :] = dh_top.transpose(1, 0, 2)
         return None, (dh_n, None)
 
-    def hvp(self, x, y, direction, lengths=None, *, mask=None, static=None, seed=None):
+    def hvp(
+        self, x, y, direction, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
+    ):
         r"""Hessian of the loss times a direction, at the present parameters: exact.
 
         .. math:: H v = \frac{d}{d\epsilon} \nabla L(\theta + \epsilon v) \Big|_{\epsilon = 0}
@@ -379,7 +430,7 @@ class Model:
 
         Parameters
         ----------
-        x, y, lengths, mask, static, seed
+        x, y, lengths, mask, static, sample_weight, seed
             As in `loss_and_gradient`.
         direction : array_like, (n,)
             v, in the order of `parameters`.
@@ -393,7 +444,7 @@ class Model:
             raise TypeError(
                 f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
             )
-        data = self._checked(x, y, lengths, mask, static)
+        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         v = np.asarray(direction)
         if v.shape != self._parameters.shape or v.dtype.kind not in "bfiu":
             raise ValueError(
@@ -409,7 +460,7 @@ class Model:
         features, features_dot = self._features(hidden, h_n), self._features(hidden_dot, h_dot)
         prediction = features @ self.weight.T + self.bias
         prediction_dot = features_dot @ self.weight.T + features @ v_weight.T + v_bias
-        weights = self._weights(data)
+        weights = data.weights(self.every_step)
         d = self.loss.value_and_gradient(prediction, data.y, weights)[1]
         d_dot = self.loss.gradient_jvp(prediction, prediction_dot, data.y, weights)
 
@@ -428,7 +479,9 @@ class Model:
 
     # As scipy.optimize calls them: the parameters first.
 
-    def value_and_gradient(self, theta, x, y, lengths=None, *, mask=None, static=None, seed=None):
+    def value_and_gradient(
+        self, theta, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
+    ):
         """Loss and gradient at `theta`, which become the model's parameters.
 
         For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
@@ -437,7 +490,7 @@ class Model:
         Parameters
         ----------
         theta : array_like, (n,)
-        x, y, lengths, mask, static, seed
+        x, y, lengths, mask, static, sample_weight, seed
             As in `loss_and_gradient`.
 
         Returns
@@ -445,14 +498,18 @@ class Model:
         float
         ndarray of float64, (n,)
         """
-        data = self._checked(x, y, lengths, mask, static)
+        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         self.parameters = theta
-        return self._loss_and_gradient(data, seed), self._gradient.astype(np.float64)
+        return self._loss_and_gradient(data, seed)[0], self._gradient.astype(np.float64)
 
-    def hessp(self, theta, direction, x, y, lengths=None, *, mask=None, static=None, seed=None):
+    def hessp(
+        self, theta, direction, x, y, lengths=None, *, mask=None, static=None, sample_weight=None,
+        seed=None,
+    ):
         """Hessian at `theta` times a direction, as `hvp`, in float64; `theta` becomes the parameters."""
         self.parameters = theta
-        return self.hvp(x, y, direction, lengths, mask=mask, static=static, seed=seed).astype(np.float64)
+        words = {"mask": mask, "static": static, "sample_weight": sample_weight, "seed": seed}
+        return self.hvp(x, y, direction, lengths, **words).astype(np.float64)
 
     def fit(
         self,
@@ -464,92 +521,91 @@ class Model:
         lengths=None,
         mask=None,
         static=None,
+        sample_weight=None,
         optimizer=None,
+        schedule=None,
         rng=None,
         validation=None,
+        early_stopping=None,
+        callbacks=(),
         callback=None,
+        progress=False,
+        bucket=False,
+        bptt=None,
+        checkpoint=None,
+        checkpoint_every=1,
+        resume=False,
     ):
         """Train on mini-batches, shuffled anew in every epoch.
 
         Parameters
         ----------
-        x, y, lengths, mask, static
+        x, y, lengths, mask, static, sample_weight
             The training set, as in `loss_and_gradient`.
         epochs : int
             Passes over the training set.
         batch_size : int
             Sequences in a mini-batch; the last one of an epoch may be smaller.
-        optimizer : Adam, SGD or object with ``step(parameters, gradient)``, optional
+        optimizer : SGD, RMSprop, Adam, AdamW or object with ``step(parameters, gradient)``, optional
             Goes on from the state it has. Default: a new ``Adam()``.
+        schedule : schedules.Schedule, optional
+            Multiplies ``optimizer.lr`` before every step; the ``lr`` given is put back at the end.
         rng : None, int or numpy.random.Generator
             Where the order of the mini-batches comes from, and what dropout and zoneout drop, if the
             LSTM has them.
         validation : tuple (x, y) or (x, y, lengths), or dict of the arguments of `evaluate`, optional
             Evaluated after every epoch; nothing is dropped in it.
+        early_stopping : callbacks.EarlyStopping, optional
+            Ends training when a loss no longer falls, and gives back the best parameters.
+        callbacks : sequence of callbacks.Callback or callables
+            Each is told of every epoch; a callable is called with the epoch's record (see Returns).
+            Training ends early where one returns True.
         callback : callable, optional
-            Called after every epoch with the epoch's record (see Returns); training ends early
-            where it returns True.
+            One more of them.
+        progress : bool
+            Show a bar with the loss and the remaining time; needs tqdm.
+        bucket : bool
+            Mini-batches of sequences of similar lengths, for a training set with `lengths` or a `mask`:
+            the order drawn is cut into pools of 64 mini-batches, each pool is sorted by length, and the
+            mini-batches are shuffled.
+        bptt : int, optional
+            Truncated backpropagation through time (R. J. Williams, J. Peng, "An efficient
+            gradient-based algorithm for on-line training of recurrent network trajectories", *Neural
+            Computation* 2(4), 1990): every mini-batch is cut into windows of so many steps; each
+            window makes one step of the optimiser, begins with the states in which the last one
+            ended, and its gradient ends where it began. With every_step=True alone.
+        checkpoint : str or path-like, optional
+            A file that holds the state of the training, replaced in one piece after every
+            `checkpoint_every` epochs and after the last.
+        checkpoint_every : int
+        resume : bool
+            Go on from `checkpoint`, to the same bits as if nothing had happened; begin if there is no
+            such file. `rng` and `optimizer` are set to what they were then.
 
         Returns
         -------
         list of dict
-            For every epoch a record ``{"epoch": 1, "loss": ..., "validation_loss": ...}``. The loss
-            is the mean over the epoch's mini-batches, each as it was before its step; the
-            validation loss, present where validation is, is that after the last of them.
+            For every epoch a record ``{"epoch": 1, "loss": ..., "validation_loss": ..., "lr": ...,
+            "seconds": ...}``. The loss is the mean over the epoch's mini-batches, each as it was before
+            its step; the validation loss, present where validation is, is that after the last of them;
+            lr is the last step's, present where the optimiser has one.
 
         Raises
         ------
         TypeError, ValueError
             If anything does not fit; nothing has been changed.
         FloatingPointError
-            If a loss is NaN or infinite. The parameters are those before that mini-batch.
+            If a loss, a gradient or a step is NaN or infinite. The parameters are those before that
+            mini-batch, or with `early_stopping` the best.
+        KeyboardInterrupt
+            Ctrl-C. No step is left half done. A mini-batch that takes long is dropped, and may be
+            computed to its end in the background.
         """
-        data = self._checked(x, y, lengths, mask, static)
-        epochs = _count("epochs", epochs, 0)
-        batch_size = _count("batch_size", batch_size, 1)
-        if validation is not None:
-            if isinstance(validation, dict):
-                validation = self._checked(**validation)
-            elif isinstance(validation, tuple | list) and len(validation) in (2, 3):
-                validation = self._checked(*validation)
-            else:
-                raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
-        optimizer = Adam() if optimizer is None else optimizer
-        if not hasattr(optimizer, "step"):
-            raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
-        rng = np.random.default_rng(rng)
+        words = locals()
+        del words["self"]
+        from lstm_ext.training import fit  # which stands above this module
 
-        # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
-        # out: a mini-batch of nothing else would have no loss.
-        weight = np.ones(len(data.x))
-        if data.counted is not None and self.every_step:
-            weight = data.counted.sum(axis=1, dtype=np.float64)
-        used = np.flatnonzero(weight)
-        if not used.size:
-            raise ValueError("x holds no sequence to learn from")
-
-        history = []
-        for epoch in range(1, epochs + 1):
-            order = rng.permutation(used)
-            total = 0.0
-            for start in range(0, order.size, batch_size):
-                batch = order[start : start + batch_size]
-                seed = int(rng.integers(2**63)) if self._regularised else None
-                loss = self._loss_and_gradient(data[batch], seed)
-                if not math.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss is {loss} in epoch {epoch}: look for NaN, inf or huge numbers "
-                        "in x and y, or give the optimizer a smaller lr or a max_norm"
-                    )
-                optimizer.step(self._parameters, self._gradient)
-                total += loss * weight[batch].sum()
-            record = {"epoch": epoch, "loss": total / weight.sum()}
-            if validation is not None:
-                record["validation_loss"] = self._evaluate(validation)
-            history.append(record)
-            if callback is not None and callback(record) is True:
-                break
-        return history
+        return fit(self, **words)
 
     # Files ------------------------------------------------------------------------------------
 
@@ -563,11 +619,9 @@ class Model:
         ----------
         path : str or path-like
         """
-        names = [name for name, cls in _LOSSES.items() if type(self.loss) is cls]
+        names = [name for name, cls in LOSSES.items() if type(self.loss) is cls]
         if not names:
-            raise ValueError(
-                f"only the losses {', '.join(_LOSSES)} can be saved, not {self.loss!r}"
-            )
+            raise ValueError(f"only the losses {', '.join(LOSSES)} can be saved, not {self.loss!r}")
         configuration = {
             "format": _FORMAT,
             "lstm": {word: getattr(self.lstm, word) for word in _LSTM_WORDS},
@@ -576,11 +630,9 @@ class Model:
             "every_step": self.every_step,
             "loss": names[0],
         }
-        with replace_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-            with archive.open("configuration.json", "w") as member:
-                member.write(json.dumps(configuration, indent=1).encode())
-            with archive.open("parameters.npy", "w") as member:
-                np.lib.format.write_array(member, self._parameters, allow_pickle=False)
+        if self.loss.options:
+            configuration["loss_options"] = self.loss.options
+        write_archive(path, configuration, {"parameters": self._parameters})
 
     @classmethod
     def load(cls, path):
@@ -612,70 +664,41 @@ class Model:
 
     @classmethod
     def _read(cls, content):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            if sorted(archive.namelist()) != ["configuration.json", "parameters.npy"]:
-                raise ValueError("it must hold configuration.json and parameters.npy")
-            for info in members.values():
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(content):
-                    raise ValueError(f"{info.filename} is compressed, or longer than the file")
-            if members["configuration.json"].file_size > 10_000:
-                raise ValueError("configuration.json is too long")
-            configuration = json.loads(archive.read("configuration.json"))
-            formats = {_FORMAT: _LSTM_WORDS, _FORMER_FORMAT: _FORMER_WORDS}
-            if configuration["format"] not in formats:
-                raise ValueError(f"its format is {configuration['format']!r}, not {_FORMAT!r}")
-            words, output_size = configuration["lstm"], configuration["output_size"]
-            if set(words) != set(formats[configuration["format"]]):
-                raise ValueError(f"its LSTM is described by {sorted(words)}")
-            with archive.open("parameters.npy") as member:
-                if np.lib.format.read_magic(member) != (1, 0):
-                    raise ValueError("parameters.npy is of an unknown version")
-                shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-                data = member.read()
+        configuration, arrays = read_archive(content, ["parameters"], longest=10_000)
+        formats = {_FORMAT: _LSTM_WORDS, _FORMER_FORMAT: _FORMER_WORDS}
+        if configuration["format"] not in formats:
+            raise ValueError(f"its format is {configuration['format']!r}, not {_FORMAT!r}")
+        words, output_size = configuration["lstm"], configuration["output_size"]
+        if set(words) != set(formats[configuration["format"]]):
+            raise ValueError(f"its LSTM is described by {sorted(words)}")
+        shape, dtype, data = arrays["parameters"]
         if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
             raise ValueError(f"its parameters are {dtype}, its dtype is {configuration['dtype']!r}")
         # Compared before a model of these sizes is made.
-        n = _parameter_count(words, _count("output_size", output_size, 1))
+        n = _parameter_count(words, count("output_size", output_size, 1))
         if shape != (n,) or len(data) != n * dtype.itemsize:
             raise ValueError(f"it has parameters of shape {shape}, a model of its sizes has {n}")
         parameters = np.frombuffer(data, dtype)
         if not np.isfinite(parameters).all():
             raise ValueError("its parameters hold NaN or inf")
+        loss = configuration["loss"]
+        if "loss_options" in configuration and loss in LOSSES:
+            loss = LOSSES[loss](**configuration["loss_options"])
         model = cls(
             LSTM(**words, dtype=dtype.name),
             output_size,
             every_step=configuration["every_step"],
-            loss=configuration["loss"],
+            loss=loss,
         )
         model.parameters = parameters
         return model
 
 
-def _count(name, value, least):
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
-
-
 def _parameter_count(words, output_size):
     """Count the parameters of a model of these sizes, without making it."""
-    options = {**DEFAULTS, **words}
-    for word in ("input_size", "hidden_size", "num_layers"):
-        options[word] = as_size(word, options[word])
-    for word in ("bidirectional", "peepholes", "bias", "layer_norm", "entity_aware", "learn_state",
-                 "nan_mask"):
-        options[word] = as_flag(word, options[word])
-    options["static_size"] = as_size("static_size", options["static_size"], 0)
-    options["proj_size"] = as_size("proj_size", options["proj_size"] or 0, 0)
-    directions = 2 if options["bidirectional"] else 1
-    features = directions * (options["proj_size"] or options["hidden_size"])
-    inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
-    return parameter_count(options, inputs) + output_size * (features + 1)
+    lstm = checked_count(words)
+    directions = 2 if words.get("bidirectional") else 1
+    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
 
 
 def _assign(name, target, values):

@@ -1,12 +1,13 @@
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ext.callbacks import Callback, EarlyStopping
 from lstm_ext.lstm import LSTM
+from lstm_ext.schedules import Schedule
 
 __all__ = ["Model"]
 
@@ -25,8 +26,6 @@ class _Loss(Protocol):
 
 class _Optimizer(Protocol):
     def step(self, parameters: _Array, gradient: _Array) -> None: ...
-
-def replace_file(path: str | os.PathLike[str]) -> AbstractContextManager[str]: ...
 
 class Model:
     lstm: LSTM
@@ -76,6 +75,7 @@ class Model:
         *,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
     ) -> float: ...
     def loss_and_gradient(
         self,
@@ -85,6 +85,7 @@ class Model:
         *,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
     ) -> float: ...
     def hvp(
@@ -96,6 +97,7 @@ class Model:
         *,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
     ) -> _Array: ...
     def value_and_gradient(
@@ -107,6 +109,7 @@ class Model:
         *,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
     ) -> tuple[float, npt.NDArray[np.float64]]: ...
     def hessp(
@@ -119,6 +122,7 @@ class Model:
         *,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
     ) -> npt.NDArray[np.float64]: ...
     def fit(
@@ -131,10 +135,20 @@ class Model:
         lengths: npt.ArrayLike | None = None,
         mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         optimizer: _Optimizer | None = None,
+        schedule: Schedule | None = None,
         rng: int | np.random.Generator | None = None,
         validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], object] | None = None,
+        early_stopping: EarlyStopping | None = None,
+        callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
+        callback: Callback | Callable[[dict[str, Any]], object] | None = None,
+        progress: bool = False,
+        bucket: bool = False,
+        bptt: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
     ) -> list[dict[str, Any]]: ...
     def save(self, path: str | os.PathLike[str]) -> None: ...
     @classmethod

@@ -6,33 +6,17 @@ parameters or to the gradient.
 """
 
 import math
-from numbers import Real
 
 import numpy as np
 
 from lstm_ext import _optim
+from lstm_ext._checks import nonnegative, number, positive
 
-__all__ = ["SGD", "Adam", "clip_by_global_norm", "global_norm"]
-
-
-def _number(name, value, holds, expected):
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not holds(value):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
-    return float(value)
-
-
-def _nonnegative(name, value):
-    return _number(name, value, lambda v: 0 <= v < math.inf, "a finite number >= 0")
-
-
-def _positive(name, value):
-    return _number(name, value, lambda v: 0 < v < math.inf, "a finite number > 0")
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop", "clip_by_global_norm", "clip_by_value", "global_norm"]
 
 
 def _decay(name, value):
-    return _number(name, value, lambda v: 0 <= v < 1, "a number in [0, 1)")
+    return number(name, value, lambda v: 0 <= v < 1, "a number in [0, 1)")
 
 
 def _flat(name, array, *, written=False):
@@ -104,20 +88,53 @@ def clip_by_global_norm(gradient, max_norm):
         If the gradient holds NaN or inf. It is left as it was.
     """
     _flat("gradient", gradient, written=True)
-    norm, scale = _norm_and_scale(gradient, _positive("max_norm", max_norm))
+    norm, scale = _norm_and_scale(gradient, positive("max_norm", max_norm))
     if scale != 1.0:
         _optim.scale(gradient, scale)
     return norm
 
 
+def clip_by_value(gradient, max_value):
+    r"""Bring each element of a flat gradient, in place, into [-max_value, max_value].
+
+    .. math:: g_k \leftarrow \max(-\mathrm{max\_value}, \min(g_k, \mathrm{max\_value}))
+
+    The direction may change. NaN stays NaN. T. Mikolov, *Statistical Language Models Based on Neural
+    Networks*, PhD thesis, Brno, 2012, section 3.3.2.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (n,), float32 or float64
+        Contiguous and writeable.
+    max_value : float
+        Greater than 0.
+    """
+    _flat("gradient", gradient, written=True)
+    limit = positive("max_value", max_value)
+    np.clip(gradient, -limit, limit, out=gradient)
+
+
 class _Optimizer:
     """What optimisers share: the checks, clipping, and a state that can be saved."""
 
-    def __init__(self, lr, max_norm):
-        self.lr = _nonnegative("lr", lr)
-        self.max_norm = None if max_norm is None else _positive("max_norm", max_norm)
+    _options = ()  # names of the constructor's arguments, which are attributes, too
+
+    def __init__(self, lr, weight_decay, max_norm, max_value):
+        self.lr = nonnegative("lr", lr)
+        self.weight_decay = nonnegative("weight_decay", weight_decay)
+        self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
+        self.max_value = None if max_value is None else positive("max_value", max_value)
         self._t = 0
         self._moments = {}
+        self._clipped = None  # working memory: the gradient clipped by value
+
+    def __repr__(self):
+        names = ["lr", *self._options, "max_norm"]
+        names += [name for name in ("weight_decay", "max_value") if getattr(self, name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+
+    def __getstate__(self):
+        return {**vars(self), "_clipped": None}
 
     def _names(self):
         """Names of the vectors that this optimiser remembers."""
@@ -143,8 +160,8 @@ class _Optimizer:
         TypeError, ValueError
             If the arrays do not fit each other or this optimiser's state.
         FloatingPointError
-            If `max_norm` is set and the gradient holds NaN or inf. Parameters and state are left
-            as they were.
+            If `max_norm` is set and the gradient (clipped by `max_value`) holds NaN or inf. Parameters
+            and state are left as they were.
         """
         _flat("parameters", parameters, written=True)
         _flat("gradient", gradient)
@@ -163,6 +180,10 @@ class _Optimizer:
                     " take a new optimiser for a new model"
                 )
         scale = 1.0
+        if self.max_value is not None:
+            if self._clipped is None or self._clipped.shape != gradient.shape:
+                self._clipped = np.empty_like(gradient, subok=False)
+            gradient = np.clip(gradient, -self.max_value, self.max_value, out=self._clipped)
         if self.max_norm is not None:
             _, scale = _norm_and_scale(gradient, self.max_norm)
         for name in self._names():
@@ -222,9 +243,14 @@ class Adam(_Optimizer):
         Decay rates of the two estimates.
     eps : float
         Greater than 0; keeps the quotient finite.
+    weight_decay : float
+        Adds :math:`\lambda \theta` to the (clipped) gradient: the penalty
+        :math:`\lambda \lVert \theta \rVert^2 / 2`, which the recorded loss does not contain.
     max_norm : float, optional
         Clip the gradient to this norm first, see `clip_by_global_norm`. The array itself is not
         changed.
+    max_value : float, optional
+        Clip each element of the gradient before that, see `clip_by_value`.
 
     Attributes
     ----------
@@ -232,18 +258,23 @@ class Adam(_Optimizer):
         ``t``, and after the first step the vectors ``m`` and ``v``.
     """
 
-    def __init__(self, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, max_norm=None):
-        super().__init__(lr, max_norm)
+    _options = ("betas", "eps")
+
+    def __init__(
+        self, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, max_norm=None, max_value=None
+    ):
+        super().__init__(lr, weight_decay, max_norm, max_value)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
         self.betas = (_decay("betas[0]", betas[0]), _decay("betas[1]", betas[1]))
-        self.eps = _positive("eps", eps)
-
-    def __repr__(self):
-        return f"Adam(lr={self.lr}, betas={self.betas}, eps={self.eps}, max_norm={self.max_norm})"
+        self.eps = positive("eps", eps)
 
     def _names(self):
         return ("m", "v")
+
+    def _decay(self):
+        """Weight decay within the gradient, and the factor of the parameters beside it."""
+        return self.weight_decay, 1.0
 
     def _update(self, parameters, gradient, scale):
         _optim.adam(
@@ -252,10 +283,100 @@ class Adam(_Optimizer):
             self._moments["m"],
             self._moments["v"],
             scale,
+            *self._decay(),
             self.lr,
             *self.betas,
             self.eps,
             self._t,
+        )
+
+
+class AdamW(Adam):
+    r"""Adam with weight decay that is decoupled from the gradient.
+
+    .. math::
+
+        \theta \leftarrow (1 - \mathrm{lr} \, \lambda) \theta - \mathrm{lr} \,
+            \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    with m and v of the gradient alone, as in `Adam`. I. Loshchilov, F. Hutter, "Decoupled Weight Decay
+    Regularization", ICLR 2019, algorithm 2, with the step of the decay as in PyTorch: lr times
+    :math:`\lambda`.
+
+    Parameters
+    ----------
+    lr, betas, eps, max_norm, max_value
+        As in `Adam`.
+    weight_decay : float
+        :math:`\lambda`.
+
+    Attributes
+    ----------
+    state : dict
+        As in `Adam`.
+    """
+
+    def __init__(
+        self, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, max_norm=None, max_value=None
+    ):
+        super().__init__(
+            lr, betas=betas, eps=eps, weight_decay=weight_decay, max_norm=max_norm, max_value=max_value
+        )
+
+    def _decay(self):
+        return 0.0, 1.0 - self.lr * self.weight_decay
+
+
+class RMSprop(_Optimizer):
+    r"""Steps scaled by a running estimate of the gradient's square.
+
+    .. math::
+
+        s &\leftarrow \alpha s + (1 - \alpha) g^2 \\
+        \theta &\leftarrow \theta - \mathrm{lr} \, \frac{g}{\sqrt{s} + \epsilon}
+
+    T. Tieleman, G. Hinton, "Lecture 6.5 - RMSprop", COURSERA: Neural Networks for Machine Learning,
+    2012; with PyTorch's epsilon outside the root.
+
+    Parameters
+    ----------
+    lr : float
+        Step size. The attribute may be changed between steps.
+    alpha : float in [0, 1)
+        Decay rate of the estimate.
+    eps : float
+        Greater than 0; keeps the quotient finite.
+    weight_decay : float
+        Adds :math:`\lambda \theta` to the (clipped) gradient: the penalty
+        :math:`\lambda \lVert \theta \rVert^2 / 2`, which the recorded loss does not contain.
+    max_norm : float, optional
+        Clip the gradient to this norm first, see `clip_by_global_norm`. The array itself is not
+        changed.
+    max_value : float, optional
+        Clip each element of the gradient before that, see `clip_by_value`.
+
+    Attributes
+    ----------
+    state : dict
+        ``t``, and after the first step the vector ``square``.
+    """
+
+    _options = ("alpha", "eps")
+
+    def __init__(
+        self, lr=1e-2, *, alpha=0.99, eps=1e-8, weight_decay=0.0, max_norm=None, max_value=None
+    ):
+        super().__init__(lr, weight_decay, max_norm, max_value)
+        self.alpha = _decay("alpha", alpha)
+        self.eps = positive("eps", eps)
+
+    def _names(self):
+        return ("square",)
+
+    def _update(self, parameters, gradient, scale):
+        square = self._moments["square"]
+        _optim.rmsprop(
+            parameters, gradient, square, scale, self.weight_decay, self.lr, self.alpha, self.eps
         )
 
 
@@ -277,9 +398,14 @@ class SGD(_Optimizer):
         Step size. The attribute may be changed between steps.
     momentum : float in [0, 1)
         :math:`\mu`.
+    weight_decay : float
+        Adds :math:`\lambda \theta` to the (clipped) gradient: the penalty
+        :math:`\lambda \lVert \theta \rVert^2 / 2`, which the recorded loss does not contain.
     max_norm : float, optional
         Clip the gradient to this norm first, see `clip_by_global_norm`. The array itself is not
         changed.
+    max_value : float, optional
+        Clip each element of the gradient before that, see `clip_by_value`.
 
     Attributes
     ----------
@@ -287,12 +413,11 @@ class SGD(_Optimizer):
         ``t``, and with momentum, after the first step, the vector ``velocity``.
     """
 
-    def __init__(self, lr, *, momentum=0.0, max_norm=None):
-        super().__init__(lr, max_norm)
-        self.momentum = _decay("momentum", momentum)
+    _options = ("momentum",)
 
-    def __repr__(self):
-        return f"SGD(lr={self.lr}, momentum={self.momentum}, max_norm={self.max_norm})"
+    def __init__(self, lr, *, momentum=0.0, weight_decay=0.0, max_norm=None, max_value=None):
+        super().__init__(lr, weight_decay, max_norm, max_value)
+        self.momentum = _decay("momentum", momentum)
 
     def _names(self):
         return ("velocity",) if self.momentum else ()
@@ -300,6 +425,8 @@ class SGD(_Optimizer):
     def _update(self, parameters, gradient, scale):
         if self.momentum:
             velocity = self._moments["velocity"]
-            _optim.sgd_momentum(parameters, gradient, velocity, scale, self.lr, self.momentum)
+            _optim.sgd_momentum(
+                parameters, gradient, velocity, scale, self.weight_decay, self.lr, self.momentum
+            )
         else:
-            _optim.sgd(parameters, gradient, scale, self.lr)
+            _optim.sgd(parameters, gradient, scale, self.weight_decay, self.lr)

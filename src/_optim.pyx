@@ -56,35 +56,39 @@ cdef void _scale(floating* x, Py_ssize_t n, floating factor) noexcept nogil:
         x[k] *= factor
 
 
+# `decay` is the weight decay that belongs to the gradient, `shrink` the factor that is decoupled from it.
+
 cdef void _sgd(
-    floating* parameters, const floating* gradient, Py_ssize_t n, floating scale, floating lr,
+    floating* parameters, const floating* gradient, Py_ssize_t n, floating scale, floating decay,
+    floating lr,
 ) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(n):
-        parameters[k] -= lr * (scale * gradient[k])
+        parameters[k] -= lr * (scale * gradient[k] + decay * parameters[k])
 
 
 cdef void _sgd_momentum(
     floating* parameters, const floating* gradient, floating* velocity, Py_ssize_t n,
-    floating scale, floating lr, floating momentum,
+    floating scale, floating decay, floating lr, floating momentum,
 ) noexcept nogil:
     cdef Py_ssize_t k
     cdef floating v
     for k in range(n):
-        v = momentum * velocity[k] + scale * gradient[k]
+        v = momentum * velocity[k] + (scale * gradient[k] + decay * parameters[k])
         velocity[k] = v
         parameters[k] -= lr * v
 
 
 cdef void _adam(
     floating* parameters, const floating* gradient, floating* m, floating* v, Py_ssize_t n,
-    floating scale, floating beta1, floating gain1, floating beta2, floating gain2,
+    floating scale, floating decay, floating shrink,
+    floating beta1, floating gain1, floating beta2, floating gain2,
     floating step, floating unbias, floating eps,
 ) noexcept nogil:
     cdef Py_ssize_t k
     cdef floating g, m_k, v_k, root
     for k in range(n):
-        g = scale * gradient[k]
+        g = scale * gradient[k] + decay * parameters[k]
         m_k = beta1 * m[k] + gain1 * g
         v_k = beta2 * v[k] + gain2 * (g * g)
         if floating is float:
@@ -93,7 +97,24 @@ cdef void _adam(
             root = sqrt(unbias * v_k)
         m[k] = m_k
         v[k] = v_k
-        parameters[k] -= step * m_k / (root + eps)
+        parameters[k] = shrink * parameters[k] - step * m_k / (root + eps)
+
+
+cdef void _rmsprop(
+    floating* parameters, const floating* gradient, floating* square, Py_ssize_t n,
+    floating scale, floating decay, floating alpha, floating gain, floating lr, floating eps,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef floating g, s, root
+    for k in range(n):
+        g = scale * gradient[k] + decay * parameters[k]
+        s = alpha * square[k] + gain * (g * g)
+        if floating is float:
+            root = sqrtf(s)
+        else:
+            root = sqrt(s)
+        square[k] = s
+        parameters[k] -= lr * g / (root + eps)
 
 
 # The doors for Python. `&x[0]` of an empty vector is never formed.
@@ -114,29 +135,44 @@ def scale(floating[::1] x, double factor):
             _scale(&x[0], x.shape[0], <floating>factor)
 
 
-def sgd(floating[::1] parameters, const floating[::1] gradient, double scale, double lr):
-    """One step of gradient descent along ``scale * gradient``."""
+def sgd(
+    floating[::1] parameters, const floating[::1] gradient, double scale, double decay, double lr,
+):
+    """One step of gradient descent along ``scale * gradient + decay * parameters``."""
     cdef Py_ssize_t n = parameters.shape[0]
     if n:
         with nogil:
-            _sgd(&parameters[0], &gradient[0], n, <floating>scale, <floating>lr)
+            _sgd(&parameters[0], &gradient[0], n, <floating>scale, <floating>decay, <floating>lr)
 
 
 def sgd_momentum(
     floating[::1] parameters, const floating[::1] gradient, floating[::1] velocity,
-    double scale, double lr, double momentum,
+    double scale, double decay, double lr, double momentum,
 ):
     """One step of gradient descent with momentum; ``velocity`` is updated too."""
     cdef Py_ssize_t n = parameters.shape[0]
     if n:
         with nogil:
-            _sgd_momentum(&parameters[0], &gradient[0], &velocity[0], n,
-                          <floating>scale, <floating>lr, <floating>momentum)
+            _sgd_momentum(&parameters[0], &gradient[0], &velocity[0], n, <floating>scale,
+                          <floating>decay, <floating>lr, <floating>momentum)
+
+
+def rmsprop(
+    floating[::1] parameters, const floating[::1] gradient, floating[::1] square,
+    double scale, double decay, double lr, double alpha, double eps,
+):
+    """One step of RMSprop; ``square`` is updated too."""
+    cdef Py_ssize_t n = parameters.shape[0]
+    if n:
+        with nogil:
+            _rmsprop(&parameters[0], &gradient[0], &square[0], n, <floating>scale, <floating>decay,
+                     <floating>alpha, <floating>(1 - alpha), <floating>lr, <floating>eps)
 
 
 def adam(
     floating[::1] parameters, const floating[::1] gradient, floating[::1] m, floating[::1] v,
-    double scale, double lr, double beta1, double beta2, double eps, Py_ssize_t t,
+    double scale, double decay, double shrink, double lr, double beta1, double beta2, double eps,
+    Py_ssize_t t,
 ):
     """Step number ``t`` (from 1) of Adam; ``m`` and ``v`` are updated too."""
     cdef:
@@ -145,6 +181,7 @@ def adam(
         double step = lr / (1 - beta1 ** t), unbias = 1 / (1 - beta2 ** t)
     if n:
         with nogil:
-            _adam(&parameters[0], &gradient[0], &m[0], &v[0], n, <floating>scale,
+            _adam(&parameters[0], &gradient[0], &m[0], &v[0], n,
+                  <floating>scale, <floating>decay, <floating>shrink,
                   <floating>beta1, <floating>(1 - beta1), <floating>beta2, <floating>(1 - beta2),
                   <floating>step, <floating>unbias, <floating>eps)

@@ -44,6 +44,28 @@ def test_a_quick_run_measures_every_section(tmp_path):
         assert all(row["bytes"] >= 0 for row in results["memory"])
 
 
+def test_the_overhead_of_fit_is_over_the_same_steps():
+    """The loop written out does what `fit` does, so that the two may be compared."""
+    from fit_overhead import bare_loop, measure
+
+    from lstm_ext import LSTM, SGD, Model
+
+    rng = np.random.default_rng(0)
+    for every_step in (False, True):
+        x = rng.normal(size=(8, 5, 3))
+        y = rng.normal(size=(8, 5, 2) if every_step else (8, 2))
+        bare, fitted = (
+            Model(LSTM(3, 4, dtype="float64", rng=0), 2, every_step=every_step, rng=0) for _ in range(2)
+        )
+        loss = bare_loop(bare, x, y, 3, SGD(0.1))
+        history = fitted.fit(x, y, epochs=3, batch_size=8, optimizer=SGD(0.1), rng=0)
+        assert loss == pytest.approx(history[-1]["loss"], rel=1e-12)
+        np.testing.assert_allclose(bare.parameters, fitted.parameters, rtol=1e-11, atol=1e-13)
+    seconds, times = measure(False, 0.01, batch=2, steps=3, inputs=2, hidden=4, batches=2)
+    assert set(seconds) == {"bare loop", "fit"} and min(seconds.values()) > 0
+    assert all(len(t.samples) >= 5 for t in times.values())
+
+
 def test_different_results_are_not_timed():
     from problem import Problem
     from worker import check

@@ -37,6 +37,7 @@ CASES = [
         (8, 64, 12, 3, "tanh"),
         (3, 7, 1, 130, "tanh"),
         (3, 40, 130, 3, "tanh"),
+        (390, 400, 9, 2, "tanh"),  # more than a piece of a panel, and weights beyond L2
     )
 ]
 
@@ -112,7 +113,7 @@ def test_packed_kernels_say_the_same_alone_and_in_a_batch(dtype, select):
         if name == "blas":
             continue
         select(name)
-        for hidden_size in (5, 16, 33):
+        for hidden_size in (5, 16, 33, 400):
             case = Case(
                 hidden_size=hidden_size, num_layers=2, bidirectional=True, batch=23, dtype=dtype
             )

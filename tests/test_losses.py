@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from lstm_ext.losses import CrossEntropy, MeanSquaredError
+from lstm_ext.losses import (
+    LOSSES,
+    CrossEntropy,
+    GaussianNLL,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    NashSutcliffe,
+    Poisson,
+    Quantile,
+)
 
 DTYPES = ["float32", "float64"]
 WEIGHTS = ["none", "mask", "numbers"]
@@ -14,9 +24,17 @@ def example(kind, shape, seed=0):
     rng = np.random.default_rng(seed)
     loss, how = kind
     prediction = rng.normal(size=shape) * 3
-    target = rng.integers(0, shape[-1], shape[:-1])
-    if isinstance(loss, MeanSquaredError):
-        target = rng.normal(size=shape)
+    if isinstance(loss, CrossEntropy):
+        target = rng.integers(0, shape[-1], shape[:-1])
+    elif isinstance(loss, Poisson):
+        prediction, target = prediction / 3, rng.poisson(2.0, shape).astype(float)
+    elif isinstance(loss, NashSutcliffe):
+        scale = np.broadcast_to(rng.uniform(1, 3, (shape[0],) + (1,) * (len(shape) - 1)), shape)
+        target = np.concatenate([rng.normal(size=shape), scale], axis=-1)
+    else:
+        columns = shape[-1]
+        prediction = rng.normal(size=(*shape[:-1], columns * loss.outputs_per_target)) * 2
+        target = rng.normal(size=(*shape[:-1], columns))
     weights = None
     if how == "mask":
         weights = rng.random(shape[:-1]) < 0.6
@@ -26,7 +44,11 @@ def example(kind, shape, seed=0):
     return loss, prediction, target, weights
 
 
-KINDS = [(loss, how) for loss in (MeanSquaredError(), CrossEntropy()) for how in WEIGHTS]
+EACH = [
+    MeanSquaredError(), CrossEntropy(), MeanAbsoluteError(), Huber(1.5), Quantile((0.1, 0.5, 0.8)),
+    Poisson(), GaussianNLL(0.5), NashSutcliffe(),
+]
+KINDS = [(loss, how) for loss in EACH for how in WEIGHTS]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
 
 
@@ -57,10 +79,10 @@ def test_cross_entropy_by_hand():
 def test_gradient_is_the_derivative_of_the_value(kind, shape):
     loss, prediction, target, weights = example(kind, shape)
     analytic = loss.gradient(prediction, target, weights)
-    assert analytic.shape == shape
+    assert analytic.shape == prediction.shape
     step = 1e-6
-    numeric = np.empty(shape)
-    for index in np.ndindex(shape):
+    numeric = np.empty(prediction.shape)
+    for index in np.ndindex(prediction.shape):
         ahead, behind = prediction.copy(), prediction.copy()
         ahead[index] += step
         behind[index] -= step
@@ -68,6 +90,30 @@ def test_gradient_is_the_derivative_of_the_value(kind, shape):
             loss.value(ahead, target, weights) - loss.value(behind, target, weights)
         ) / (2 * step)
     np.testing.assert_allclose(analytic, numeric, rtol=1e-7, atol=1e-9)
+
+
+def in_torch(torch, loss, p, y):
+    """What each element costs, by PyTorch's own functions where it has them."""
+    F, name = torch.nn.functional, type(loss).__name__
+    if name == "CrossEntropy":
+        return F.cross_entropy(p.movedim(-1, 1), y, reduction="none")
+    if name == "Quantile":
+        e = y.repeat_interleave(len(loss.levels), -1) - p
+        q = torch.tensor(loss.levels, dtype=p.dtype).repeat(y.shape[-1])
+        return torch.maximum(q * e, (q - 1) * e).mean(-1)
+    if name == "GaussianNLL":
+        mean, raw = p.chunk(2, -1)
+        variance = (F.softplus(raw, threshold=1000) + loss.min_scale) ** 2
+        return F.gaussian_nll_loss(mean, y, variance, full=True, eps=0, reduction="none").mean(-1)
+    if name == "NashSutcliffe":
+        y, scale = y.chunk(2, -1)
+        return ((p - y) ** 2 / (scale + 0.1) ** 2).mean(-1)
+    return {
+        "MeanSquaredError": lambda: F.mse_loss(p, y, reduction="none"),
+        "MeanAbsoluteError": lambda: F.l1_loss(p, y, reduction="none"),
+        "Huber": lambda: F.huber_loss(p, y, reduction="none", delta=loss.delta),
+        "Poisson": lambda: F.poisson_nll_loss(p, y, reduction="none"),
+    }[name]().mean(-1)
 
 
 @kinds
@@ -78,18 +124,13 @@ def test_losses_agree_with_torch(kind, dtype, tolerance):
     prediction = prediction.astype(dtype)
     value, gradient = loss.value_and_gradient(prediction, target, weights)
     p = torch.tensor(prediction.astype("float64"), requires_grad=True)
-    if isinstance(loss, MeanSquaredError):
-        each = (p - torch.tensor(target)).square().mean(-1)
-    else:
-        each = torch.nn.functional.cross_entropy(
-            p.movedim(-1, 1), torch.tensor(target), reduction="none"
-        )
+    each = in_torch(torch, loss, p, torch.tensor(target))
     w = torch.ones_like(each) if weights is None else torch.tensor(weights, dtype=each.dtype)
     theirs = (w * each).sum() / w.sum()
     theirs.backward()
     assert gradient.dtype == dtype
     assert value == pytest.approx(theirs.item(), rel=1e-13)
-    np.testing.assert_allclose(gradient, p.grad, rtol=tolerance, atol=tolerance * 1e-3)
+    np.testing.assert_allclose(gradient, p.grad, rtol=tolerance, atol=tolerance * 1e-2)
 
 
 @kinds
@@ -111,9 +152,12 @@ def test_what_does_not_count_may_be_anything(kind):
     expected = loss.value_and_gradient(prediction, target, mask)
     prediction[~mask] = np.nan
     target[~mask] = np.nan if target.dtype.kind == "f" else -100
+    copies = prediction.copy(), target.copy()
     value, gradient = loss.value_and_gradient(prediction, target, mask)
     assert value == expected[0]
     np.testing.assert_array_equal(gradient, expected[1])
+    for array, copy in zip((prediction, target), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 def test_cross_entropy_stays_finite_at_huge_logits():
@@ -136,13 +180,116 @@ def test_values_are_accumulated_in_double():
     assert value == (2**26 + 2**20 - 1) / 2**20
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), CrossEntropy()], ids=repr)
+@pytest.mark.parametrize("loss", EACH, ids=repr)
 def test_inputs_are_left_alone(loss):
     _, prediction, target, weights = example((loss, "numbers"), (5, 3))
     copies = prediction.copy(), target.copy(), weights.copy()
     loss.value_and_gradient(prediction, target, weights)
     for array, copy in zip((prediction, target, weights), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@kinds
+def test_second_derivatives_are_those_of_the_gradient(kind):
+    loss, prediction, target, weights = example(kind, (5, 4))
+    direction = np.random.default_rng(3).normal(size=prediction.shape)
+    tangent = loss.gradient_jvp(prediction, direction, target, weights)
+    step = 1e-6
+    ahead, behind = (loss.gradient(prediction + s * direction, target, weights) for s in (step, -step))
+    np.testing.assert_allclose(tangent, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-9)
+    if not isinstance(loss, MeanAbsoluteError | Quantile):
+        assert np.abs(tangent).max() > 1e-3
+
+
+def test_the_minimum_of_each_loss_is_what_it_is_for():
+    y = np.random.default_rng(0).gamma(2.0, size=(101, 1))
+
+    def best(loss, candidates):
+        at = [loss.value(np.full((101, 1), c), y) for c in candidates]
+        return candidates[int(np.argmin(at))]
+
+    grid = np.linspace(0, 6, 6001)
+    assert best(MeanAbsoluteError(), grid) == pytest.approx(np.median(y), abs=1e-3)
+    assert best(Quantile(0.9), grid) == pytest.approx(np.quantile(y, 0.9), abs=1e-3)
+    assert np.exp(best(Poisson(), np.log(grid[1:]))) == pytest.approx(y.mean(), abs=1e-3)
+    assert best(Huber(100.0), grid) == pytest.approx(y.mean(), abs=1e-3)
+    assert best(Huber(1e-6), grid) == pytest.approx(np.median(y), abs=1e-3)
+
+
+def test_gaussian_is_the_density_of_scipy():
+    from scipy.stats import norm
+
+    loss, rng = GaussianNLL(min_scale=0.01), np.random.default_rng(0)
+    prediction, y = rng.normal(size=(7, 4)), rng.normal(size=(7, 2))
+    mean, scale = loss.mean_and_scale(prediction)
+    np.testing.assert_allclose(scale, 0.01 + np.log1p(np.exp(prediction[:, 2:])))
+    assert loss.value(prediction, y) == pytest.approx(-norm.logpdf(y, mean, scale).mean())
+
+
+def test_gaussian_and_poisson_at_the_edges():
+    loss = GaussianNLL()
+    value, gradient = loss.value_and_gradient(np.array([[0.0, -1e4], [0.0, 1e4]]), np.array([[0.0], [1.0]]))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    assert Poisson().value(np.array([[1e3]]), np.array([[1.0]])) == np.inf
+
+
+def test_nash_sutcliffe_scales():
+    loss, rng = NashSutcliffe(eps=0.1), np.random.default_rng(0)
+    y = rng.normal(size=(6, 9, 2)) * [1.0, 5.0]
+    basins = np.array(["b", "a", "b", "a", "c", "a"])
+    joined = loss.prepare(y, groups=basins)
+    assert joined.shape == (6, 9, 4)
+    np.testing.assert_array_equal(joined[..., :2], y)
+    for basin in "abc":
+        rows = basins == basin
+        np.testing.assert_allclose(
+            joined[rows][..., 2:], np.broadcast_to(y[rows].std(axis=(0, 1)), (rows.sum(), 9, 2))
+        )
+    # One value for each sequence, as in the paper.
+    last = loss.prepare(y[:, -1], groups=basins)
+    np.testing.assert_allclose(last[0, 2:], y[[0, 2], -1].std(axis=0))
+    np.testing.assert_allclose(loss.prepare(y[:, -1], scale=[1, 2, 3, 4, 5, 6])[:, 3], [1, 2, 3, 4, 5, 6])
+    # Targets alone: every sequence by itself; 1 - NSE where the scale is not small.
+    p = rng.normal(size=y.shape)
+    own = loss.prepare(y)
+    assert loss.value(p, y) == loss.value(p, own)
+    tiny = NashSutcliffe(eps=1e-12)
+    nse = 1 - ((p - y) ** 2).sum(axis=1) / ((y - y.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    assert tiny.value(p, y) == pytest.approx(np.mean(1 - nse))
+    # Padding has no part in the scale.
+    mask = rng.random((6, 9)) < 0.7
+    spoiled = np.where(mask[..., None], y, np.nan)
+    by_hand = np.stack([y[n][mask[n]].std(axis=0) for n in range(6)])
+    error = ((p - y) / (by_hand[:, None] + 0.1)) ** 2
+    assert loss.value(p, spoiled, mask) == pytest.approx(error[mask].mean())
+
+
+def test_losses_have_names():
+    assert {type(loss) for loss in EACH} == set(LOSSES.values())
+    for cls in LOSSES.values():
+        loss = cls()
+        assert repr(cls(**loss.options)) == repr(loss)
+    assert repr(Huber(2)) == "Huber(delta=2.0)" and repr(MeanSquaredError()) == "MeanSquaredError()"
+
+
+@pytest.mark.parametrize("make, error, words", [
+    (lambda: Huber(0), ValueError, "delta must be a finite number > 0, got 0"),
+    (lambda: Huber("1"), TypeError, "delta must be"),
+    (lambda: Quantile(()), ValueError, "levels must be numbers between 0 and 1, got none"),
+    (lambda: Quantile((0.5, 1.0)), ValueError, "levels must be numbers between 0 and 1, got 1.0"),
+    (lambda: GaussianNLL(-1), ValueError, "min_scale must be"),
+    (lambda: NashSutcliffe(0), ValueError, "eps must be"),
+    (lambda: NashSutcliffe().prepare(np.ones((3, 2)), groups=[1, 2]), ValueError,
+     r"groups have shape \(2,\)"),
+    (lambda: NashSutcliffe().prepare(np.ones((3, 2)), scale=np.ones((3, 3))), ValueError, "scale has shape"),
+    (lambda: NashSutcliffe().prepare(np.ones((3, 2)), scale=[1] * 3, groups=[1] * 3), ValueError,
+     "groups and scale were given"),
+    (lambda: NashSutcliffe().prepare(np.ones(3)), ValueError, r"y is float64 \(3,\)"),
+    (lambda: NashSutcliffe().prepare(np.ones((3, 1))), ValueError, "has no scale of its own"),
+])
+def test_bad_words_to_a_loss(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
 
 
 P = np.zeros((4, 3))
@@ -171,6 +318,14 @@ MSE, CE = MeanSquaredError(), CrossEntropy()
     (CE, P, np.array([0, 1, 2, -1]), None, ValueError, "from -1 to 2"),
     (CE, P, np.array([0, 1, 3, 1]), [1, 0, 1, 1], ValueError, "from 0 to 3"),
     (CE, P[:0], np.zeros(0, int), None, ValueError, "nothing to average over"),
+    (Quantile((0.1, 0.9)), P, P, None, ValueError, "3 outputs, expected a multiple of 2"),
+    (Quantile(), P, P, None, ValueError, r"y must have \(4, 1\)"),
+    (GaussianNLL(), P, P, None, ValueError, "3 outputs, expected an even number"),
+    (GaussianNLL(), P[:, :2], P[:, :2], None, ValueError, r"y must have \(4, 1\)"),
+    (Poisson(), P, P - 1, None, ValueError, "y must be counts >= 0, got -1"),
+    (NashSutcliffe(), P, P, None, ValueError, r"prepare\(y, groups"),
+    (NashSutcliffe(), P, np.full((4, 6), -1.0), None, ValueError, "scales in y must be >= 0"),
+    (MeanAbsoluteError(), P, P.astype(str), None, TypeError, "y must be real numbers"),
 ])
 def test_bad_input_is_refused(loss, prediction, target, weights, error, words):
     with pytest.raises(error, match=words):

@@ -6,7 +6,15 @@ import pickle
 import numpy as np
 import pytest
 
-from lstm_ext.optim import SGD, Adam, clip_by_global_norm, global_norm
+from lstm_ext.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    RMSprop,
+    clip_by_global_norm,
+    clip_by_value,
+    global_norm,
+)
 
 DTYPES = ["float32", "float64"]
 # Around the width of the compiled loops' partial sums, and well beyond it.
@@ -34,6 +42,25 @@ def reference_sgd(theta, gradients, lr, momentum):
     for g in gradients:
         velocity = momentum * velocity + g
         theta = theta - lr * velocity
+    return theta
+
+
+def reference_rmsprop(theta, gradients, lr, alpha, eps, decay):
+    square = np.zeros_like(theta)
+    for g in gradients:
+        g = g + decay * theta
+        square = alpha * square + (1 - alpha) * g**2
+        theta = theta - lr * g / (np.sqrt(square) + eps)
+    return theta
+
+
+def reference_adamw(theta, gradients, lr, betas, eps, decay):
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for t, g in enumerate(gradients, start=1):
+        theta = theta - lr * decay * theta
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        theta = theta - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
     return theta
 
 
@@ -81,12 +108,64 @@ def test_sgd_follows_its_equation(n, dtype, momentum):
     np.testing.assert_allclose(theta, expected, rtol=0, atol=100 * tolerance(dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", SIZES)
+def test_rmsprop_and_adamw_follow_their_equations(n, dtype):
+    theta, gradients = problem(n, dtype)
+    wide = theta.astype(float), gradients.astype(float)
+    for optimizer, expected in [
+        (RMSprop(1e-3, alpha=0.9, eps=1e-6, weight_decay=0.1),
+         reference_rmsprop(*wide, 1e-3, 0.9, 1e-6, 0.1)),
+        (AdamW(1e-2, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.3),
+         reference_adamw(*wide, 1e-2, (0.8, 0.99), 1e-6, 0.3)),
+    ]:
+        ours = theta.copy()
+        for g in gradients:
+            optimizer.step(ours, g)
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=100 * tolerance(dtype))
+
+
+@pytest.mark.parametrize("make", [SGD, lambda lr, **w: SGD(lr, momentum=0.5, **w), Adam, AdamW, RMSprop])
+def test_clipping_by_value_is_clipping_the_gradient_first(make):
+    theta, gradients = problem(33, "float64", steps=20)
+    twin = theta.copy()
+    ours, theirs = make(1e-2, max_value=0.5, max_norm=1.5), make(1e-2, max_norm=1.5)
+    for g in gradients:
+        before = g.copy()
+        ours.step(theta, g)
+        np.testing.assert_array_equal(g, before)
+        clip_by_value(g, 0.5)
+        assert np.abs(g).max() <= 0.5 and (np.sign(g) == np.sign(before)).all()
+        theirs.step(twin, g)
+    np.testing.assert_array_equal(theta, twin)
+    copied = pickle.loads(pickle.dumps(ours))
+    copied.step(twin, g)
+    ours.step(theta, g)
+    np.testing.assert_array_equal(theta, twin)
+
+
+def test_weight_decay_alone_shrinks():
+    theta, nothing = np.array([1.0, -2.0]), np.zeros(2)
+    AdamW(0.1, weight_decay=0.5).step(theta, nothing)
+    np.testing.assert_allclose(theta, [0.95, -1.9])
+    SGD(0.1, weight_decay=0.5).step(theta, nothing)
+    np.testing.assert_allclose(theta, [0.95 * 0.95, -1.9 * 0.95])
+
+
 @pytest.mark.parametrize("clipping", [False, True])
 @pytest.mark.parametrize("make, name, words", [
     (Adam, "Adam", {"lr": 3e-3}),
     (Adam, "Adam", {"lr": 3e-3, "betas": (0.8, 0.95), "eps": 1e-4}),
     (SGD, "SGD", {"lr": 0.02}),
     (SGD, "SGD", {"lr": 0.02, "momentum": 0.7}),
+    (SGD, "SGD", {"lr": 0.02, "weight_decay": 0.1}),
+    (SGD, "SGD", {"lr": 0.02, "momentum": 0.7, "weight_decay": 0.1}),
+    (Adam, "Adam", {"lr": 3e-3, "weight_decay": 0.1}),
+    (AdamW, "AdamW", {"lr": 3e-3}),
+    (AdamW, "AdamW", {"lr": 3e-3, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.2}),
+    (RMSprop, "RMSprop", {"lr": 3e-3}),
+    (RMSprop, "RMSprop", {"lr": 3e-3, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1}),
 ])
 def test_optimisers_agree_with_torch(make, name, words, clipping):
     torch = pytest.importorskip("torch")
@@ -348,3 +427,17 @@ def test_bad_words_are_refused(make, error, words):
 def test_repr_says_what_it_is():
     assert repr(Adam(0.01)) == "Adam(lr=0.01, betas=(0.9, 0.999), eps=1e-08, max_norm=None)"
     assert repr(SGD(1, momentum=0.5)) == "SGD(lr=1.0, momentum=0.5, max_norm=None)"
+    assert repr(AdamW()).endswith("eps=1e-08, max_norm=None, weight_decay=0.01)")
+    assert repr(RMSprop(max_value=1)).endswith("alpha=0.99, eps=1e-08, max_norm=None, max_value=1.0)")
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: RMSprop(alpha=1.0), r"alpha must be a number in \[0, 1\)"),
+    (lambda: RMSprop(eps=0), "eps must be"),
+    (lambda: AdamW(weight_decay=-1), "weight_decay must be a finite number >= 0, got -1"),
+    (lambda: Adam(max_value=0), "max_value must be a finite number > 0, got 0"),
+    (lambda: clip_by_value(np.ones(3), -1.0), "max_value must be"),
+])
+def test_bad_words_to_the_newer_ones(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

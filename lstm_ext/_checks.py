@@ -1,0 +1,40 @@
+"""Numbers that callers give: refused by a sentence that says what was expected and what came."""
+
+import math
+import operator
+from numbers import Real
+
+
+def number(name, value, holds, expected):
+    """Return `value` as a float, if it is a real number and `holds` of it."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not holds(value):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return float(value)
+
+
+def nonnegative(name, value):
+    """Return a float from 0 to what is finite."""
+    return number(name, value, lambda v: 0 <= v < math.inf, "a finite number >= 0")
+
+
+def positive(name, value):
+    """Return a finite float above 0."""
+    return number(name, value, lambda v: 0 < v < math.inf, "a finite number > 0")
+
+
+def share(name, value):
+    """Return a float from 0 to 1."""
+    return number(name, value, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+
+
+def count(name, value, least):
+    """Return an int of at least `least`."""
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value

@@ -1,0 +1,459 @@
+"""The training loop behind `Model.fit`, and L-BFGS over a whole training set."""
+
+import contextlib
+import math
+import os
+import time
+
+import numpy as np
+from scipy.optimize import minimize
+
+from lstm_ext import _checkpoint, _optim
+from lstm_ext._checks import count, nonnegative
+from lstm_ext._interrupt import Interrupt
+from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
+from lstm_ext.optim import Adam
+from lstm_ext.schedules import Schedule
+
+__all__ = ["fit", "fit_lbfgs"]
+
+_SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
+_POOL = 64  # mini-batches that are sorted by length together
+
+
+def fit(
+    model,
+    x,
+    y,
+    *,
+    epochs,
+    batch_size=32,
+    lengths=None,
+    mask=None,
+    static=None,
+    sample_weight=None,
+    optimizer=None,
+    schedule=None,
+    rng=None,
+    validation=None,
+    early_stopping=None,
+    callbacks=(),
+    callback=None,
+    progress=False,
+    bucket=False,
+    bptt=None,
+    checkpoint=None,
+    checkpoint_every=1,
+    resume=False,
+):
+    """Train a `Model` on mini-batches: this is `Model.fit`, which see."""
+    data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+    epochs = count("epochs", epochs, 0)
+    validation = _validation(model, validation)
+    optimizer = Adam() if optimizer is None else optimizer
+    if not hasattr(optimizer, "step"):
+        raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
+    if schedule is not None:
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be one of lstm_ext.schedules, got {schedule!r}")
+        if not hasattr(optimizer, "lr"):
+            raise TypeError(f"schedule was given, and the optimizer has no lr: {optimizer!r}")
+    rng = np.random.default_rng(rng)
+    batches = _Batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
+    watchers = _watchers(early_stopping, callbacks, callback, progress)
+    checkpoint_every = count("checkpoint_every", checkpoint_every, 1)
+    if checkpoint is None and resume:
+        raise ValueError("resume is True, and no checkpoint was given to go on from")
+    if checkpoint is not None and not hasattr(optimizer, "state"):
+        raise TypeError(f"a checkpoint needs an optimizer with a state, got {optimizer!r}")
+
+    settings = {
+        "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule),
+        "batch_size": batches.size, "bucket": batches.bucket, "bptt": batches.bptt,
+        "x": list(data.x.shape), "y": list(data.y.shape),
+    }
+    history = []
+    if resume and os.path.exists(checkpoint):
+        history = _checkpoint.load(
+            checkpoint, model, settings, rng, optimizer, schedule, early_stopping
+        )
+    run = _Run(model, data, batches, optimizer, schedule, rng)
+
+    def after(record):
+        if validation is not None:
+            record["validation_loss"] = run.interrupt.call(model._evaluate, validation)
+        record |= run.spent()
+        history.append(record)
+        if schedule is not None:
+            schedule.observe(record)
+
+    def save():
+        _checkpoint.save(
+            checkpoint, model, settings, rng, optimizer, schedule, early_stopping, history
+        )
+
+    done = saved = len(history)
+    with run.interrupt, _Watched(watchers, model, epochs, done, run.interrupt) as watched:
+        stop = early_stopping is not None and done > 0 and early_stopping.done
+        try:
+            while len(history) < epochs and not stop:
+                after(run.epoch(len(history) + 1, watched))
+                stop = early_stopping is not None and early_stopping.on_epoch_end(history[-1])
+                if checkpoint is not None and (stop or len(history) % checkpoint_every == 0):
+                    save()
+                    saved = len(history)
+                stop = watched.epoch_end(history[-1]) or stop
+            if checkpoint is not None and saved < len(history):
+                save()
+        finally:
+            run.put_back()
+    return history
+
+
+def fit_lbfgs(
+    model,
+    x,
+    y,
+    *,
+    max_iter=200,
+    tol=1e-5,
+    weight_decay=0.0,
+    memory=10,
+    batch_size=256,
+    lengths=None,
+    mask=None,
+    static=None,
+    sample_weight=None,
+    validation=None,
+    early_stopping=None,
+    callbacks=(),
+    callback=None,
+    progress=False,
+):
+    r"""Train a `Model` on the whole training set at once, by SciPy's L-BFGS-B.
+
+    .. math:: \min_\theta L(\theta) + \frac{\lambda}{2} \lVert \theta \rVert^2
+
+    R. H. Byrd, P. Lu, J. Nocedal, C. Zhu, "A limited memory algorithm for bound constrained
+    optimization", SIAM J. Sci. Comput. 16(5), 1995. Losses and gradients are exact and added up in
+    float64; with a float64 LSTM the line search can follow them further down. Dropout and zoneout
+    are off.
+
+    Parameters
+    ----------
+    model : Model
+    x, y, lengths, mask, static, sample_weight
+        The training set, as in `Model.loss_and_gradient`.
+    max_iter : int
+        Most iterations.
+    tol : float
+        The training ends where no element of the gradient is larger.
+    weight_decay : float
+        :math:`\lambda`.
+    memory : int
+        Pairs of steps and gradients that approximate the Hessian.
+    batch_size : int
+        Sequences that are in memory at once. The result does not depend on it but for rounding.
+    validation, early_stopping, callbacks, callback, progress
+        As in `Model.fit`, once for every iteration.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        With ``history``, a list of records as of `Model.fit`, ``{"epoch", "loss", ["validation_loss"],
+        "seconds"}``, one for each iteration, the loss without the penalty; ``success``: whether the
+        gradient became small or the loss did not fall any further; ``message``, ``nit``, ``nfev``. The
+        parameters are those of the last iteration, or with `early_stopping` the best.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If anything does not fit; nothing has been changed.
+    FloatingPointError
+        If a loss is NaN or infinite.
+    KeyboardInterrupt
+        Ctrl-C. After this and the other error the parameters are those of the last iteration.
+    """
+    data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+    max_iter, memory = count("max_iter", max_iter, 1), count("memory", memory, 1)
+    tol, decay = nonnegative("tol", tol), nonnegative("weight_decay", weight_decay)
+    validation = _validation(model, validation)
+    batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
+    watchers = _watchers(early_stopping, callbacks, callback, progress)
+    interrupt, history = Interrupt(), []
+    start = time.perf_counter()
+    accepted = model.parameters.astype(np.float64)
+    gradient = np.empty_like(accepted)
+
+    def objective(theta):
+        model.parameters = theta
+        gradient[...] = decay * theta
+        total = 0.0
+        for index in batches.whole():
+            loss = interrupt.call(model._loss_and_gradient, data[index])[0]
+            interrupt.check()
+            share = batches.weight[index].sum() / batches.total
+            total += share * loss
+            np.add(gradient, share * model._gradient, out=gradient)
+        if not (math.isfinite(total) and math.isfinite(_optim.norm(gradient))):
+            raise FloatingPointError(
+                f"the loss is {total} in iteration {len(history) + 1}: look for NaN, inf or huge numbers in "
+                "x and y, or give a weight_decay"
+            )
+        return total + 0.5 * decay * float(theta @ theta), gradient.copy()
+
+    def iteration(intermediate_result):
+        theta = intermediate_result.x
+        accepted[...] = theta
+        model.parameters = theta
+        loss = float(intermediate_result.fun) - 0.5 * decay * float(theta @ theta)
+        record = {"epoch": len(history) + 1, "loss": loss}
+        if validation is not None:
+            record["validation_loss"] = interrupt.call(model._evaluate, validation)
+        record["seconds"] = time.perf_counter() - start
+        history.append(record)
+        stop = early_stopping is not None and early_stopping.on_epoch_end(record)
+        if watched.epoch_end(record) or stop:
+            raise StopIteration
+
+    with interrupt, _Watched(watchers, model, max_iter, 0, interrupt) as watched:
+        try:
+            result = minimize(
+                objective, accepted.copy(), jac=True, method="L-BFGS-B", callback=iteration,
+                options={
+                    "maxiter": max_iter, "maxfun": 20 * max_iter, "gtol": tol, "ftol": 1e-14,
+                    "maxcor": memory,
+                },
+            )
+        finally:
+            model.parameters = accepted
+    result.history = history
+    return result
+
+
+class _Run:
+    """A training under way: steps and epochs, and the clock."""
+
+    def __init__(self, model, data, batches, optimizer, schedule, rng):
+        self.model, self.data, self.batches = model, data, batches
+        self.optimizer, self.schedule, self.rng = optimizer, schedule, rng
+        work = 6 * model.parameters.size * min(batches.size, len(data.x)) * data.x.shape[1]
+        self.interrupt = Interrupt(long=work > _SMALL)
+        self.lr = getattr(optimizer, "lr", None)
+        self.before = np.empty_like(model.parameters)
+        self.clock = time.perf_counter()
+
+    def put_back(self):
+        """Give the optimiser the lr that it came with."""
+        if self.schedule is not None:
+            self.optimizer.lr = self.lr
+
+    def spent(self):
+        """Return what a record says of the epoch besides losses."""
+        start, self.clock = self.clock, time.perf_counter()
+        lr = {} if self.lr is None else {"lr": self.optimizer.lr}
+        return lr | {"seconds": self.clock - start}
+
+    def epoch(self, epoch, watched):
+        """Make the steps of an epoch; return its record."""
+        order = self.batches.draw(self.rng)
+        draws = self.model._regularised
+        total = weight = 0.0
+        for done, index in enumerate(order):
+            state = None
+            windows = self.batches.windows(index)
+            for part, (data, counts) in enumerate(windows):
+                if self.schedule is not None:
+                    share = (done + part / len(windows)) / len(order)
+                    self.optimizer.lr = self.lr * self.schedule.factor(epoch - 1 + share)
+                seed = int(self.rng.integers(2**63)) if draws else None
+                if not counts:  # a window that only carries the states on
+                    state = self.interrupt.call(self._carry, data, state, seed)
+                    continue
+                loss, state = self.step(data, seed, state, epoch)
+                total += loss * counts
+                weight += counts
+            watched.batch_end(epoch, (done + 1) / len(order), loss)
+            self.interrupt.check()
+        return {"epoch": epoch, "loss": total / weight}
+
+    def _carry(self, data, state, seed):
+        return self.model.lstm.forward(data.x, state, seed=seed, **data.words)[1]
+
+    def step(self, data, seed, state, epoch):
+        """Make one step of the optimiser; return the loss before it and the final states.
+
+        Every decision below reads the loss and the gradient that `_loss_and_gradient` left, which are
+        sums divided by the sum of the weights: where several processes share a mini-batch, those are
+        what they have to add up first.
+        """
+        model = self.model
+        loss, state = self.interrupt.call(model._loss_and_gradient, data, seed, state)
+        if not math.isfinite(loss):
+            raise FloatingPointError(self._diverged(f"the loss is {loss}", data, epoch))
+        parameters, gradient = model._parameters, model._gradient
+        if not math.isfinite(_optim.norm(gradient)):
+            raise FloatingPointError(self._diverged("the gradient holds NaN or inf", data, epoch))
+        np.copyto(self.before, parameters)
+        self.optimizer.step(parameters, gradient)
+        if not math.isfinite(_optim.norm(parameters)):
+            np.copyto(parameters, self.before)
+            raise FloatingPointError(self._diverged("the step leads to NaN or inf", data, epoch))
+        return loss, state
+
+    def _diverged(self, what, data, epoch):
+        """Say what happened, and what to change."""
+        counted = data.counted
+        for name, array in (("x", data.x), ("y", data.y)):
+            spoiled = ~np.isfinite(array)
+            if counted is not None and array.shape[:2] == counted.shape and array.ndim == 3:
+                spoiled &= counted[..., None]
+            if spoiled.any() and not (name == "x" and self.model.lstm.nan):
+                return (
+                    f"{what} in epoch {epoch}: {name} holds NaN or inf in {spoiled.any(axis=-1).sum()} "
+                    "places of this mini-batch. Leave them out, fill them, or see LSTM(nan=...)"
+                )
+        advice = ["look for huge numbers in x and y, and scale them"]
+        lr, max_norm = getattr(self.optimizer, "lr", None), getattr(self.optimizer, "max_norm", None)
+        if lr is not None:
+            advice.append(f"give the optimizer a smaller lr (it is {lr:g}: try {lr / 10:g})")
+            advice.append(f"or a max_norm {'(try 1)' if max_norm is None else f'below {max_norm:g}'}")
+        return f"{what} in epoch {epoch}: {', '.join(advice)}"
+
+
+class _Batches:
+    """Which sequences go into which mini-batch, and what each counts."""
+
+    def __init__(self, model, data, size, bucket, bptt):
+        self.data, self.size, self.bucket, self.bptt = data, size, bucket, bptt
+        self.every_step = model.every_step
+        n = len(data.x)
+        weights = data.weights(self.every_step)
+        # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
+        # out: a mini-batch of nothing else would have no loss.
+        self.weight = np.ones(n)
+        if weights is not None:
+            self.weight = weights.reshape(n, -1).sum(axis=1, dtype=np.float64)
+        self.used = np.flatnonzero(self.weight)
+        if not self.used.size:
+            raise ValueError("x holds no sequence to learn from")
+        self.total = self.weight.sum()
+        if bucket:
+            if data.lengths is None and data.mask is None:
+                raise ValueError("bucket is True, and neither lengths nor a mask say how long sequences are")
+            self.lengths = data.mask.sum(axis=1) if data.lengths is None else data.lengths
+        if bptt is not None:
+            self.bptt = count("bptt", bptt, 1)
+            lstm = model.lstm
+            for wrong, why in (
+                (not model.every_step, "every_step is False: only the last window would have a loss"),
+                (lstm.bidirectional, "the LSTM is bidirectional: its second direction begins at the end"),
+                (lstm.reverse, "the LSTM has reverse=True: it begins at the end"),
+                (lstm.nan == "hold", "the LSTM has nan='hold': what is held would end with a window"),
+            ):
+                if wrong:
+                    raise ValueError(f"bptt is {bptt}, and {why}")
+
+    def draw(self, rng):
+        """Draw the mini-batches of an epoch: a list of indices."""
+        order = rng.permutation(self.used)
+        if self.bucket:
+            pool = _POOL * self.size
+            for start in range(0, order.size, pool):
+                part = order[start : start + pool]
+                order[start : start + pool] = part[np.argsort(self.lengths[part], kind="stable")]
+        order = self._cut(order)
+        return [order[k] for k in rng.permutation(len(order))] if self.bucket else order
+
+    def whole(self):
+        """All sequences that count, in their order."""
+        return self._cut(self.used)
+
+    def _cut(self, order):
+        return [order[start : start + self.size] for start in range(0, order.size, self.size)]
+
+    def windows(self, index):
+        """Return a mini-batch as pairs of data and their weight: one pair, or the windows of `bptt`."""
+        data = self.data
+        if data.lengths is not None:
+            # Beyond the longest sequence there is nothing to gather.
+            data = data.steps(0, int(data.lengths[index].max()), self.every_step)
+        if self.bptt is None:
+            return [(data[index], float(self.weight[index].sum()))]
+        parts = []
+        for start in range(0, data.x.shape[1], self.bptt):
+            part = data.steps(start, min(start + self.bptt, data.x.shape[1]), True)[index]
+            weights = part.weights(True)
+            parts.append((part, float(part.x[..., 0].size if weights is None else weights.sum())))
+        return parts
+
+
+class _Watched:
+    """All callbacks of a training, within its ``with`` block."""
+
+    def __init__(self, watchers, model, epochs, done, interrupt):
+        self.watchers, self.begin, self.interrupt = watchers, (model, epochs, done), interrupt
+        self.on_batch = [w for w in watchers if type(w).on_batch_end is not Callback.on_batch_end]
+
+    def __enter__(self):
+        with contextlib.ExitStack() as ends:  # each is called, whatever the others raise
+            for watcher in self.watchers:
+                ends.callback(watcher.on_fit_end)
+                watcher.on_fit_begin(*self.begin)
+            self.ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        return self.ends.__exit__(*error)
+
+    def batch_end(self, epoch, share, loss):
+        for watcher in self.on_batch:
+            watcher.on_batch_end(epoch, share, loss)
+
+    def epoch_end(self, record):
+        """Return whether one of them wants the training to end; early stopping has been asked before."""
+        with self.interrupt.at_once():
+            answers = [
+                w.on_epoch_end(record) for w in self.watchers if not isinstance(w, EarlyStopping)
+            ]
+        return any(answer is True for answer in answers)
+
+
+class _Function(Callback):
+    """A callable in the place of a `Callback`."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def on_epoch_end(self, record):
+        return self.function(record)
+
+
+def _watchers(early_stopping, callbacks, callback, progress):
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(f"early_stopping must be an EarlyStopping, got {early_stopping!r}")
+    if callable(callbacks) or isinstance(callbacks, Callback):
+        raise TypeError(f"callbacks must be a sequence of callbacks, got {callbacks!r}: give callback=")
+    watchers = []
+    for watcher in (*callbacks, *(() if callback is None else (callback,))):
+        if isinstance(watcher, EarlyStopping):
+            raise TypeError("an EarlyStopping among the callbacks: give it as early_stopping=")
+        if not isinstance(watcher, Callback):
+            if not callable(watcher):
+                raise TypeError(f"callbacks must be callable or a Callback, got {watcher!r}")
+            watcher = _Function(watcher)
+        watchers.append(watcher)
+    if progress:
+        watchers.append(ProgressBar())
+    # The last to begin and the first to end: the others see the best parameters.
+    return watchers if early_stopping is None else [*watchers, early_stopping]
+
+
+def _validation(model, validation):
+    if validation is None:
+        return None
+    if isinstance(validation, dict):
+        return model._checked(**validation)
+    if isinstance(validation, tuple | list) and len(validation) in (2, 3):
+        return model._checked(*validation)
+    raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
