@@ -63,6 +63,7 @@ EXTENSIONS = [
     extension("_driver", openmp=True),
     extension("_general", openmp=True),
     extension("_lstm_general"),
+    extension("cython_lstm"),
     extension("_blas"),
     extension("_node"),
     extension("_optim"),

@@ -31,6 +31,12 @@ from lstm_ext.node import (
 )
 from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
 
+
+def get_include():
+    """Return the directory of ``lstm_ext.h``, for a C compiler's include path."""
+    return __path__[0] + "/include"
+
+
 __all__ = [
     "LSTM",
     "SGD",
@@ -46,6 +52,7 @@ __all__ = [
     "Tape",
     "ToyLossLayer",
     "__version__",
+    "get_include",
     "get_num_threads",
     "rand_arr",
     "set_num_threads",

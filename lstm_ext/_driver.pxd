@@ -50,6 +50,23 @@ cdef struct weights_t:
     Py_ssize_t weight_hh
     Py_ssize_t bias
 
+cdef layer_t default_layer(
+    const lstm_kernels_s *s, const lstm_kernels_d *d, bint is_double, int activation, Py_ssize_t input_size,
+    Py_ssize_t hidden_size, bint reverse) noexcept nogil
+cdef weights_t weights_at(
+    Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t directions, Py_ssize_t layer,
+    Py_ssize_t direction) noexcept nogil
+
+cdef void shape_blocks(
+    sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t block_size, Py_ssize_t max_groups,
+    Py_ssize_t span) noexcept nogil
+cdef void shape_sequences(
+    sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t weights,
+    Py_ssize_t span) noexcept nogil
+cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil
+cdef void cut_sequences(
+    sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil
+
 cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t partial_size(const layer_t *layer) noexcept nogil
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil

@@ -28,14 +28,14 @@ cdef class Batch:
     cdef readonly Py_ssize_t starts      # saved states, over all blocks
 
     @staticmethod
-    cdef Batch make(
-        Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t block_size,
-        Py_ssize_t max_groups, Py_ssize_t span)
-
-    @staticmethod
     cdef Batch cut(
         Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
         Py_ssize_t span)
+
+    @staticmethod
+    cdef Batch whole(Py_ssize_t batch, Py_ssize_t time)
+
+    cdef int fill(self, object lengths, object times) except -1
 
 cdef Array held(object value, str name, tuple expected, str meaning, bint is_float)
 cdef Array held_copy(object array, bint is_float)

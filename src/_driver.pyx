@@ -94,10 +94,8 @@ cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil:
 
 
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil:
-    cdef Py_ssize_t b, n = 0
-    for b in range(seqs.n_blocks):
-        n = max(n, seqs.block[b + 1] - seqs.block[b])
-    return n
+    """Sequences of the largest block: they are cut as evenly as can be."""
+    return (seqs.batch + seqs.n_blocks - 1) // seqs.n_blocks if seqs.n_blocks else 0
 
 
 cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
@@ -169,6 +167,116 @@ cdef void pack_weights(const layer_t *L, const weights_t *at, const floating *pa
         if backward:
             L.d.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
             L.d.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
+
+
+# ---- layers, and the sequences of a batch
+
+
+cdef layer_t default_layer(const lstm_kernels_s *s, const lstm_kernels_d *d, bint is_double, int activation,
+                           Py_ssize_t I, Py_ssize_t H, bint reverse) noexcept nogil:
+    cdef layer_t L
+    cdef Py_ssize_t lanes = d.lanes if is_double else s.lanes
+    L.s, L.d = s, d
+    L.cell.cell_activation = activation
+    L.input_size, L.hidden_size, L.reverse = I, H, reverse
+    L.gate_columns = d.gate_columns(H) if is_double else s.gate_columns(H)
+    L.xh_columns = (I + H + lanes - 1) // lanes * lanes
+    L.chunk_rows = 96
+    return L
+
+
+cdef weights_t weights_at(Py_ssize_t I, Py_ssize_t H, Py_ssize_t D, Py_ssize_t layer,
+                          Py_ssize_t direction) noexcept nogil:
+    """Where in the flat parameters of a stack the weights of a layer's direction stand."""
+    cdef Py_ssize_t first = 4 * H * (I + H + 1), other = 4 * H * (D * H + H + 1)
+    cdef weights_t at
+    at.weight_ih = 0 if layer == 0 else D * first + (layer - 1) * D * other
+    at.weight_ih += direction * (first if layer == 0 else other)
+    at.weight_hh = at.weight_ih + 4 * H * (I if layer == 0 else D * H)
+    at.bias = at.weight_hh + 4 * H * H
+    return at
+
+
+cdef void shape_blocks(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t block_size,
+                       Py_ssize_t max_groups, Py_ssize_t span) noexcept nogil:
+    """The numbers of `seqs`, which all sizes of buffers depend on; its arrays are cut_sequences'."""
+    seqs.batch, seqs.time, seqs.span = batch, time, span
+    seqs.n_blocks = (batch + block_size - 1) // block_size
+    seqs.n_groups = min(seqs.n_blocks, max_groups)
+    seqs.order = seqs.lengths = seqs.block = seqs.row = seqs.start = seqs.times = NULL
+
+
+cdef void shape_sequences(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t weights,
+                          Py_ssize_t span) noexcept nogil:
+    """`shape_blocks` for a layer whose weights take that many bytes."""
+    # Small enough that two threads share a batch of 16, large enough that a panel of weights
+    # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
+    cdef Py_ssize_t block_size = 16 if weights <= 512 * 1024 else 32
+    if 16 <= batch < 2 * block_size:
+        block_size = (batch + 1) // 2
+    shape_blocks(seqs, batch, time, block_size,
+                 min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16), span)
+
+
+cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil:
+    """Elements of Py_ssize_t that cut_sequences fills."""
+    return 2 * seqs.batch + 3 * (seqs.n_blocks + 1)
+
+
+cdef inline bint longer(const Py_ssize_t *lengths, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    return lengths[m] > lengths[n] or (lengths[m] == lengths[n] and m < n)
+
+
+cdef void sort_by_length(Py_ssize_t batch, const Py_ssize_t *lengths, Py_ssize_t *order) noexcept nogil:
+    """order = the indices of `lengths`, longest first, equal ones as they stand (heapsort, in place)."""
+    cdef Py_ssize_t n, root, child, end = batch, start = batch // 2
+    for n in range(batch):
+        order[n] = n
+    while end > 1:
+        if start > 0:
+            start -= 1
+        else:
+            end -= 1
+            order[0], order[end] = order[end], order[0]
+        root, child = start, 2 * start + 1
+        while child < end:
+            if child + 1 < end and longer(lengths, order[child], order[child + 1]):
+                child += 1
+            if not longer(lengths, order[root], order[child]):
+                break
+            order[root], order[child] = order[child], order[root]
+            root, child = child, 2 * child + 1
+
+
+cdef void cut_sequences(sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil:
+    """The arrays of `seqs`, which has been shaped: sequences in sorted order, and where blocks begin.
+
+    lengths (batch,) by the caller's index; NULL: all of them are `time`.
+    """
+    cdef Py_ssize_t n, b, rows = 0, starts = 0
+    cdef Py_ssize_t *order = memory
+    cdef Py_ssize_t *by_position = order + seqs.batch
+    cdef Py_ssize_t *block = by_position + seqs.batch
+    cdef Py_ssize_t *row = block + seqs.n_blocks + 1
+    cdef Py_ssize_t *start = row + seqs.n_blocks + 1
+    if lengths == NULL:
+        for n in range(seqs.batch):
+            order[n] = n
+            by_position[n] = seqs.time
+    else:
+        sort_by_length(seqs.batch, lengths, order)
+        for n in range(seqs.batch):
+            by_position[n] = lengths[order[n]]
+    block[0] = row[0] = start[0] = 0
+    for b in range(seqs.n_blocks):
+        block[b + 1] = (b + 1) * seqs.batch // seqs.n_blocks
+        starts += ((block[b + 1] - block[b])
+                   * ((by_position[block[b]] + seqs.span - 1) // seqs.span))
+        for n in range(block[b], block[b + 1]):
+            rows += by_position[n]
+        row[b + 1] = rows
+        start[b + 1] = starts
+    seqs.order, seqs.lengths, seqs.block, seqs.row, seqs.start = order, by_position, block, row, start
 
 
 # ---- rows between callers' arrays and dense blocks

@@ -26,14 +26,20 @@ from lstm_ext._driver cimport (
     partial_size,
     backward,
     backward_workspace,
+    cut_sequences,
+    default_layer,
     forward,
     forward_workspace,
     layer_t,
     pack_weights,
     packed_layout,
     packed_t,
+    sequences_memory,
+    shape_blocks,
+    shape_sequences,
     step,
     strides_t,
+    weights_at,
     weights_t,
 )
 from lstm_ext._kernels cimport (
@@ -219,68 +225,36 @@ cdef class Batch:
     @staticmethod
     cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
                    Py_ssize_t span):
-        """`make` with blocks for a layer whose weights take that many bytes."""
-        # Small enough that two threads share a batch of 16, large enough that a panel of weights
-        # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
-        cdef Py_ssize_t block_size = 16 if weights <= 512 * 1024 else 32
-        if 16 <= batch < 2 * block_size:
-            block_size = (batch + 1) // 2
-        return Batch.make(batch, time, lengths, times, block_size,
-                          min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16), span)
+        """For a layer whose weights take that many bytes."""
+        cdef Batch self = Batch.__new__(Batch)
+        shape_sequences(&self.seqs, batch, time, weights, span)
+        self.fill(lengths, times)
+        return self
 
     @staticmethod
-    cdef Batch make(Py_ssize_t batch, Py_ssize_t time, object lengths, object times,
-                    Py_ssize_t block_size, Py_ssize_t max_groups, Py_ssize_t span):
+    cdef Batch whole(Py_ssize_t batch, Py_ssize_t time):
+        """One block, whatever its size."""
         cdef Batch self = Batch.__new__(Batch)
-        cdef Py_ssize_t n_blocks = (batch + block_size - 1) // block_size
-        cdef Py_ssize_t n, b, rows = 0, starts = 0, longest
-        cdef Py_ssize_t *order
-        cdef Py_ssize_t *sorted_lengths
-        cdef Py_ssize_t *block
-        cdef Py_ssize_t *row
-        cdef Py_ssize_t *start
-        cdef const Py_ssize_t[::1] given, positions
+        shape_blocks(&self.seqs, batch, time, max(batch, <Py_ssize_t>1), 1, max(time, <Py_ssize_t>1))
+        self.fill(None, None)
+        return self
+
+    cdef int fill(self, object lengths, object times) except -1:
+        cdef const Py_ssize_t[::1] given
         cdef const Py_ssize_t[:, ::1] steps
-        self._memory = Buffer()
-        self._memory.reserve((2 * batch + 3 * (n_blocks + 1)) * sizeof(Py_ssize_t))
-        order = <Py_ssize_t*>self._memory.data
-        sorted_lengths = order + batch
-        block = sorted_lengths + batch
-        row = block + n_blocks + 1
-        start = row + n_blocks + 1
-        if lengths is None:
-            for n in range(batch):
-                order[n] = n
-                sorted_lengths[n] = time
-        elif batch:
+        cdef const Py_ssize_t *first = NULL
+        if lengths is not None and self.seqs.batch:
             given = lengths
-            positions = np.argsort(-lengths, kind="stable")
-            for n in range(batch):
-                order[n] = positions[n]
-                sorted_lengths[n] = given[positions[n]]
-        self.seqs.batch = batch
-        self.seqs.time = time
-        self.seqs.n_blocks = n_blocks
-        self.seqs.n_groups = min(n_blocks, max_groups)
-        self.seqs.span = span
-        block[0] = row[0] = start[0] = 0
-        for b in range(n_blocks):
-            block[b + 1] = (b + 1) * batch // n_blocks
-            longest = sorted_lengths[block[b]]
-            starts += (block[b + 1] - block[b]) * ((longest + self.seqs.span - 1) // self.seqs.span)
-            for n in range(block[b], block[b + 1]):
-                rows += sorted_lengths[n]
-            row[b + 1] = rows
-            start[b + 1] = starts
-        self.seqs.order, self.seqs.lengths, self.seqs.block = order, sorted_lengths, block
-        self.seqs.row, self.seqs.start = row, start
-        self.seqs.times = NULL
-        if times is not None and batch and time:
+            first = &given[0]
+        self._memory = Buffer()
+        self._memory.reserve(sequences_memory(&self.seqs) * sizeof(Py_ssize_t))
+        cut_sequences(&self.seqs, first, <Py_ssize_t*>self._memory.data)
+        if times is not None and self.seqs.batch and self.seqs.time:
             steps = self._times = times
             self.seqs.times = &steps[0, 0]
-        self.total = rows
-        self.starts = starts
-        return self
+        self.total = self.seqs.row[self.seqs.n_blocks]
+        self.starts = self.seqs.start[self.seqs.n_blocks]
+        return 0
 
 
 # ---- the engine: a stack of layers and directions over one flat vector of parameters
@@ -339,30 +313,12 @@ cdef class Engine:
         return self.input_size if layer == 0 else self.directions * self.hidden_size
 
     cdef weights_t offsets(self, Py_ssize_t layer, Py_ssize_t direction) noexcept nogil:
-        """Where in the flat vector the weights of a layer's direction stand."""
-        cdef Py_ssize_t H = self.hidden_size, D = self.directions
-        cdef Py_ssize_t first = 4 * H * (self.input_size + H + 1), other = 4 * H * (D * H + H + 1)
-        cdef weights_t at
-        at.weight_ih = 0 if layer == 0 else D * first + (layer - 1) * D * other
-        at.weight_ih += direction * (first if layer == 0 else other)
-        at.weight_hh = at.weight_ih + 4 * H * self.layer_input(layer)
-        at.bias = at.weight_hh + 4 * H * H
-        return at
+        return weights_at(self.input_size, self.hidden_size, self.directions, layer, direction)
 
     cdef layer_t layer(self, Py_ssize_t layer, Py_ssize_t direction, const lstm_kernels_s *s,
                        const lstm_kernels_d *d) noexcept nogil:
-        cdef layer_t L
-        cdef Py_ssize_t lanes = d.lanes if not self.is_float else s.lanes
-        L.s, L.d = s, d
-        L.cell.cell_activation = self.activation
-        L.input_size = self.layer_input(layer)
-        L.hidden_size = self.hidden_size
-        L.reverse = self.reverse or direction == 1
-        L.gate_columns = (s.gate_columns(self.hidden_size) if self.is_float
-                          else d.gate_columns(self.hidden_size))
-        L.xh_columns = (L.input_size + L.hidden_size + lanes - 1) // lanes * lanes
-        L.chunk_rows = 96
-        return L
+        return default_layer(s, d, not self.is_float, self.activation, self.layer_input(layer),
+                             self.hidden_size, self.reverse or direction == 1)
 
     cdef Py_ssize_t packed_elements(self, const lstm_kernels_s *s, const lstm_kernels_d *d,
                                     bint with_backward) noexcept:

@@ -760,7 +760,7 @@ cdef class GeneralStepper:
         self.packed, self.work, self.between = Buffer(), Buffer(), Buffer()
         engine.pack(held(parameters, "parameters", (engine.parameter_count,), "", engine.is_float),
                     self.s, self.d, False, self.packed)
-        self.sequences = Batch.make(batch, 1, None, None, max(batch, <Py_ssize_t>1), 1, 1)
+        self.sequences = Batch.whole(batch, 1)
         for l in range(engine.num_layers):
             g = engine.layer(l, 0, self.s, self.d, None)
             self.work_size = max(self.work_size, aligned(general_workspace(

@@ -94,7 +94,9 @@ def test_the_command_is_installed(distribution):
 
 # Files
 
-EXTENSIONS = {"_blas", "_driver", "_general", "_kernels", "_lstm", "_lstm_general", "_node", "_optim"}
+EXTENSIONS = {
+    "_blas", "_driver", "_general", "_kernels", "_lstm", "_lstm_general", "_node", "_optim", "cython_lstm",
+}
 
 
 def test_files_of_the_wheel(files):
@@ -102,11 +104,14 @@ def test_files_of_the_wheel(files):
     assert {f.partition(".")[0] for f in binary} == EXTENSIONS
     assert len(binary) == len(EXTENSIONS)
     others = files - binary
-    assert {f for f in others if f.endswith(".pxd")} == {"__init__.pxd", "_blas.pxd"}
+    assert {f for f in others if f.endswith(".pxd")} == {"__init__.pxd", "_blas.pxd", "cython_lstm.pxd"}
     assert {"py.typed", "__init__.py", "lstm.py", "lstm.pyi", "node.py", "__main__.py"} <= others
     assert {f"{name}.pyi" for name in EXTENSIONS - {"_driver", "_general"}} <= others
     data = {f for f in others if Path(f).suffix not in (".py", ".pyi", ".pxd", ".typed")}
-    assert data == {str(Path("datasets", f)) for f in ("elnino.csv", "sunspots.csv", "README.md")}
+    assert data == {
+        str(Path("include", "lstm_ext.h")),
+        *(str(Path("datasets", f)) for f in ("elnino.csv", "sunspots.csv", "README.md")),
+    }
 
 
 def test_nothing_else_is_installed(distribution, files):
