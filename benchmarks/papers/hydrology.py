@@ -21,7 +21,6 @@ import numpy as np
 from common import Stopwatch, arguments, machine, say, spread, table
 
 from lstm_ext import LSTM, Adam, Model
-from lstm_ext.losses import MeanSquaredError
 
 BASINS, DAYS, FORCINGS, ATTRIBUTES, HIDDEN, BATCH = 531, 365, 5, 27, 256, 256
 EPOCH = BASINS * 3288  # sequences: every day from October 1999 to September 2008
@@ -174,20 +173,6 @@ def inputs(forcings, attributes, mean, scale):
     return np.concatenate([(forcings - mean) / scale, repeated], axis=2, dtype=np.float32)
 
 
-class WeightedError(MeanSquaredError):
-    """Squared error; `weights` (N,) are set before each mini-batch.
-
-    With 1 / (s + 0.1)^2, s the standard deviation of the basin's runoff in units of that of all basins, it
-    is the basin-averaged loss of Kratzert et al. up to a factor: without, wet basins alone are learned.
-    """
-
-    weights = None
-
-    def value_and_gradient(self, prediction, target, weights=None):
-        """Compute the mean with the weights that were set."""
-        return super().value_and_gradient(prediction, target, self.weights)
-
-
 def nse(simulated, observed):
     """Nash-Sutcliffe efficiency of each basin, 1 - sum of squared errors / that of the observed mean."""
     spread_of = ((observed - observed.mean(1, keepdims=True)) ** 2).sum(1)
@@ -236,12 +221,11 @@ def skill(seed, count, years, hidden, batch, steps, window=DAYS, lr=5e-3):
         return x[basin[:, None], day[:, None] + np.arange(1 - window, 1)]
 
     watch = Stopwatch()
-    loss, weights = WeightedError(), 1 / (runoff[:, :first].std(1) / width + 0.1) ** 2
-    model = Model(LSTM(x.shape[2], hidden, init={"forget_bias": 3}, rng=rng), 1, loss=loss, rng=rng)
+    model = Model(LSTM(x.shape[2], hidden, init={"forget_bias": 3}, rng=rng), 1, rng=rng)
     optimizer, losses = Adam(lr, max_norm=1.0), []
     for step in range(steps):
         basin, day = rng.integers(0, count, batch), rng.integers(window - 1, first, batch)
-        loss.weights, y = weights[basin], (runoff[basin, day][:, None] - level) / width
+        y = (runoff[basin, day][:, None] - level) / width
         losses.append(model.loss_and_gradient(sequences(basin, day), y))
         optimizer.lr = lr * 0.5 * (1 + np.cos(np.pi * step / steps))
         optimizer.step(model.parameters, model.gradient)

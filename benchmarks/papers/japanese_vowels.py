@@ -6,7 +6,7 @@ cepstrum coefficients each step. The files come with the wheel of sktime (extra 
 downloaded.
 
 A bidirectional LSTM with a linear readout of both last hidden states. Its size, learning rate, noise and
-epochs were chosen among nine settings by cross-validation within the 270 (``--validate``); the 370 had no
+epochs were chosen among eight settings by cross-validation within the 270 (``--validate``); the 370 had no
 part in it.
 
     python benchmarks/papers/japanese_vowels.py [--seeds 10] [--torch] [--validate] [--quick]
