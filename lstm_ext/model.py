@@ -535,6 +535,7 @@ class Model:
         checkpoint=None,
         checkpoint_every=1,
         resume=False,
+        comm=None,
     ):
         """Train on mini-batches, shuffled anew in every epoch.
 
@@ -581,6 +582,10 @@ class Model:
         resume : bool
             Go on from `checkpoint`, to the same bits as if nothing had happened; begin if there is no
             such file. `rng` and `optimizer` are set to what they were then.
+        comm : MPI communicator or distributed.DataParallel, optional
+            Train on all its ranks together: each calls `fit` with its part of the training set, or with
+            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimiser state and generator
+            are everybody's; rank 0 alone reads and writes `checkpoint`.
 
         Returns
         -------
@@ -600,6 +605,8 @@ class Model:
         KeyboardInterrupt
             Ctrl-C. No step is left half done. A mini-batch that takes long is dropped, and may be
             computed to its end in the background.
+        distributed.RankError
+            With `comm`: another rank has failed, does not answer, or has other parameters.
         """
         words = locals()
         del words["self"]
