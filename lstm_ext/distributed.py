@@ -428,9 +428,6 @@ class _TeamRun(_Run):
             wrong = FloatingPointError(f"rank {self.team.rank}: {self._diverged(wrong, data, epoch)}")
         return loss, weight, wrong
 
-    def _pending(self):
-        return self.interrupt._pending is not None
-
     def _add(self, blocks, total, seed, states, epoch):
         """Put the mean gradient of the whole mini-batch into the model, by one Allreduce."""
         send, receive = self.send, self.receive
@@ -446,7 +443,7 @@ class _TeamRun(_Run):
                 send[-4:-2] = loss * weight, weight
         except BaseException as raised:
             error = raised
-        send[-2:] = self._pending(), error is not None
+        send[-2:] = self.interrupt.pending, error is not None
         self.team.add(send, receive)
         loss, weight, stop, failed = receive[-4:].tolist()
         if failed:
@@ -472,7 +469,7 @@ class _TeamRun(_Run):
                     sums[number] = loss * weight, weight, np.abs(gradient).max()
         except BaseException as raised:
             error = raised
-        flags[...] = self._pending(), error is not None
+        flags[...] = self.interrupt.pending, error is not None
         small = team.add(np.concatenate([sums.ravel(), flags]))
         stop, failed = small[-2:].tolist()
         if failed:

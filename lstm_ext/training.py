@@ -380,7 +380,7 @@ class _Batches:
         # out: a mini-batch of nothing else would have no loss.
         self.weight = np.ones(n)
         if weights is not None:
-            self.weight = weights.reshape(n, -1).sum(axis=1, dtype=np.float64)
+            self.weight = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.float64)
         self.used = np.flatnonzero(self.weight)
         self.total = self.weight.sum()
         if bucket:

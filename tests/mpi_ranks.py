@@ -12,15 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mpi4py import MPI
 
 import lstm_ext
 from lstm_ext import LSTM, Adam, Model
 from lstm_ext.callbacks import EarlyStopping
 from lstm_ext.distributed import DataParallel
 from lstm_ext.schedules import Cosine
-
-WORLD = MPI.COMM_WORLD
 
 
 def sequences(n=23):
@@ -49,28 +46,31 @@ def train(seed=0, dtype="float32", options=None, **more):
     return learner.parameters, [record["loss"] for record in history]
 
 
-def same(folder, rank):
+def same(folder, world):
     """Train in all ways; rank 0 writes parameters and losses."""
+    rank = world.Get_rank()
     results = {}
     for dtype in ("float32", "float64"):
         for name, options in (("plain", {}), ("exact", {"block": 2})):
-            comm = DataParallel(WORLD, shards="cut", check_every=2, **options)
+            comm = DataParallel(world, shards="cut", check_every=2, **options)
             # Only rank 0's model counts.
             results[f"{name}_{dtype}"] = train(rank, dtype, comm=comm)
     # The threads' share-out of blocks may not show; what is dropped may not depend on the ranks.
     lstm_ext.set_num_threads(2)
-    comm = DataParallel(WORLD, shards="cut", block=2)
+    comm = DataParallel(world, shards="cut", block=2)
     results["threads"] = train(rank, comm=comm)
     results["dropout"] = train(rank, options={"recurrent_dropout": 0.3}, comm=comm)
+    lstm_ext.set_num_threads(None)
     if rank == 0:
         arrays = {}
         for name, (parameters, losses) in results.items():
             arrays |= {name: parameters, f"{name}_losses": losses}
-        np.savez(folder / f"same_{WORLD.Get_size()}.npz", **arrays)
+        np.savez(folder / f"same_{world.Get_size()}.npz", **arrays)
 
 
-def faults(folder, rank):
+def faults(folder, world):
     """What goes wrong on one rank, one after the other: the communicator is whole after each."""
+    rank = world.Get_rank()
     seen = {}
 
     def note(name, **more):
@@ -86,7 +86,7 @@ def faults(folder, rank):
             x[rank::2] = np.nan
 
     def cut(**more):
-        return DataParallel(WORLD, shards="cut", **more)
+        return DataParallel(world, shards="cut", **more)
 
     note("nan", change=spoil, comm=cut())
     note("nan in blocks", change=spoil, comm=cut(block=2))
@@ -107,7 +107,7 @@ def faults(folder, rank):
     path = folder / "disk.npz"
     train(comm=cut(), checkpoint=path, epochs=1)
     before = path.read_bytes()
-    WORLD.Barrier()
+    world.Barrier()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
@@ -118,26 +118,28 @@ def faults(folder, rank):
     (folder / f"faults_{rank}.json").write_text(json.dumps(seen))
 
 
-def dies(folder, rank):
+def dies(folder, world):
     """Rank 1 is killed in the third epoch."""
 
     def kill(record):
-        if rank == 1 and record["epoch"] == 3:
+        if world.Get_rank() == 1 and record["epoch"] == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(comm=DataParallel(WORLD, shards="cut", block=2), checkpoint=folder / "run.npz", callback=kill)
+    train(comm=DataParallel(world, shards="cut", block=2), checkpoint=folder / "run.npz", callback=kill)
 
 
-def resumes(folder, rank):
+def resumes(folder, world):
     """Go on from what `dies` has left."""
-    comm = DataParallel(WORLD, shards="cut", block=2)
+    rank = world.Get_rank()
+    comm = DataParallel(world, shards="cut", block=2)
     parameters, losses = train(rank, comm=comm, checkpoint=folder / "run.npz", resume=True)
     if rank == 0:
         np.savez(folder / "resumed.npz", parameters=parameters, losses=losses)
 
 
-def hangs(folder, rank):
+def hangs(folder, world):
     """Rank 1 does not come back from a callback."""
+    rank = world.Get_rank()
 
     def sleep(record):
         if rank == 1:
@@ -145,13 +147,15 @@ def hangs(folder, rank):
 
     start = time.perf_counter()
     try:
-        train(comm=DataParallel(WORLD, shards="cut", timeout=1.0), callback=sleep)
+        train(comm=DataParallel(world, shards="cut", timeout=1.0), callback=sleep)
     except Exception as error:
         seconds = time.perf_counter() - start
         (folder / f"hangs_{rank}.json").write_text(json.dumps([type(error).__name__, str(error), seconds]))
-        WORLD.Abort(3)
+        world.Abort(3)
 
 
 if __name__ == "__main__":
+    from mpi4py import MPI
+
     case, folder = sys.argv[1:]
-    {f.__name__: f for f in (same, faults, dies, resumes, hangs)}[case](Path(folder), WORLD.Get_rank())
+    {f.__name__: f for f in (same, faults, dies, resumes, hangs)}[case](Path(folder), MPI.COMM_WORLD)
