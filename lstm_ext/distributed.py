@@ -37,6 +37,22 @@ def team_of(comm):
     return comm if isinstance(comm, DataParallel) else DataParallel(comm)
 
 
+class _Alone:
+    """The communicator of a process that has no others."""
+
+    def Get_rank(self):  # MPI's names
+        return 0
+
+    def Get_size(self):
+        return 1
+
+    def Allreduce(self, send, receive):
+        receive[...] = send
+
+    def Bcast(self, array, root):
+        pass
+
+
 class DataParallel:
     r"""A communicator, and how a training uses it.
 
@@ -57,6 +73,7 @@ class DataParallel:
     ----------
     comm : object
         ``mpi4py.MPI.COMM_WORLD``, or any with ``Get_rank``, ``Get_size``, ``Allreduce`` and ``Bcast``.
+        None: this process alone, for instance to give the bits of a reproducible training of many.
     shards : {"given", "cut"}
         "given": each rank's x, y are its own part of the training set, of any size, 0 included; they
         have all shapes but the first in common. A mini-batch takes from each part in proportion to its
@@ -98,6 +115,7 @@ class DataParallel:
     """
 
     def __init__(self, comm, *, shards="given", block=None, check_every=100, timeout=600.0):
+        comm = _Alone() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
             raise TypeError(f"comm must have {', '.join(_METHODS)}, and {comm!r} has no {', '.join(missing)}")
@@ -291,7 +309,16 @@ class _Shared(_Batches):
         return self.team.size
 
     def windows(self, index):
-        """Return this rank's part as pairs of blocks and how many there are in all."""
+        """Return this rank's part as pairs of blocks and how many there are in all.
+
+        An error, of a file that cannot be read, stands in the place of the blocks: `step` tells the others.
+        """
+        try:
+            return self._windows(index)
+        except Exception as error:
+            return [(error, self.number_of_blocks(index))]
+
+    def _windows(self, index):
         data, total = self.data, self.number_of_blocks(index)
         blocks = [(number, part, self._trimmed(part)) for number, part in self._blocks(index)]
         if self.bptt is None:
@@ -342,7 +369,7 @@ class _Given(_Shared):
     def draw(self, rng):
         """Draw this rank's parts of the mini-batches of an epoch."""
         seed = int(rng.integers(2**63))  # the same on all ranks
-        order = np.random.default_rng([seed, self.team.rank]).permutation(self.used)
+        order = self._shuffled(self.used, np.random.default_rng([seed, self.team.rank]))
         steps, n = self.steps, order.size
         edges = [k * n // steps for k in range(steps + 1)]
         if not self.bucket:
@@ -434,7 +461,7 @@ class _TeamRun(_Run):
         send[...] = 0
         error = None
         try:
-            ((number, data),) = blocks
+            ((number, data),) = _readable(blocks)
             loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
             if wrong is not None:
                 error = wrong
@@ -459,7 +486,7 @@ class _TeamRun(_Run):
         sums, flags = np.zeros((total, 3)), np.zeros(2)
         error, gradients = None, []
         try:
-            for number, data in blocks:
+            for number, data in _readable(blocks):
                 loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
                 if wrong is not None:
                     raise wrong
@@ -491,6 +518,13 @@ class _TeamRun(_Run):
         whole = self.receive.reshape(-1, n).sum(axis=0)
         np.divide(whole, weight, out=self.model._gradient, casting="same_kind")
         return float(loss / weight), float(weight), stop, states
+
+
+def _readable(blocks):
+    """Return blocks; raise the error that stands in their place."""
+    if isinstance(blocks, Exception):
+        raise blocks
+    return blocks
 
 
 def _quanta(largest, number, levels):

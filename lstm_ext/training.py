@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from lstm_ext import _checkpoint, _optim
 from lstm_ext._checks import count, nonnegative
 from lstm_ext._interrupt import Interrupt
+from lstm_ext._stored import Stored, ahead, shuffled, stored
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
@@ -55,7 +56,9 @@ def fit(
 
         team = team_of(comm)
     with team.agreed():
-        data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        data = model._checked(
+            stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
+        )
         epochs = count("epochs", epochs, 0)
         validation = _validation(model, validation)
         optimizer = Adam() if optimizer is None else optimizer
@@ -295,9 +298,8 @@ class _Run:
         order = self.batches.draw(self.rng)
         draws = self.model._regularised
         total = weight = 0.0
-        for done, index in enumerate(order):
+        for done, windows in enumerate(self.batches.read(order)):
             state = None
-            windows = self.batches.windows(index)
             for part, (data, counts) in enumerate(windows):
                 if self.schedule is not None:
                     share = (done + part / len(windows)) / len(order)
@@ -406,7 +408,7 @@ class _Batches:
 
     def draw(self, rng):
         """Draw the mini-batches of an epoch: a list of indices."""
-        order = rng.permutation(self.used)
+        order = self._shuffled(self.used, rng)
         if self.bucket:
             pool = _POOL * self.size
             for start in range(0, order.size, pool):
@@ -414,6 +416,15 @@ class _Batches:
                 order[start : start + pool] = part[np.argsort(self.lengths[part], kind="stable")]
         order = self._cut(order)
         return [order[k] for k in rng.permutation(len(order))] if self.bucket else order
+
+    def _shuffled(self, used, rng):
+        rows = self.data.x.rows if isinstance(self.data.x, Stored) else 1
+        return shuffled(used, rows, rng)
+
+    def read(self, order):
+        """Yield the mini-batches, as `windows` returns them; what is on the disk is read ahead."""
+        windows = map(self.windows, order)
+        return ahead(windows) if isinstance(self.data.x, Stored) else windows
 
     def whole(self):
         """All sequences that count, in their order."""
