@@ -1,11 +1,12 @@
 """The LSTM for scientific Python: NumPy in, NumPy out, a compiled Cython and C core."""
 
-from importlib.util import find_spec as _find_spec
+from importlib.machinery import PathFinder as _PathFinder
 
 __version__ = "0.1.0"  # stands here alone: pyproject.toml reads it
 
-if _find_spec("lstm_ext._lstm") is None:
-    # The checkout's root comes first on the path of whoever stands in it.
+if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
+    # The checkout's root comes first on the path of whoever stands in it. Only this folder counts: an
+    # editable install of another checkout would lend its own half.
     from pathlib import Path as _Path
 
     raise ImportError(

@@ -175,3 +175,16 @@ def parameter_count(options, inputs):
 
     first = count(1)
     return first + (options["num_layers"] - 1) * (count(2) - first)
+
+
+def checked_count(words):
+    """Count the parameters of an LSTM whose keywords may come from anywhere, without making it."""
+    options = {**DEFAULTS, **words}
+    for word in ("input_size", "hidden_size", "num_layers"):
+        options[word] = as_size(word, options[word])
+    for word in ("bidirectional", "peepholes", "bias", "layer_norm", "entity_aware", "learn_state",
+                 "nan_mask"):
+        options[word] = as_flag(word, options[word])
+    options["static_size"] = as_size("static_size", options["static_size"], 0)
+    options["proj_size"] = as_size("proj_size", options["proj_size"] or 0, 0)
+    return parameter_count(options, options["input_size"] * (2 if options["nan_mask"] else 1))

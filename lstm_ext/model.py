@@ -8,7 +8,7 @@ import numpy as np
 
 from lstm_ext._checks import count
 from lstm_ext._files import read_archive, write_archive
-from lstm_ext._options import CONFIGURATION, DEFAULTS, as_flag, as_size, parameter_count
+from lstm_ext._options import CONFIGURATION, checked_count
 from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
@@ -707,18 +707,9 @@ class Model:
 
 def _parameter_count(words, output_size):
     """Count the parameters of a model of these sizes, without making it."""
-    options = {**DEFAULTS, **words}
-    for word in ("input_size", "hidden_size", "num_layers"):
-        options[word] = as_size(word, options[word])
-    for word in ("bidirectional", "peepholes", "bias", "layer_norm", "entity_aware", "learn_state",
-                 "nan_mask"):
-        options[word] = as_flag(word, options[word])
-    options["static_size"] = as_size("static_size", options["static_size"], 0)
-    options["proj_size"] = as_size("proj_size", options["proj_size"] or 0, 0)
-    directions = 2 if options["bidirectional"] else 1
-    features = directions * (options["proj_size"] or options["hidden_size"])
-    inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
-    return parameter_count(options, inputs) + output_size * (features + 1)
+    lstm = checked_count(words)
+    directions = 2 if words.get("bidirectional") else 1
+    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
 
 
 def _assign(name, target, values):

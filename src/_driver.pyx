@@ -447,7 +447,7 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
                 cell_backward(L, alive - later, gates + 4 * n * H, cells + n * H, c_prev + later * H,
                               <const floating*>dh + later * H, dc + later * H,
                               dgates + 4 * (r + later) * H, <floating*>NULL, 0)
-            # Of the first step of a chunk, h_prev is computed by itself, and before the first of all it is given.
+            # Of a chunk's first step, h_prev is computed by itself; of the first of all it is given.
             if s == begin:
                 for n in range(alive):
                     copy_row(H, h_start + n * H, xh + (r + n) * K + I)

@@ -26,6 +26,8 @@ DRIVER, ENGINE, LAYER = "src/_driver.pyx", "src/_lstm.pyx", "lstm_ext/lstm.py"
 OPTIONS, GENERAL, FAMILY = "src/kernels/general_cell.h", "src/_general.pyx", "lstm_ext/_family.py"
 PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_missing.py"
 INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
+PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
+TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
@@ -48,6 +50,13 @@ TESTS = [
     "tests/test_lstm_inputs.py",
     "tests/test_lstm_object.py",
     "tests/test_threads.py",
+]
+# What looks after files and foreign weights.
+IO_TESTS = [
+    "tests/test_io_torch.py",
+    "tests/test_io_keras.py",
+    "tests/test_io_safetensors.py",
+    "tests/test_io_hostile.py",
 ]
 # What looks after options and derivatives: it alone is asked about their sources.
 OPTION_TESTS = [
@@ -75,6 +84,8 @@ class Mutation:
     @property
     def tests(self):
         """Files of the suite that are asked."""
+        if self.file.startswith("lstm_ext/io/"):
+            return IO_TESTS
         return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
@@ -446,6 +457,43 @@ MUTATIONS = [
         "return -forget, forget",
         "return forget, forget",
     ),
+    # files and foreign weights
+    Mutation("torch-second-bias-dropped", TORCH, "np.where(second == 0, first, first + second)", "first"),
+    Mutation(
+        "torch-gates-reversed", TORCH, "fill(view, name, values[name])",
+        "fill(view, name, values[name][::-1])",
+    ),
+    Mutation(
+        "torch-gates-i-o-swapped", TORCH, "fill(view, name, values[name])",
+        'fill(view, name, np.concatenate([np.split(values[name], 4)[k] for k in (3, 1, 2, 0)])'
+        ' if "hh" in name else values[name])',
+    ),
+    Mutation("torch-pickle-let-through", TORCH, "    if pickled:\n", "    if False:\n"),
+    Mutation(
+        "torch-what-is-left-over-ignored", TORCH, "if not _PARAMETER.fullmatch(name[len(start):]):",
+        "if False:",
+    ),
+    Mutation(
+        "keras-gates-i-f-swapped", KERAS, "array[()], view.shape[::-1]).T)",
+        "array[()], view.shape[::-1]).T[np.r_[len(view) // 4 : len(view) // 2, 0 : len(view) // 4, "
+        "len(view) // 2 : len(view)] if len(view) % 4 == 0 else ...])",
+    ),
+    Mutation("keras-directions-swapped", KERAS, "[1 if direction else 0]", "[0 if direction else -1]"),
+    Mutation("keras-hard-sigmoid-of-keras-2", KERAS, '("hard_sigmoid", 1 / 6,', '("hard_sigmoid", 0.2,'),
+    Mutation("keras-dropout-in-silence", KERAS, "        if key in _REFUSED:", "        if False:"),
+    Mutation("keras-candidate-as-the-gates", KERAS, "(((gates, inner, inner)", "(((gates, gates, inner)"),
+    Mutation("hdf5-links-followed", HDF5, "type(link) is not self.h5py.HardLink", "False"),
+    Mutation("hdf5-storage-not-looked-at", HDF5, "data.id.get_storage_size() != nbytes or ", ""),
+    Mutation("hdf5-bytes-not-counted", HDF5, "or self.left < 0", ""),
+    Mutation("zip-bomb-read", HDF5, "info.compress_type != zipfile.ZIP_STORED or ", ""),
+    Mutation("safetensors-header-of-any-length", TENSORS, "length > MAX_TEXT", "False"),
+    Mutation("safetensors-file-of-any-length", TENSORS, "size != 8 + length + end", "False"),
+    Mutation("safetensors-nan-read", TENSORS, "        if finite and", "        if False and"),
+    Mutation("safetensors-shapes-ignored", TENSORS, "found != (np.dtype(dtype), tuple(shape))", "False"),
+    Mutation("json-key-twice", IO, "len(found) != len(pairs)", "False"),
+    Mutation("file-sizes-not-compared", PACKING, "count > self.total", "False"),
+    Mutation("file-hides-methods", PACKING, " or hasattr(cls, name)", ""),
+    Mutation("file-forgets-the-optimisers-steps", PACKING, '"t": steps, **{', '"t": min(steps, 1), **{'),
 ]
 
 # Builds the named extensions in place, quickly: little optimisation, the baseline kernel alone.

@@ -290,6 +290,56 @@ def test_a_resumed_training_on_other_ranks_gives_the_same_bits(tmp_path):
     assert losses == whole[1]
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_estimators_on_ranks_are_the_estimator(early_stopping):
+    clone = pytest.importorskip("sklearn.base", reason="the estimators need scikit-learn").clone
+    from lstm_ext import sklearn
+
+    words = {
+        "hidden_size": 4, "max_iter": 3, "batch_size": 6, "random_state": 1, "dtype": "float64",
+        "early_stopping": early_stopping,
+    }
+    series = np.sin(np.arange(60) / 3)
+    cases = [
+        (sklearn.LSTMRegressor(**words), (X, Y[:, 0]), X),
+        (sklearn.LSTMClassifier(**words), (X, np.arange(21) % 3), X),
+        (sklearn.LSTMForecaster(6, 2, **words), (series,), None),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # three epochs are few
+        for estimator, data, x in cases:
+            expected = clone(estimator).fit(*data)
+            for found in on_ranks(2, lambda comm, e=estimator, d=data: clone(e).fit(*d, comm=comm)):
+                assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-12)
+                arguments = () if x is None else (x,)
+                assert_allclose(found.predict(*arguments), expected.predict(*arguments), rtol=1e-10)
+    one = Communicator(Ranks(1), 0)
+    for more, comm, sentence in (
+        ({"random_state": None}, one, "random_state must be a number"),
+        ({"solver": "lbfgs"}, one, "solver='lbfgs' has none"),
+        ({}, DataParallel(one), "say shards='cut'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            sklearn.LSTMRegressor(**{**words, **more}).fit(X, Y[:, 0], comm=comm)
+
+
+def test_processes_of_a_launcher_have_a_thread_each(monkeypatch):
+    from lstm_ext._threads import _default, mpi_processes
+
+    for name in ("OMP_NUM_THREADS", "LSTM_EXT_NUM_THREADS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    alone = _default()
+    assert mpi_processes() == 1
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert _default() == alone
+            patch.setenv(name, "4")
+            assert mpi_processes() == 4 and _default() == 1
+            patch.setenv("LSTM_EXT_NUM_THREADS", "3")
+            assert _default() == 3
+
+
 # ---- real processes
 
 MPI = shutil.which("mpiexec") or shutil.which("mpirun")

@@ -1,0 +1,226 @@
+"""What each input did to a model's output: gradient times input, and integrated gradients.
+
+Both give one number for each input, x[n, t, i], in the units of the output. They are arithmetic on the exact
+derivatives of `LSTM`; `lstm_ext.plot.AttributionDisplay` draws them.
+"""
+
+import copy
+import operator
+
+import numpy as np
+
+from lstm_ext.model import Model
+
+__all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
+
+
+class _Output:
+    """One output of a model as a function f of its inputs x (N, T, I), with its gradient.
+
+    It works on a copy of the LSTM, for `LSTM.backward` adds to a gradient that is the user's.
+    """
+
+    def __init__(self, model, x, output, step, lengths, mask, static):
+        if not isinstance(model, Model):
+            raise TypeError(f"model is {type(model).__name__}, expected an lstm_ext.Model")
+        outputs = len(model.weight)
+        row = _index("output", output, outputs, f"the model has {outputs} outputs")
+        self.weight, self.bias = model.weight[row], model.bias[row]
+        if step is not None and not model.every_step:
+            raise ValueError(f"step is {step!r}, and this model has one output for all steps")
+        self.data = model._inputs(x, lengths, mask, static)
+        self.x = self.data.x
+        N, T = self.x.shape[:2]
+        self.counted = np.ones((N, T), bool) if self.data.counted is None else self.data.counted
+        self.model, self.lstm = model, copy.copy(model.lstm)
+        if step is None:  # the last one that counts
+            self.at = (self.counted * np.arange(T)).max(axis=1, initial=0)
+        else:
+            self.at = np.full(N, _index("step", step, T, f"x has {T} time steps"))
+
+    def baseline(self, values):
+        """Return the baseline as an array of x's shape and dtype."""
+        values = np.asarray(0 if values is None else values)
+        if values.dtype.kind not in "bfiu":
+            raise TypeError(f"baseline must be real numbers, got dtype {values.dtype}")
+        if not np.isfinite(values).all():
+            raise ValueError("baseline holds NaN or inf, expected finite numbers")
+        try:
+            return np.broadcast_to(values, self.x.shape).astype(self.x.dtype)
+        except ValueError:
+            raise ValueError(
+                f"baseline has shape {values.shape}, expected {self.x.shape} or what broadcasts to it"
+            ) from None
+
+    def value(self, points, tape=None):
+        """Return f at points (K, N, T, I), as (K, N), and y and h_n of the K N sequences, run in one pass."""
+        K, N = points.shape[:2]
+        words = {
+            word: None if value is None else np.concatenate([value] * K)
+            for word, value in self.data.words.items()
+        }
+        y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
+        features = self.model._features(y, h_n)
+        if self.model.every_step:
+            features = features[np.arange(K * N), np.tile(self.at, K)]
+        return (features @ self.weight + self.bias).reshape(K, N), y, h_n
+
+    def gradient(self, points):
+        """Return df/dx at points (K, N, T, I), in float64."""
+        if not points.size:
+            return np.zeros(points.shape)
+        K, N = points.shape[:2]
+        tape = self.lstm.tape()
+        _, y, h_n = self.value(points, tape)
+        if not self.model.every_step:
+            upon = np.repeat(self.weight[None], K * N, axis=0)
+        else:
+            upon = np.zeros_like(y)
+            upon[np.arange(K * N), np.tile(self.at, K)] = self.weight
+        dx = self.lstm.backward(tape, *self.model._upon(upon, h_n))[0]
+        return dx.reshape(points.shape).astype(np.float64)
+
+    def product(self, difference, gradient):
+        """Difference times gradient; 0 where no input was read: no step that counts, or a missing value."""
+        read = np.broadcast_to(self.counted[..., None], difference.shape)
+        if self.lstm.nan is not None:
+            read = read & ~np.isnan(difference)
+        with np.errstate(invalid="ignore"):  # what lies beyond a sequence's end may be anything
+            return np.where(read, difference * gradient, 0).astype(self.lstm.dtype)
+
+
+def _index(name, value, size, bounds):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if not -size <= number < size:
+        raise ValueError(f"{name} is {number}, expected an integer from {-size} to {size - 1}: {bounds}")
+    return number % size
+
+
+def gradient_times_input(
+    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
+):
+    r"""First-order contribution of each input to one output of a model.
+
+    .. math:: a_{nti} = (x_{nti} - b_{nti}) \, \frac{\partial f}{\partial x_{nti}}(x_n)
+
+    (A. Shrikumar, P. Greenside, A. Kundaje, 2017, *ICML*, arXiv:1704.02685, section 2.) One forward and one
+    backward pass. It speaks of small changes at x alone: where a gate is saturated the gradient is near 0,
+    however much the input did to saturate it. `integrated_gradients` sees that.
+
+    Parameters
+    ----------
+    model : Model
+        Not changed: its gradient neither.
+    x : array_like, (N, T, I)
+    output : int, default 0
+        f is this row of the readout: with cross entropy the logit of a class.
+    step : int, optional
+        With ``every_step=True``: f is the output at this step; None: at each sequence's last one that
+        counts.
+    baseline : array_like that broadcasts to x, optional
+        b, the input that stands for "nothing"; default 0.
+    lengths, mask, static
+        As in `Model.predict`. Static inputs are held fixed.
+
+    Returns
+    -------
+    ndarray, (N, T, I)
+        In the model's dtype and the units of the output. 0 where a step does not count, and where x is NaN
+        under a policy for missing values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lstm_ext import LSTM, Model
+    >>> model = Model(LSTM(2, 8, rng=0), output_size=1, rng=0)
+    >>> gradient_times_input(model, np.ones((4, 10, 2))).shape
+    (4, 10, 2)
+    """
+    f = _Output(model, x, output, step, lengths, mask, static)
+    difference = f.x - f.baseline(baseline)
+    return f.product(difference, f.gradient(f.x[None])[0])
+
+
+def integrated_gradients(
+    model, x, output=0, *, step=None, baseline=None, points=32, lengths=None, mask=None, static=None
+):
+    r"""Contribution of each input to one output of a model, along the straight way from a baseline.
+
+    .. math:: a_{nti} = (x_{nti} - b_{nti}) \int_0^1
+              \frac{\partial f}{\partial x_{nti}} \big(b_n + \alpha (x_n - b_n)\big) \, d\alpha
+
+    (M. Sundararajan, A. Taly, Q. Yan, 2017, "Axiomatic attribution for deep networks", *ICML*,
+    arXiv:1703.01365.) They add up to what is to be explained (the paper's axiom of completeness):
+    :math:`\sum_{ti} a_{nti} = f(x_n) - f(b_n)`. The integral is a Gauss-Legendre sum, exact for polynomials
+    of degree ``2 * points - 1``, where the paper's is a Riemann sum. How far completeness is missed tells
+    whether `points` were enough: where the way leads layer normalisation past 0, where it is steep,
+    thousands may not be.
+
+    Parameters
+    ----------
+    model, x, output, step, lengths, mask, static
+        As in `gradient_times_input`.
+    baseline : array_like that broadcasts to x, optional
+        b; default 0. A value that is missing in x is missing in b, too.
+    points : int, default 32
+        Gradients that are computed for each sequence.
+
+    Returns
+    -------
+    ndarray, (N, T, I)
+        As from `gradient_times_input`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lstm_ext import LSTM, Model
+    >>> model = Model(LSTM(2, 8, dtype="float64", rng=0), output_size=1, rng=0)
+    >>> x = np.random.default_rng(0).normal(size=(4, 10, 2))
+    >>> a = integrated_gradients(model, x)
+    >>> np.allclose(a.sum(axis=(1, 2)), output_difference(model, x))
+    True
+    """
+    f = _Output(model, x, output, step, lengths, mask, static)
+    b = f.baseline(baseline)
+    try:
+        points = operator.index(points)
+    except TypeError:
+        raise TypeError(f"points is {points!r}, expected an integer") from None
+    if points < 1:
+        raise ValueError(f"points is {points}, expected 1 or more")
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    alphas, weights = ((nodes + 1) / 2).astype(b.dtype), weights / 2  # from [-1, 1] to [0, 1]
+    difference, integral = f.x - b, np.zeros(b.shape)
+    rows = max(1, 64 // max(1, len(b)))  # few sequences: several points in a pass, for speed
+    for start in range(0, points, rows):
+        part = slice(start, start + rows)
+        way = b + alphas[part, None, None, None] * difference
+        integral += np.einsum("k,knti->nti", weights[part], f.gradient(way))
+    return f.product(difference, integral)
+
+
+def output_difference(
+    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
+):
+    r"""Output less the output of the baseline, :math:`f(x_n) - f(b_n)`: what is to be explained.
+
+    Parameters
+    ----------
+    model, x, output, step, baseline, lengths, mask, static
+        As in `integrated_gradients`.
+
+    Returns
+    -------
+    ndarray, (N,)
+        In the model's dtype.
+    """
+    f = _Output(model, x, output, step, lengths, mask, static)
+    if not f.x.size:
+        return np.zeros(len(f.x), f.x.dtype)
+    b = f.baseline(baseline)
+    b[np.isnan(f.x)] = np.nan  # what is missing is missing in both
+    with_x, with_b = f.value(np.stack([f.x, b]))[0]
+    return with_x - with_b

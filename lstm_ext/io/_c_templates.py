@@ -1,0 +1,409 @@
+"""The text of what `export_c` writes: a header, a C99 source, a Fortran module.
+
+A line that ends in ``//? word`` stands there only with the option `word`, ``//? !word`` only without it;
+several words must all hold. Lines between ``//? word {`` and ``//? }`` stand there with the option.
+``${name}`` is replaced.
+"""
+
+from string import Template
+
+
+def render(template, options, words):
+    """Fill a template.
+
+    Parameters
+    ----------
+    template : str
+    options : dict of bool
+        Which lines stand.
+    words : dict of str
+        What is put in.
+    """
+    lines, block = [], True
+    for line in template.splitlines():
+        code, _, rest = line.partition("//?")
+        conditions = rest.strip(" {}").split()
+        stands = all(options[word.lstrip("!")] != word.startswith("!") for word in conditions)
+        if rest.endswith(("{", "}")):
+            block = stands
+        elif stands and block:
+            lines.append(code.rstrip())
+    return Template("\n".join(lines) + "\n").substitute(words)
+
+
+# Functions of x by the names of `LSTM`'s activations; ${f}: the suffix of float32; ${alpha}, ${beta}: its
+# numbers.
+ACTIVATIONS = {
+    "sigmoid": "1.0${f} / (1.0${f} + exponential(-x))",
+    "tanh": "1.0${f} - 2.0${f} / (1.0${f} + exponential(2.0${f} * x))",
+    "identity": "x",
+    "linear": "x",
+    "affine": "${alpha} * x + ${beta}",
+    "scaled_tanh": "${alpha} * tanh${f}(${beta} * x)",
+    "hard_sigmoid": "between(${alpha} * x + ${beta}, 0.0${f}, 1.0${f})",
+    "relu": "x < 0.0${f} ? 0.0${f} : x",
+    "relu6": "between(x, 0.0${f}, 6.0${f})",
+    "hard_tanh": "between(x, -1.0${f}, 1.0${f})",
+    "leaky_relu": "x > 0.0${f} ? x : ${alpha} * x",
+    "thresholded_relu": "x <= ${alpha} ? 0.0${f} : x",
+    "elu": "x > 0.0${f} ? x : ${alpha} * expm1${f}(x)",
+    "selu": "${beta} * (x > 0.0${f} ? x : ${alpha} * expm1${f}(x))",
+    "softsign": "x / (1.0${f} + fabs${f}(x))",
+    "softplus": "x > 0.0${f} ? x + log1p${f}(exp${f}(-x)) : log1p${f}(exp${f}(x))",
+    "exponential": "exp${f}(x)",
+    "silu": "x / (1.0${f} + exp${f}(-x))",
+    "swish": "x / (1.0${f} + exp${f}(-x))",
+    "gelu": "0.5${f} * x * erfc${f}(-x * ${root_half})",
+    "mish": "x * tanh${f}(x > 0.0${f} ? x + log1p${f}(exp${f}(-x)) : log1p${f}(exp${f}(x)))",
+    "hard_silu": "x * between(x / 6.0${f} + 0.5${f}, 0.0${f}, 1.0${f})",
+}
+
+HEADER = """\
+/* ${title}
+ * Written by lstm_ext ${version}: C99, no dependency but libm, nothing is allocated.
+ *
+ *     ${name}_state state;
+ *     ${name}_load("${binary_name}");              once; 0 if all went well  //? binary
+ *     ${name}_reset(&state);                       before each sequence
+ *     ${name}_step(&state, x, y);                  for each time step
+ *
+ * Any number of states may be stepped at a time, from any threads. */
+#ifndef ${NAME}_H
+#define ${NAME}_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ${NAME}_INPUT_SIZE ${inputs}
+#define ${NAME}_OUTPUT_SIZE ${outputs}
+
+/* Hidden and cell states of each layer: all that is carried from step to step. */
+typedef struct ${name}_state {
+    ${real} h[${layers}][${state}];
+    ${real} c[${layers}][${units}];
+} ${name}_state;
+
+//? binary {
+/* Read the weights. 0: they are there. 1: the file cannot be opened. 2: it does not belong to this model, or
+ * to this kind of machine. 3: it is shorter or longer than it should be. 4: it is damaged. After 2, 3 and 4
+ * there are no weights. Not while another thread steps. */
+int ${name}_load(const char *path);
+
+//? }
+/* Begin a sequence: zeros. */  //? !learn_state
+/* Begin a sequence: the states that were learnt. */  //? learn_state
+void ${name}_reset(${name}_state *state);
+
+/* One time step: x holds ${NAME}_INPUT_SIZE numbers, y takes ${NAME}_OUTPUT_SIZE: ${y_is}. */
+/* Without weights y is NaN. */  //? binary
+void ${name}_step(${name}_state *state, const ${real} *x, ${real} *y);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
+"""
+
+SOURCE = """\
+/* ${title}
+ * Written by lstm_ext ${version}: C99, no dependency but libm, nothing is allocated.
+ *
+ * Of each layer, for one time step, with the gates in the order i, f, g, o:
+ *
+ *     a = b + W x + U h
+ *     i = gate(a_i + p_i c)    f = gate(a_f + p_f c)    g = candidate(a_g)  //? peepholes !coupled_gates
+ *     i = gate(a_i + p_i c)    f = 1 - i    g = candidate(a_g)  //? peepholes coupled_gates
+ *     i = gate(a_i)    f = gate(a_f)    g = candidate(a_g)  //? !peepholes !coupled_gates
+ *     i = gate(a_i)    f = 1 - i    g = candidate(a_g)  //? !peepholes coupled_gates
+ *     k = f c + i g
+ *     k within -CELL_CLIP and CELL_CLIP  //? cell_clip
+ *     o = gate(a_o + p_o k)    m = o cell(k)  //? peepholes
+ *     o = gate(a_o)    m = o cell(k)  //? !peepholes
+ *     the inputs of gate and candidate within -GATE_CLIP and GATE_CLIP  //? gate_clip
+ *     c = k    h = m  //? !zoneout !projection
+ *     c = k    h = R m  //? projection
+ *     c = k + z_c (c - k)    h = m + z_h (h - m)  //? zoneout
+ *
+ * and y = b + W h of the last layer. */  //? readout
+ * and y = h of the last layer. */  //? !readout
+#include "${header}"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>  //? exponential
+#include <stdio.h>  //? binary
+#include <string.h>
+
+typedef ${real} real;
+typedef ${word} word;  //? exponential
+typedef u${word} unsigned_word;  //? exponential
+
+enum {
+    INPUTS = ${inputs},
+    UNITS = ${units},
+    GATES = 4 * UNITS,
+    STATE = ${state}, /* numbers in h */
+    OUTPUTS = ${outputs}
+};
+
+#define GATE_CLIP ${gate_clip_value}  //? gate_clip
+#define CELL_CLIP ${cell_clip_value}  //? cell_clip
+#define ZONEOUT_H ${zoneout_h_value}  //? zoneout
+#define ZONEOUT_C ${zoneout_c_value}  //? zoneout
+
+/* The weights. matrix: W and U, transposed, one row of GATES numbers for each element of x, then of h. */
+static const struct weights {  //? !binary
+static struct weights {  //? binary
+${declarations}
+//? !binary {
+} weights = {
+${initializers}
+};
+//? }
+//? binary {
+} weights;
+
+static int loaded = 0;
+//? }
+
+/* ---- functions */
+
+//? exponential {
+/* e^x = 2^n e^r, n the integer next to x / ln 2, |r| <= ln(2) / 2, e^r by its Taylor polynomial; |x| stays
+ * within ${exp_limit}, where sigma and tanh are 0 or 1. No branches, no calls, and the clamp on bits, so that
+ * compilers make vectors of it: gcc from -O3 on. NaN stays NaN. */
+static real exponential(real x)
+{
+    const real round = ${exp_round}; /* 1.5 * 2^${mantissa}: what is added to it is rounded to an integer */
+    const word sign = ${word_min}, limit = ${exp_limit_bits};
+    const word infinity = ${infinity_bits}, one = ${one_bits};
+    word bits, magnitude;
+    real n, r, sum, power;
+
+    memcpy(&bits, &x, sizeof bits);
+    magnitude = bits & ~sign;
+    magnitude = (magnitude > limit) & (magnitude <= infinity) ? limit : magnitude;
+    bits = (bits & sign) | magnitude;
+    memcpy(&x, &bits, sizeof x);
+
+    n = x * ${log2_e} + round;
+    memcpy(&bits, &n, sizeof bits);
+    n = n - round;
+    r = x - n * ${ln_2_high};
+    r = r - n * ${ln_2_low};
+    bits = (word)((unsigned_word)bits << ${mantissa}) + one;
+    memcpy(&power, &bits, sizeof power);
+${polynomial}
+    return power + power * (r * sum);
+}
+
+//? }
+//? between {
+static real between(real x, real low, real high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+//? }
+/* ${gate_name} */
+static real gate(real x)
+{
+    x = between(x, -GATE_CLIP, GATE_CLIP);  //? gate_clip
+    return ${gate};
+}
+
+/* ${candidate_name} */
+static real candidate(real x)
+{
+    x = between(x, -GATE_CLIP, GATE_CLIP);  //? gate_clip
+    return ${candidate};
+}
+
+/* ${cell_name} */
+static real cell(real x)
+{
+    return ${cell};
+}
+
+/* a += x matrix, of n rows: four rows at a time, so that a is read and written a quarter as often. */
+static void add_product(real *restrict a, const real *restrict matrix, const real *restrict x, int n)
+{
+    int j, r;
+
+    for (j = 0; j + 4 <= n; j += 4, matrix += 4 * GATES) {
+        const real x0 = x[j], x1 = x[j + 1], x2 = x[j + 2], x3 = x[j + 3];
+        for (r = 0; r < GATES; r++)
+            a[r] += matrix[r] * x0 + matrix[GATES + r] * x1 + matrix[2 * GATES + r] * x2
+                    + matrix[3 * GATES + r] * x3;
+    }
+    for (; j < n; j++, matrix += GATES)
+        for (r = 0; r < GATES; r++)
+            a[r] += matrix[r] * x[j];
+}
+
+/* One step of one layer: h and c become those of this step. */
+static void layer_step(const real *matrix,
+                       const real *bias,  //? bias
+                       const real *peephole,  //? peepholes
+                       const real *projection,  //? projection
+                       const real *x, int inputs, real *restrict h, real *restrict c)
+{
+    real a[GATES];
+    real m[UNITS];  //? projection
+    int u;
+    int p;  //? projection
+
+    memcpy(a, bias, sizeof a);  //? bias
+    memset(a, 0, sizeof a);  //? !bias
+    add_product(a, matrix, x, inputs);
+    add_product(a, matrix + (size_t)inputs * GATES, h, STATE);
+
+    for (u = 0; u < UNITS; u++) {
+        const real i = gate(a[u] + peephole[u] * c[u]);  //? peepholes
+        const real f = gate(a[UNITS + u] + peephole[UNITS + u] * c[u]);  //? peepholes !coupled_gates
+        const real i = gate(a[u]);  //? !peepholes
+        const real f = gate(a[UNITS + u]);  //? !peepholes !coupled_gates
+        const real f = 1.0${f} - i;  //? coupled_gates
+        const real g = candidate(a[2 * UNITS + u]);
+        const real k = between(f * c[u] + i * g, -CELL_CLIP, CELL_CLIP);  //? cell_clip
+        const real k = f * c[u] + i * g;  //? !cell_clip
+        const real o = gate(a[3 * UNITS + u] + peephole[2 * UNITS + u] * k);  //? peepholes
+        const real o = gate(a[3 * UNITS + u]);  //? !peepholes
+        c[u] = k;  //? !zoneout
+        c[u] = k + ZONEOUT_C * (c[u] - k);  //? zoneout
+        h[u] = o * cell(k);  //? !projection !zoneout
+        h[u] = o * cell(k) + ZONEOUT_H * (h[u] - o * cell(k));  //? zoneout
+        m[u] = o * cell(k);  //? projection
+    }
+//? projection {
+
+    memset(h, 0, STATE * sizeof *h);
+    for (u = 0; u < UNITS; u++)
+        for (p = 0; p < STATE; p++)
+            h[p] += projection[u * STATE + p] * m[u];
+//? }
+}
+
+/* ---- what is called from outside */
+
+//? binary {
+int ${name}_load(const char *path)
+{
+    /* "lstm-ext", a digest of what the model is, and 1.0 as this kind of machine has it. */
+    static const unsigned char expected[24] = {${fingerprint}};
+    const double one = 1.0;
+    const unsigned char *byte = (const unsigned char *)&weights;
+    unsigned char head[36];
+    unsigned long low = 1, high = 0, sum = 0;
+    size_t j, got;
+    int more;
+    FILE *file = fopen(path, "rb");
+
+    if (!file)
+        return 1;
+    loaded = 0;
+    got = fread(head, 1, sizeof head, file);
+    if (got == sizeof head && (memcmp(head, expected, 24) || memcmp(head + 24, &one, 8))) {
+        fclose(file);
+        return 2;
+    }
+    got = got == sizeof head ? fread(&weights, sizeof weights, 1, file) : 0;
+    more = getc(file) != EOF;
+    fclose(file);
+    if (got != 1 || more)
+        return 3;
+    for (j = 0; j < sizeof weights; j++) { /* Adler-32, of RFC 1950 */
+        low = (low + byte[j]) % 65521;
+        high = (high + low) % 65521;
+    }
+    for (j = 4; j > 0; j--)
+        sum = sum << 8 | head[31 + j];
+    if (sum != (high << 16 | low))
+        return 4;
+    loaded = 1;
+    return 0;
+}
+
+//? }
+void ${name}_reset(${name}_state *state)
+{
+    memset(state, 0, sizeof *state);  //? !learn_state
+    memcpy(state->h, weights.h_0, sizeof state->h);  //? learn_state
+    memcpy(state->c, weights.c_0, sizeof state->c);  //? learn_state
+}
+
+void ${name}_step(${name}_state *state, const real *x, real *y)
+{
+    int j;
+    int k;  //? readout
+
+//? binary {
+    if (!loaded) {
+        for (j = 0; j < OUTPUTS; j++)
+            y[j] = NAN;
+        return;
+    }
+//? }
+${layer_calls}
+//? readout {
+    for (j = 0; j < OUTPUTS; j++) {
+        real sum = weights.readout_bias[j];
+        for (k = 0; k < STATE; k++)
+            sum += weights.readout[j * STATE + k] * state->h[${last}][k];
+        y[j] = sum;
+    }
+//? }
+    for (j = 0; j < OUTPUTS; j++)  //? !readout
+        y[j] = state->h[${last}][j];  //? !readout
+}
+"""
+
+FORTRAN = """\
+! ${title}
+! Written by lstm_ext ${version}: Fortran 2003, an interface to ${source}.
+!
+!     type(${name}_state) :: state
+!     if (${name}_load("${binary_name}" // c_null_char) /= 0) error stop  //? binary
+!     call ${name}_reset(state)
+!     call ${name}_step(state, x, y)
+module ${name}
+    use, intrinsic :: iso_c_binding, only: c_int, c_char, c_null_char, ${kind}  //? binary
+    use, intrinsic :: iso_c_binding, only: c_int, ${kind}  //? !binary
+    implicit none
+
+    integer(c_int), parameter :: ${name}_input_size = ${inputs}
+    integer(c_int), parameter :: ${name}_output_size = ${outputs}
+
+    ! Hidden and cell states of each layer: all that is carried from step to step.
+    type, bind(c) :: ${name}_state
+        real(${kind}) :: h(${state}, ${layers})
+        real(${kind}) :: c(${units}, ${layers})
+    end type ${name}_state
+
+    interface
+//? binary {
+        ! 0: the weights are there; other numbers: see ${header}.
+        function ${name}_load(path) bind(c, name="${name}_load") result(code)
+            import :: c_int, c_char
+            character(kind=c_char), intent(in) :: path(*)
+            integer(c_int) :: code
+        end function ${name}_load
+
+//? }
+        subroutine ${name}_reset(state) bind(c, name="${name}_reset")
+            import :: ${name}_state
+            type(${name}_state), intent(out) :: state
+        end subroutine ${name}_reset
+
+        subroutine ${name}_step(state, x, y) bind(c, name="${name}_step")
+            import :: ${kind}, ${name}_state
+            import :: ${name}_input_size, ${name}_output_size
+            type(${name}_state), intent(inout) :: state
+            real(${kind}), intent(in) :: x(${name}_input_size)
+            real(${kind}), intent(out) :: y(${name}_output_size)
+        end subroutine ${name}_step
+    end interface
+end module ${name}
+"""

@@ -1,0 +1,166 @@
+"""What the formats share: their error, caps, orders of gates, checks of what a file holds."""
+
+import contextlib
+import importlib
+import json
+import os
+import stat
+
+import numpy as np
+
+from lstm_ext._options import DEFAULTS
+from lstm_ext.lstm import LSTM
+
+# Caps on what is read from a file that may be hostile. Text is parsed into Python objects, up to 30 bytes
+# for each of its own; numbers may be compressed, or named without being there.
+MAX_TEXT = 2**20
+MAX_BYTES = 2**31
+
+# Orders of gates, as they are stacked along the first axis. Keras's i, f, c, o are ours: its c is our g.
+GATES = "ifgo"
+ONNX_GATES = "iofg"
+
+
+class FormatError(ValueError):
+    """A file, or the weights that came from one, cannot be taken over exactly. Nothing has been changed.
+
+    The one error of all readers of `lstm_ext.io` for what a file holds; a file that is not there or may
+    not be read is an OSError.
+    """
+
+
+def require(module, extra):
+    """Import an optional library, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        library = module.partition(".")[0]
+        if error.name.partition(".")[0] != library:
+            raise
+        raise ModuleNotFoundError(
+            f"{library} is not installed: pip install 'lstm-ext[{extra}]'", name=library
+        ) from None
+
+
+def reorder_gates(array, source, target):
+    """Put the blocks of the first axis, one for each gate, into another order; a copy.
+
+    Parameters
+    ----------
+    array : ndarray, (len(source) * H, ...)
+    source, target : str
+        One letter for each gate, such as `GATES` or `ONNX_GATES`, or "ifo" for peepholes.
+    """
+    if sorted(source) != sorted(target):
+        raise ValueError(f"{target!r} is not another order of {source!r}")
+    blocks = array.reshape(len(source), -1, *array.shape[1:])
+    return blocks[[source.index(gate) for gate in target]].reshape(array.shape)
+
+
+def check_names(what, names, expected):
+    """Raise FormatError unless `names` are `expected`, in any order."""
+    names, expected = set(names), set(expected)
+    if names != expected:
+        parts = [
+            f"{word} {', '.join(map(shorten, sorted(some, key=str)[:5]))}{', ...' if len(some) > 5 else ''}"
+            for word, some in (("lacks", expected - names), ("has besides", names - expected))
+            if some
+        ]
+        raise FormatError(f"{what} {', '.join(parts)}")
+
+
+def shorten(value, length=80):
+    """Text of a value from a file, short enough for a message."""
+    text = value if isinstance(value, str) and value.isprintable() else repr(value)
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def as_weights(name, array, shape):
+    """`array` in memory and native byte order, or FormatError: float32 or float64, finite, of this shape."""
+    array = np.asarray(array)
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+    if array.shape != tuple(shape):
+        raise FormatError(f"{shorten(name)} has shape {array.shape}, expected {tuple(shape)}")
+    if not np.isfinite(array).all():
+        raise FormatError(f"{shorten(name)} holds NaN or inf")
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def common_dtype(arrays, dtype=None):
+    """Return `dtype`, or if it is None that of all `arrays`, a dict by name: float32 or float64."""
+    found = set()
+    for name, array in arrays.items():
+        found.add(array.dtype.newbyteorder("="))
+        if not found <= {np.dtype("float32"), np.dtype("float64")}:
+            raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+    if dtype is None and len(found) != 1:
+        raise FormatError("the weights are float32 and float64: choose with dtype=")
+    return found.pop() if dtype is None else dtype
+
+
+def fill(view, name, array):
+    """Assign `array` to the parameter `view`; FormatError where it is too large for the dtype asked for."""
+    with np.errstate(over="ignore"):
+        view[...] = array
+    if not np.isfinite(view).all():
+        raise FormatError(f"{shorten(name)} holds numbers that are infinite in {view.dtype}")
+
+
+def parse_json(text, what):
+    """Read JSON without duplicate keys, NaN or depth beyond Python's, or raise FormatError."""
+    if len(text) > MAX_TEXT:
+        raise FormatError(f"{what} has {len(text)} characters, more than {MAX_TEXT}")
+
+    def once(pairs):
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key occurs twice")
+        return found
+
+    def refused(word):
+        raise ValueError(f"{word} is not a number of JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=refused)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is not JSON that can be read: {error}") from None
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Turn whatever libraries and checks make of a file's bytes into one FormatError with the path.
+
+    A file that is not there or may not be read stays an OSError.
+    """
+    path = os.fspath(path)
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FormatError(f"{path} is not a file")
+    with open(path, "rb"):
+        pass
+    try:
+        yield
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:
+        raise FormatError(f"{path}: {error or type(error).__name__}") from error
+
+
+def bare_lstm(**words):
+    """Return an LSTM with all parameters 0: nothing is drawn for what is about to be overwritten."""
+    lstm = LSTM.__new__(LSTM)
+    lstm.__setstate__({**words, "parameters": 0})
+    return lstm
+
+
+def refuse_options(lstm, target, allowed=()):
+    """Raise ValueError for an option of `lstm` that `target` does not have.
+
+    Options that change nothing in inference, or only how it is called, are nobody's affair.
+    """
+    harmless = {"num_layers", "batch_first", "checkpoint", "dropout", "recurrent_dropout",
+                "weight_dropout", "cell_activation", *allowed}
+    for name, default in DEFAULTS.items():
+        value = getattr(lstm, name)
+        if name not in harmless and value != default and not (name == "nan" and value == "raise"):
+            raise ValueError(f"{target} has no {name}, and this LSTM has {name}={value!r}")

@@ -1,0 +1,116 @@
+"""HDF5 files of Keras, alone or in a .keras archive, read through h5py: what lies there, whole and plain."""
+
+import contextlib
+import io
+import itertools
+import math
+import os
+import zipfile
+
+from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
+
+MAX_MEMBERS = 1000  # of a group, and layers of a model
+
+
+@contextlib.contextmanager
+def open_hdf5(path):
+    """Give (h5 file, layers as config.json has them or None); any error of the block is a FormatError."""
+    h5py = require("h5py", "io")
+    with reading(path), contextlib.ExitStack() as stack:
+        file, layers = stack.enter_context(open(path, "rb")), None
+        size = os.path.getsize(path)
+        if file.read(4) == b"PK\x03\x04":
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            layers = _layers_of_archive(archive, size)
+            file = io.BytesIO(archive.read("model.weights.h5"))
+        else:
+            file.seek(0)
+        yield Hdf5(h5py, stack.enter_context(h5py.File(file, "r")), size), layers
+
+
+def _layers_of_archive(archive, size):
+    """Return the layers of a .keras file, each (class, config), whose members have been checked."""
+    members = {info.filename: info for info in archive.infolist()}
+    check_names("the archive", archive.namelist(), ("metadata.json", "config.json", "model.weights.h5"))
+    if len(members) != len(archive.infolist()):
+        raise FormatError("the archive has a member twice")
+    for name, info in members.items():
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+            raise FormatError(f"{name} is compressed, or longer than the file")
+        if name.endswith(".json") and info.file_size > MAX_TEXT:
+            raise FormatError(f"{name} has {info.file_size} bytes, more than {MAX_TEXT}")
+    version = parse_json(archive.read("metadata.json").decode(), "metadata.json")["keras_version"]
+    if not str(version).startswith("3."):
+        raise FormatError(f"it was written by Keras {shorten(version)}, expected 3")
+    model = parse_json(archive.read("config.json").decode(), "config.json")
+    if model["class_name"] != "Sequential":
+        raise FormatError(
+            f"the model is {shorten(model['class_name'])}, expected Sequential: give the layers themselves, "
+            "from_keras([model.get_layer('lstm'), ...])"
+        )
+    layers = model["config"]["layers"]
+    if len(layers) > MAX_MEMBERS:
+        raise FormatError(f"the model has {len(layers)} layers, more than {MAX_MEMBERS}")
+    return [(layer["class_name"], layer["config"]) for layer in layers]
+
+
+class Hdf5:
+    """An HDF5 file, of which only what lies in it, whole and plain, is read."""
+
+    def __init__(self, h5py, file, size):
+        self.h5py, self.file, self.left = h5py, file, size
+
+    def names(self, group):
+        """Names within a group, at most `MAX_MEMBERS`."""
+        names = list(itertools.islice(iter(group), MAX_MEMBERS + 1))
+        if len(names) > MAX_MEMBERS:
+            raise FormatError(f"{group.name} has more than {MAX_MEMBERS} members")
+        return names
+
+    def get(self, group, name, cls):
+        """Return a member of a group, of the class `cls`, or None; links to other places are refused."""
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if type(link) is not self.h5py.HardLink:
+            raise FormatError(f"{shorten(name)} is {type(link).__name__}, expected what lies in this file")
+        if group.get(name, getclass=True) is not cls:
+            raise FormatError(f"{shorten(name)} is not {cls.__name__}")
+        return group[name]
+
+    def group(self, group, *path):
+        """Return the group at this path, or None."""
+        for name in path:
+            group = None if group is None else self.get(group, name, self.h5py.Group)
+        return group
+
+    def arrays(self, group, *path):
+        """Return the data sets "0", "1", ... of the group at this path, checked and not yet read."""
+        group = self.group(group, *path)
+        if group is None:
+            return []
+        names = self.names(group)
+        check_names(f"{group.name}", names, map(str, range(len(names))))
+        return [self._data(group, str(k)) for k in range(len(names))]
+
+    def _data(self, group, name):
+        data = self.get(group, name, self.h5py.Dataset)
+        h5d, h5t, where = self.h5py.h5d, self.h5py.h5t, shorten(data.name)
+        plan = data.id.get_create_plist()
+        if plan.get_layout() == h5d.VIRTUAL or data.is_virtual:
+            raise FormatError(f"{where} is virtual, expected numbers in this file")
+        if plan.get_external_count():
+            raise FormatError(f"{where} is stored outside, expected numbers in this file")
+        if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT) or plan.get_nfilters():
+            raise FormatError(f"{where} is chunked or compressed, as Keras does not write")
+        kind = data.id.get_type()
+        if not any(kind.equal(t) for t in (h5t.IEEE_F32LE, h5t.IEEE_F32BE, h5t.IEEE_F64LE, h5t.IEEE_F64BE)):
+            raise FormatError(f"{where} is {data.dtype}, expected float32 or float64")
+        if data.shape is None or not 1 <= len(data.shape) <= 2 or 0 in data.shape:
+            raise FormatError(f"{where} has shape {data.shape}, expected a matrix or a vector")
+        # What is stored bounds what is read: many data sets may name the same bytes.
+        nbytes = math.prod(data.shape) * kind.get_size()
+        self.left -= nbytes
+        if data.id.get_storage_size() != nbytes or self.left < 0:
+            raise FormatError(f"{where} has shape {data.shape}, and the file has not so many bytes for it")
+        return data

@@ -1,0 +1,292 @@
+"""What `save` can write and `load` makes again: JSON, and a dict of arrays by name.
+
+JSON stands for itself. Everything else is ``{"is": kind, ...}``, and the kinds are a closed list: no file can
+name another class, function or module. Arrays have the name of the place where they are needed.
+"""
+
+import importlib
+import inspect
+import math
+import re
+
+import numpy as np
+
+from lstm_ext import losses, optim
+from lstm_ext._options import CONFIGURATION, checked_count, parameter_shapes
+from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, require, shorten
+from lstm_ext.io._tensors import DTYPES
+from lstm_ext.lstm import LSTM
+from lstm_ext.model import Model
+
+_LSTM_WORDS = tuple(word for word in CONFIGURATION if word != "cell_activation")
+_MODEL_WORDS = ("output_size", "every_step")
+
+
+def _public(module, base):
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name: cls for name, cls in found.items()
+        if isinstance(cls, type) and issubclass(cls, base) and cls is not base
+    }
+
+
+LOSSES = _public(losses, losses.Loss)
+OPTIMIZERS = _public(optim, optim._Optimizer)
+# scikit-learn is imported when one of these is met.
+ESTIMATORS = ("LSTMRegressor", "LSTMClassifier", "LSTMForecaster", "SequenceScaler")
+_READING = "lstm_ext._readings"
+
+
+def class_of(kind):
+    """Return the class of an estimator by its name."""
+    require("sklearn", "sklearn")
+    return getattr(importlib.import_module("lstm_ext.sklearn"), kind)
+
+
+def is_estimator(obj):
+    """Whether `obj` is one of our estimators, and not of a class derived from it."""
+    return type(obj).__name__ in ESTIMATORS and type(obj) is class_of(type(obj).__name__)
+
+
+def _join(place, name):
+    return f"{place}.{name}" if place else str(name)
+
+
+class Packer:
+    """Objects to JSON; `arrays` fills with what they hold."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def pack(self, value, place):
+        """Return the JSON of a value; its arrays' names begin with `place`."""
+        cls = type(value)
+        if value is None or cls in (bool, int, str) or (cls is float and math.isfinite(value)):
+            return value
+        if cls is float:
+            return {"is": "float", "value": str(value)}
+        if cls is list:
+            return [self.pack(v, _join(place, k)) for k, v in enumerate(value)]
+        kind = cls.__name__
+        if cls is tuple:
+            return {"is": kind, "values": [self.pack(v, _join(place, k)) for k, v in enumerate(value)]}
+        if cls is dict and all(type(key) is str for key in value):
+            return {"is": kind, "items": {key: self.pack(v, _join(place, key)) for key, v in value.items()}}
+        if cls is np.ndarray or isinstance(value, np.generic):
+            return self._array(np.asarray(value), place, "array" if cls is np.ndarray else "scalar")
+        if cls is np.random.Generator and type(value.bit_generator) is np.random.PCG64:
+            return {"is": kind, "state": value.bit_generator.state}
+        if cls is LSTM:
+            self._parameters(value.named_parameters(), place)
+            words = {word: getattr(value, word) for word in _LSTM_WORDS}
+            return {"is": kind, **words, "dtype": value.dtype.name}
+        if cls is Model:
+            described = {"is": kind, "lstm": self.pack(value.lstm, _join(place, "lstm"))}
+            self._parameters({"weight": value.weight, "bias": value.bias}, place)
+            described |= {word: getattr(value, word) for word in _MODEL_WORDS}
+            return described | {"loss": self.pack(value.loss, _join(place, "loss"))}
+        if cls in LOSSES.values():
+            return {"is": kind, **self._settings(value, place)}
+        if cls in OPTIMIZERS.values():
+            state = value.state
+            steps = state.pop("t")
+            self._parameters(state, place)
+            return {"is": kind, **self._settings(value, place), "t": steps}
+        if cls.__module__ == _READING and kind == "Reading":
+            # What a regressor makes of its outputs: made again from the words it was made from.
+            levels = value.loss.levels if value.name == "quantile" else (None,)
+            return {"is": kind, "name": value.name, "quantiles": list(levels) if value.axis else levels[0]}
+        if kind in ESTIMATORS and cls is class_of(kind):
+            state = {name: self.pack(v, _join(place, name)) for name, v in vars(value).items()}
+            return {"is": kind, "state": state}
+        raise TypeError(f"{place or 'obj'} is {shorten(repr(value))}, which a file cannot name")
+
+    def _settings(self, obj, place):
+        """Arguments of an object's constructor, as its attributes have them."""
+        return {
+            name: self.pack(getattr(obj, name), _join(place, name))
+            for name in inspect.signature(type(obj)).parameters
+        }
+
+    def _parameters(self, arrays, place):
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{_join(place, name)} holds NaN or inf: nothing has been saved")
+            self._add(_join(place, name), array)
+
+    def _array(self, array, place, kind):
+        if array.dtype in DTYPES.values():
+            self._add(place, array)
+            return {"is": kind}
+        values = array.ravel().tolist()
+        if array.dtype.kind in "UO" and kind == "array" and all(type(v) is str for v in values):
+            return {"is": "text", "dtype": array.dtype.str, "shape": list(array.shape), "values": values}
+        raise TypeError(f"{place} is {array.dtype}, expected numbers or text, for a file")
+
+    def _add(self, name, array):
+        if name in self.arrays:
+            raise TypeError(f"two arrays would have the name {name}")
+        self.arrays[name] = np.ascontiguousarray(array).reshape(array.shape)
+
+
+class Unpacker:
+    """The way back, from a file that may be hostile: `tensors` of `_tensors.open_tensors`."""
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+        self.total = sum(math.prod(tensors.specification(name)[1]) for name in tensors.names)
+
+    def unpack(self, value, place, allowed=None):
+        """Return what is described, one of the kinds `allowed`, or any if that is None."""
+        if isinstance(value, dict):
+            words = dict(value)
+            kind = words.pop("is", None)
+        else:
+            words, kind = value, None
+        if allowed is not None and kind not in tuple(allowed):
+            raise FormatError(f"{place or 'it'} is {shorten(kind)}, expected {' or '.join(allowed)}")
+        if isinstance(value, list):
+            return [self.unpack(v, _join(place, k)) for k, v in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        if not isinstance(kind, str):
+            raise FormatError(f"{place} is {shorten(kind)}, which is not known")
+        if kind in LOSSES:
+            return self._object(LOSSES[kind], words, place)
+        if kind in OPTIMIZERS:
+            return self._optimizer(OPTIMIZERS[kind], words, place)
+        if kind in ESTIMATORS:
+            return self._estimator(kind, words, place)
+        make = {
+            "LSTM": self._lstm, "Model": self._model, "array": self._array, "scalar": self._scalar,
+            "text": self._text, "tuple": self._tuple, "dict": self._dict, "float": self._float,
+            "Generator": self._generator, "Reading": self._reading,
+        }.get(kind)
+        if make is None:
+            raise FormatError(f"{place} is {shorten(kind)}, which is not known")
+        return make(words, place)
+
+    def _lstm(self, words, place):
+        check_words(words, _LSTM_WORDS)
+        dtype = words["dtype"]
+        if dtype not in ("float32", "float64"):
+            raise FormatError(f"its dtype is {shorten(dtype)}, expected float32 or float64")
+        # Compared before names are made of these sizes, which are any numbers that JSON can hold.
+        count = checked_count(words)
+        if count > self.total:
+            raise FormatError(
+                f"it has {self.total} numbers, and an LSTM of its sizes needs {shorten(count)} of them"
+            )
+        shapes = parameter_shapes(words, words["input_size"] * (2 if words["nan_mask"] else 1))
+        self.tensors.check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
+        lstm = bare_lstm(**words)
+        self._fill(lstm.named_parameters(), place)
+        return lstm
+
+    def _model(self, words, place):
+        check_words(words, ("lstm", *_MODEL_WORDS, "loss"))
+        loss = self.unpack(words["loss"], _join(place, "loss"), LOSSES)
+        lstm = self.unpack(words["lstm"], _join(place, "lstm"), ("LSTM",))
+        output_size, every_step = words["output_size"], words["every_step"]
+        if type(output_size) is not int or type(every_step) is not bool:
+            raise FormatError(f"it has output_size {shorten(output_size)}, every_step {shorten(every_step)}")
+        if not 0 < output_size * lstm.output_size <= self.total:
+            raise FormatError(
+                f"it has {self.total} numbers, and output_size={shorten(output_size)} needs more"
+            )
+        model = Model(lstm, output_size, every_step=every_step, loss=loss)
+        views = {"weight": model.weight, "bias": model.bias}
+        self.tensors.check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
+        self._fill(views, place)
+        return model
+
+    def _fill(self, views, place):
+        for name, view in views.items():
+            view[...] = self.tensors.read(_join(place, name))
+
+    def _object(self, cls, words, place):
+        check_words(words, inspect.signature(cls).parameters)
+        return cls(**{name: self.unpack(v, _join(place, name)) for name, v in words.items()})
+
+    def _optimizer(self, cls, words, place):
+        steps = words.pop("t", None)
+        optimizer = self._object(cls, words, place)
+        names = optimizer._names() if steps else ()
+        optimizer.state = {"t": steps, **{name: self.tensors.read(_join(place, name)) for name in names}}
+        return optimizer
+
+    def _estimator(self, kind, words, place):
+        """Return an estimator: its attributes, none of which hides one of its class."""
+        check_words(words, ("state",))
+        cls, state = class_of(kind), words["state"]
+        if not isinstance(state, dict) or not set(inspect.signature(cls).parameters) <= set(state):
+            raise FormatError(f"{place or 'it'} lacks some of the parameters of {kind}")
+        for name in state:
+            if not name.isidentifier() or hasattr(cls, name):
+                raise FormatError(f"{shorten(name)} is no attribute that {kind} can be given")
+        estimator = cls.__new__(cls)
+        found = vars(estimator)
+        found.update({name: self.unpack(v, _join(place, name)) for name, v in state.items()})
+        if hasattr(cls, "_check_parameters"):
+            estimator._check_parameters()
+        if not isinstance(found.get("model_", None), (Model, type(None))):
+            raise FormatError(f"model_ is {type(estimator.model_).__name__}, expected a Model")
+        if kind == "SequenceScaler" and "mean_" in found:
+            for array in (estimator.mean_, estimator.scale_):
+                as_weights(place, array, (estimator.n_features_in_,))
+        if "classes_" in found and np.shape(estimator.classes_) != (estimator.model_.output_size,):
+            raise FormatError(f"it has {np.size(estimator.classes_)} classes, its model has another number")
+        return estimator
+
+    def _reading(self, words, place):
+        check_words(words, ("name", "quantiles"))
+        return importlib.import_module(_READING).Reading(words["name"], words["quantiles"])
+
+    def _array(self, words, place):
+        check_words(words, ())
+        return self.tensors.read(place, finite=False)
+
+    def _scalar(self, words, place):
+        array = self._array(words, place)
+        if array.shape:
+            raise FormatError(f"{shorten(place)} has shape {array.shape}, expected ()")
+        return array[()]
+
+    def _text(self, words, place):
+        check_words(words, ("dtype", "shape", "values"))
+        dtype, values = words["dtype"], words["values"]
+        if not isinstance(values, list) or not all(type(v) is str for v in values):
+            raise FormatError(f"{shorten(place)} is not text")
+        width = re.fullmatch(r"[<>]U(\d{1,6})", str(dtype))
+        if dtype != "|O" and (width is None or not max(map(len, values), default=0) <= int(width[1])):
+            raise FormatError(f"{shorten(place)} is {shorten(dtype)}, expected text")
+        if width and int(width[1]) * len(values) > MAX_TEXT:
+            raise FormatError(f"{shorten(place)} is {shorten(dtype)}, more than {MAX_TEXT} characters")
+        return np.array(values, dtype).reshape(words["shape"])
+
+    def _tuple(self, words, place):
+        check_words(words, ("values",))
+        return tuple(self.unpack(v, _join(place, k)) for k, v in enumerate(words["values"]))
+
+    def _dict(self, words, place):
+        check_words(words, ("items",))
+        return {key: self.unpack(v, _join(place, key)) for key, v in words["items"].items()}
+
+    def _float(self, words, place):
+        check_words(words, ("value",))
+        if words["value"] not in ("nan", "inf", "-inf"):
+            raise FormatError(f"{shorten(place)} is {shorten(words['value'])}, expected nan, inf or -inf")
+        return float(words["value"])
+
+    def _generator(self, words, place):
+        check_words(words, ("state",))
+        generator = np.random.Generator(np.random.PCG64(0))
+        generator.bit_generator.state = words["state"]
+        return generator
+
+
+def check_words(described, needed, possible=()):
+    """Raise FormatError unless the keys are those `needed`, and some of those `possible`."""
+    if not isinstance(described, dict) or not set(needed) <= set(described) <= {*needed, *possible}:
+        found = sorted(described) if isinstance(described, dict) else described
+        raise FormatError(f"its configuration has {shorten(found)}, expected {shorten(sorted(needed))}")

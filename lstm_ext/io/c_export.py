@@ -1,0 +1,268 @@
+"""C99 and Fortran 2003: a trained model as one source file that needs libm and nothing else."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import zlib
+
+import numpy as np
+
+from lstm_ext import __version__, _options
+from lstm_ext._files import replace_file
+from lstm_ext.io import _c_templates
+from lstm_ext.lstm import LSTM
+from lstm_ext.model import Model
+
+__all__ = ["export_c"]
+
+LONGEST_NAME = 30  # a name of Fortran has 63 characters at most, a line 132
+
+
+def export_c(model, path, *, weights="inline", name="model"):
+    """Write a trained model as C99, with a header and a Fortran 2003 module.
+
+    Beside ``controller.c`` stand ``controller.h``, ``controller.f90`` and, with ``weights="binary"``,
+    ``controller.bin``. The source holds ``model_reset(&state)`` and ``model_step(&state, x, y)``, one time
+    step at a time as `Stream.step`; the state is a struct whose size is known when it is compiled, nothing is
+    allocated, and states may be stepped in any number of threads. y is what `Model.predict` gives for the
+    steps so far, or h of the last layer of an LSTM. Everything is computed in the model's dtype.
+
+    Parameters
+    ----------
+    model : LSTM or Model
+        Any number of layers, any activations, peepholes, coupled gates, clips, projection, no bias, zoneout
+        (its expectation, as in inference), learnt initial states. The others are refused: see
+        ``docs/io_c.md``.
+    path : path
+        Of the C source, ``*.c``.
+    weights : {"inline", "binary"}
+        "inline": constant arrays in the source, hexadecimal and so exact. "binary": a file, little-endian,
+        that ``model_load(path)`` reads into static arrays after comparing a digest of what the model is.
+    name : str, default "model"
+        What all names begin with, and that of the Fortran module; models of different names can be linked
+        together. A letter, then letters, digits and underscores, at most 30.
+
+    Returns
+    -------
+    list of str
+        The files, in the order above.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model has options that are not written here, or numbers that are not finite; no file is.
+    """
+    if not isinstance(model, (LSTM, Model)):
+        raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
+    lstm = model if isinstance(model, LSTM) else model.lstm
+    path = os.fspath(path)
+    folder, file_name = os.path.split(path)
+    if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+\.c", file_name):
+        raise ValueError(f"path is {path!r}, expected the name of a C source: letters, digits, _, - and .c")
+    if weights not in ("inline", "binary"):
+        raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
+    if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
+        raise ValueError(
+            f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
+        )
+    _refuse(model, lstm)
+
+    stem = file_name.removesuffix(".c")
+    names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}
+    arrays = _arrays(model, lstm)
+    options, words = _options_and_words(model, lstm, arrays, weights == "binary", name, names)
+    contents = {
+        "c": _c_templates.render(_c_templates.SOURCE, options, words).encode(),
+        "h": _c_templates.render(_c_templates.HEADER, options, words).encode(),
+        "f90": _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
+    }
+    if weights == "binary":
+        contents["bin"] = _binary(model, lstm, arrays)
+    written = []
+    for kind, content in contents.items():
+        written.append(os.path.join(folder, names[kind]))
+        with replace_file(written[-1]) as temporary, open(temporary, "wb") as file:
+            file.write(content)
+    return written
+
+
+def _refuse(model, lstm):
+    """Raise ValueError for what is not written as C."""
+    for option, wanted, why in (
+        ("bidirectional=True", lstm.bidirectional, "its second direction begins at the end of a sequence"),
+        ("reverse=True", lstm.reverse, "it begins at the end of a sequence"),
+        ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
+        ("static_size", lstm.static_size > 0, "a step takes x alone"),
+        ("nan", lstm.nan in ("zero", "hold"), "its policies are not written: fill x before the step"),
+    ):
+        if wanted:
+            raise ValueError(f"an LSTM with {option} cannot be exported to C: {why}")
+    if not np.isfinite(model.parameters).all():
+        raise ValueError("the model's parameters hold NaN or inf, which C has no numbers for")
+
+
+def _arrays(model, lstm):
+    """Return the arrays of the C source by name, each with its size there in words."""
+    arrays, inputs = {}, "INPUTS"
+    for layer in range(lstm.num_layers):
+        at = f"_l{layer}"
+        matrix = np.concatenate([lstm["weight_ih" + at], lstm["weight_hh" + at]], axis=1).T
+        arrays["matrix" + at] = matrix, f"({inputs} + STATE) * GATES"
+        if lstm.bias:
+            arrays["bias" + at] = lstm["bias" + at], "GATES"
+        if lstm.peepholes:
+            arrays["peephole" + at] = lstm["peephole" + at], "3 * UNITS"
+        if lstm.proj_size:
+            arrays["projection" + at] = lstm["weight_hr" + at].T, "UNITS * STATE"
+        inputs = "STATE"
+    if lstm.learn_state:
+        for word, size in (("h_0", "STATE"), ("c_0", "UNITS")):
+            rows = np.stack([lstm[f"{word}_l{layer}"] for layer in range(lstm.num_layers)])
+            arrays[word] = rows, f"{lstm.num_layers} * {size}"
+    if model is not lstm:
+        arrays["readout"] = model.weight, "OUTPUTS * STATE"
+        arrays["readout_bias"] = model.bias, "OUTPUTS"
+    return arrays
+
+
+def _options_and_words(model, lstm, arrays, binary, name, names):
+    """Return what the templates ask for: which lines stand, and what is put in."""
+    single = lstm.dtype == np.float32
+    functions = [_function(given, lstm.dtype) for given in lstm.activations]
+    options = {
+        "between": (lstm.gate_clip, lstm.cell_clip) != (None, None) or "between" in "".join(functions),
+        "bias": lstm.bias,
+        "binary": binary,
+        "cell_clip": lstm.cell_clip is not None,
+        "coupled_gates": lstm.coupled_gates,
+        "exponential": "exponential" in "".join(functions),
+        "gate_clip": lstm.gate_clip is not None,
+        "learn_state": lstm.learn_state,
+        "peepholes": lstm.peepholes,
+        "projection": bool(lstm.proj_size),
+        "readout": model is not lstm,
+        "zoneout": any(lstm.zoneout),
+    }
+    layers, state = lstm.num_layers, lstm.proj_size or lstm.hidden_size
+    outputs = state if model is lstm else model.output_size
+    shape = f"{lstm.input_size} inputs, {layers} x {lstm.hidden_size} units, {outputs} outputs"
+    words = {
+        "title": f"An LSTM ({shape}, {lstm.dtype.name}).",
+        "version": __version__,
+        "name": name,
+        "NAME": name.upper(),
+        "header": names["h"],
+        "source": names["c"],
+        "binary_name": names["bin"],
+        "real": "float" if single else "double",
+        "kind": "c_float" if single else "c_double",
+        "f": "f" if single else "",
+        "inputs": lstm.input_size,
+        "units": lstm.hidden_size,
+        "state": state,
+        "layers": layers,
+        "last": layers - 1,
+        "outputs": outputs,
+        "y_is": "h of the last layer" if model is lstm else "the model's prediction after this step",
+        "gate_clip_value": _hexadecimal(lstm.gate_clip or 0, lstm.dtype),
+        "cell_clip_value": _hexadecimal(lstm.cell_clip or 0, lstm.dtype),
+        "zoneout_h_value": _hexadecimal(lstm.zoneout[0], lstm.dtype),
+        "zoneout_c_value": _hexadecimal(lstm.zoneout[1], lstm.dtype),
+        "declarations": "\n".join(f"    real {key}[{size}];" for key, (_, size) in arrays.items()),
+        "initializers": "" if binary else ",\n".join(
+            f"    .{key} = {{\n{_numbers(array)}\n    }}" for key, (array, _) in arrays.items()
+        ),
+        "fingerprint": ", ".join(map(str, _fingerprint(model, lstm))),
+        "layer_calls": "\n".join(_layer_call(lstm, layer, arrays) for layer in range(layers)),
+    }
+    words |= _exponential_words(lstm.dtype)
+    for word, given, function in zip(("gate", "candidate", "cell"), lstm.activations, functions, strict=True):
+        words[word] = function
+        words[f"{word}_name"] = given if isinstance(given, str) else ", ".join(map(str, given))
+    return options, words
+
+
+def _exponential_words(dtype):
+    """Return the numbers of e^x: those of the dtype, and ln 2 in two parts, the first with few digits."""
+    if dtype == np.float32:
+        size, mantissa, degree, limit = 32, 23, 7, 86.0
+        high, low = 0.693145751953125, 1.4286068203094172e-6
+    else:
+        size, mantissa, degree, limit = 64, 52, 13, 707.0
+        high, low = 0.6931471803691238, 1.908214929270587816e-10
+    first, *rest = (_hexadecimal(1 / math.factorial(k), dtype) for k in range(degree, 0, -1))
+    polynomial = [f"    sum = {first};", *(f"    sum = {number} + r * sum;" for number in rest)]
+
+    def bits(value):
+        return f"INT{size}_C({hex(np.array(value, dtype).view(f'int{size}'))})"
+
+    return {
+        "exp_limit": str(limit),
+        "exp_limit_bits": bits(limit),
+        "exp_round": _hexadecimal(1.5 * 2.0**mantissa, dtype),
+        "infinity_bits": bits(np.inf),
+        "ln_2_high": _hexadecimal(high, dtype),
+        "ln_2_low": _hexadecimal(low, dtype),
+        "log2_e": _hexadecimal(1 / math.log(2), dtype),
+        "mantissa": mantissa,
+        "one_bits": bits(1),
+        "polynomial": "\n".join(polynomial),
+        "word": f"int{size}_t",
+        "word_min": f"INT{size}_MIN",
+    }
+
+
+def _layer_call(lstm, layer, arrays):
+    given = [f"weights.{key}" for key in arrays if key.endswith(f"_l{layer}")]
+    x = ("x", "INPUTS") if layer == 0 else (f"state->h[{layer - 1}]", "STATE")
+    arguments = ", ".join([*given, *x, f"state->h[{layer}]", f"state->c[{layer}]"])
+    return f"    layer_step({arguments});"
+
+
+def _function(given, dtype):
+    """Return the C expression of an activation of x."""
+    name, *numbers = given if isinstance(given, tuple) else (given,)
+    defaults = _options.ACTIVATIONS[name][1:3]
+    values = [n if n is not None else d for n, d in zip([*numbers, None, None], defaults, strict=False)]
+    alpha, beta = (_hexadecimal(v, dtype) if np.isfinite(v) else "" for v in values)
+    return _c_templates.Template(_c_templates.ACTIVATIONS[name]).substitute(
+        f="f" if dtype == np.float32 else "", alpha=alpha, beta=beta,
+        root_half=_hexadecimal(np.sqrt(0.5), dtype),
+    )
+
+
+def _hexadecimal(value, dtype):
+    """Return a number as C writes it exactly: 0x1.8p-3f."""
+    mantissa, _, exponent = float(dtype.type(value)).hex().partition("p")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}p{exponent}{'f' if dtype == np.float32 else ''}"
+
+
+def _numbers(array):
+    """Return lines of numbers, those of one row of an array together."""
+    texts = [_hexadecimal(value, array.dtype) for value in array.ravel()]
+    return ",\n".join(
+        f"        {', '.join(texts[start : start + 5])}" for start in range(0, len(texts), 5)
+    )
+
+
+def _fingerprint(model, lstm):
+    """24 bytes that a file of weights begins with: all that the source has fixed, as a digest."""
+    configuration = {
+        "lstm": {word: getattr(lstm, word) for word in _options.CONFIGURATION if word != "dtype"},
+        "dtype": lstm.dtype.name,
+        "outputs": None if model is lstm else model.output_size,
+    }
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+    return b"lstm-ext" + digest[:16].encode()
+
+
+def _binary(model, lstm, arrays):
+    """Return the file of weights: fingerprint, 1.0, Adler-32 of what follows, and the arrays in order."""
+    little = lstm.dtype.newbyteorder("<")
+    data = b"".join(np.ascontiguousarray(array, little).tobytes() for array, _ in arrays.values())
+    one = np.array(1.0, "<f8").tobytes()
+    return _fingerprint(model, lstm) + one + zlib.adler32(data).to_bytes(4, "little") + data

@@ -1,0 +1,192 @@
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    OneToOneFeatureMixin,
+    RegressorMixin,
+    TransformerMixin,
+)
+
+from lstm_ext._network import Network
+from lstm_ext.callbacks import Callback
+from lstm_ext.model import Model
+
+__all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"]
+
+_Floats = npt.NDArray[np.float64]
+_X = npt.ArrayLike | Sequence[npt.ArrayLike]
+_Callback = Callback | Callable[[dict[str, Any]], object]
+
+class _Supervised(Network): ...
+
+class LSTMRegressor(RegressorMixin, _Supervised):
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    y_scaler_: SequenceScaler | None
+    n_features_in_: int
+    n_outputs_: int
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        every_step: bool = False,
+        loss: str = "mse",
+        quantiles: float | Sequence[float] = 0.5,
+        solver: str = "adam",
+        learning_rate_init: float = 0.003,
+        batch_size: int = 32,
+        max_iter: int = 200,
+        alpha: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = 1.0,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        scale: bool = True,
+        dtype: str = "float32",
+        lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None: ...
+    def fit(
+        self,
+        X: _X,
+        y: _X,
+        sample_weight: _X | None = None,
+        groups: npt.ArrayLike | None = None,
+        *,
+        comm: Any = None,
+    ) -> Self: ...
+    def partial_fit(self, X: _X, y: _X, sample_weight: _X | None = None) -> Self: ...
+    def predict(self, X: _X, return_std: bool = False) -> Any: ...
+    def score(self, X: _X, y: _X, sample_weight: _X | None = None) -> float: ...
+
+class LSTMClassifier(ClassifierMixin, _Supervised):
+    classes_: npt.NDArray[Any]
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    n_features_in_: int
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        every_step: bool = False,
+        solver: str = "adam",
+        learning_rate_init: float = 0.003,
+        batch_size: int = 32,
+        max_iter: int = 200,
+        alpha: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = 1.0,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        scale: bool = True,
+        dtype: str = "float32",
+        lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None: ...
+    def fit(self, X: _X, y: _X, sample_weight: _X | None = None, *, comm: Any = None) -> Self: ...
+    def partial_fit(
+        self, X: _X, y: _X, classes: npt.ArrayLike | None = None, sample_weight: _X | None = None
+    ) -> Self: ...
+    def predict(self, X: _X) -> Any: ...
+    def predict_proba(self, X: _X) -> Any: ...
+    def predict_log_proba(self, X: _X) -> Any: ...
+    def score(self, X: _X, y: _X, sample_weight: _X | None = None) -> float: ...
+
+class LSTMForecaster(Network):
+    model_: Model
+    y_scaler_: SequenceScaler | None
+    X_scaler_: SequenceScaler | None
+    target_mean_: _Floats
+    target_scale_: _Floats
+    n_series_: int
+    n_outputs_: int
+    n_exogenous_: int
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    def __init__(
+        self,
+        window: int = 24,
+        horizon: int = 1,
+        *,
+        strategy: str = "recursive",
+        difference: int | None = None,
+        loss: str = "mse",
+        coverage: float = 0.9,
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        solver: str = "adam",
+        learning_rate_init: float = 0.003,
+        batch_size: int = 32,
+        max_iter: int = 200,
+        alpha: float = 0.0,
+        momentum: float = 0.9,
+        max_norm: float | None = 1.0,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        scale: bool = True,
+        dtype: str = "float32",
+        lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None: ...
+    def fit(self, y: _X, X: _X | None = None, *, comm: Any = None) -> Self: ...
+    def predict(
+        self,
+        horizon: int | None = None,
+        X: _X | None = None,
+        *,
+        y: _X | None = None,
+        X_past: _X | None = None,
+    ) -> Any: ...
+    def predict_interval(
+        self,
+        horizon: int | None = None,
+        X: _X | None = None,
+        *,
+        y: _X | None = None,
+        X_past: _X | None = None,
+        coverage: float | None = None,
+        n_paths: int = 500,
+    ) -> tuple[Any, Any]: ...
+
+class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    mean_: _Floats
+    scale_: _Floats
+    n_features_in_: int
+    with_mean: bool
+    with_std: bool
+    def __init__(self, with_mean: bool = True, with_std: bool = True) -> None: ...
+    def __sklearn_tags__(self) -> Any: ...
+    def fit(self, X: _X, y: object = None, sample_weight: npt.ArrayLike | None = None) -> Self: ...
+    def transform(self, X: _X) -> Any: ...
+    def inverse_transform(self, X: _X) -> Any: ...

@@ -1,0 +1,709 @@
+"""Files that no reader may fall for: a table of (reader, content), by name.
+
+A content is bytes, or a function of the path that writes the file. Every one must end in FormatError.
+"""
+
+import io
+import json
+import struct
+import zipfile
+
+import numpy as np
+
+METADATA = "lstm_ext"
+
+
+def read(reader, path):
+    """Give a file to the reader of this name."""
+    from lstm_ext import io as lstm_io
+
+    if reader == "torch":
+        return lstm_io.from_torch(path)
+    return {"load": lstm_io.load, "keras": lstm_io.from_keras}[reader](path)
+
+
+# ---- safetensors
+
+
+def tensors(arrays):
+    """Return (header, body) of a file with these arrays."""
+    words = {"float32": "F32", "float64": "F64", "float16": "F16", "int32": "I32", "int64": "I64"}
+    header, body = {}, b""
+    for name, array in arrays.items():
+        data = array.tobytes()
+        header[name] = {"dtype": words[array.dtype.name], "shape": list(array.shape),
+                        "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    return header, body
+
+
+def file_of(header, body):
+    """Put a header, JSON or text, and a body together."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def weights(shape_of_ih=(12, 2), layers=1, dtype="float32"):
+    """PyTorch's names, H = 3."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for k in range(layers):
+        arrays |= {
+            f"weight_ih_l{k}": rng.normal(size=shape_of_ih if k == 0 else (12, 3)).astype(dtype),
+            f"weight_hh_l{k}": rng.normal(size=(12, 3)).astype(dtype),
+            f"bias_ih_l{k}": rng.normal(size=12).astype(dtype),
+            f"bias_hh_l{k}": rng.normal(size=12).astype(dtype),
+        }
+    return arrays
+
+
+def broken_safetensors(arrays, metadata):
+    """Files whose format is wrong, whatever they are files of: `arrays` and `metadata` make a good one."""
+    header, body = tensors(arrays)
+    first, second = list(arrays)[:2]
+    size = len(body)
+
+    def changed(name=first, **fields):
+        return file_of({**metadata, **header, name: {**header[name], **fields}}, body)
+
+    text = json.dumps({**metadata, **header})
+    good = file_of({**metadata, **header}, body)
+    begin, end = header[first]["data_offsets"]
+    count = end - begin
+
+    def poisoned(word):
+        array = arrays[first].copy()
+        array.flat[1] = word
+        return with_arrays({**arrays, first: array})
+
+    moved = {n: {**f, "data_offsets": [v + 4 for v in f["data_offsets"]]} for n, f in header.items()}
+
+    def with_arrays(new):
+        header, body = tensors(new)
+        return file_of({**metadata, **header}, body)
+
+    def header_of_100_mb(path):
+        with open(path, "wb") as file:
+            file.write(struct.pack("<Q", 100_000_000) + text.encode())
+            file.truncate(8 + 100_000_000 + size)
+
+    def sparse_of_4_gb(path):
+        with open(path, "wb") as file:
+            file.write(good)
+            file.truncate(4 << 30)
+
+    return {
+        "empty": b"",
+        "seven bytes": good[:7],
+        "length alone": good[:8],
+        "header cut off": good[:40],
+        "body cut off": good[:-1],
+        "a byte too many": good + b"\0",
+        "4 GB too many": sparse_of_4_gb,
+        "header of 2**63 bytes": struct.pack("<Q", 2**63) + good[8:],
+        "header of 2**64 - 1 bytes": struct.pack("<Q", 2**64 - 1) + good[8:],
+        "header of 100 MB": header_of_100_mb,
+        "header one byte short": struct.pack("<Q", len(text) - 1) + good[8:],
+        "header not UTF-8": file_of(b"\xff" + text.encode()[1:], body),
+        "header not JSON": file_of(b"{'a': 1}", b""),
+        "header a list": file_of(b"[]", b""),
+        "header a number": file_of(b"7", b""),
+        "header empty": file_of({}, b""),
+        "header 200,000 deep": file_of(b"[" * 200_000, b""),
+        "header 200,000 deep in a tensor": file_of(b'{"a":' * 200_000 + b"1" + b"}" * 200_000, b""),
+        "name twice": file_of(f'{text[:-1]}, "{first}": {json.dumps(header[first])}}}'.encode(), body),
+        "field twice": file_of(text.replace('"shape"', '"shape": [1], "shape"', 1).encode(), body),
+        "NaN in the header": file_of(text.replace('"shape": [', '"shape": [NaN, ', 1).encode(), body),
+        "metadata not text": file_of({**header, "__metadata__": {METADATA: 1}}, body),
+        "metadata a list": file_of({**header, "__metadata__": []}, body),
+        "tensor a list": file_of({**metadata, **header, first: []}, body),
+        "field missing": file_of({**metadata, **header, first: {"dtype": "F32"}}, body),
+        "overlap": changed(second, data_offsets=[begin, begin + arrays[second].nbytes]),
+        "gap": file_of({**metadata, **moved}, b"\0\0\0\0" + body),
+        "beyond the file": changed(data_offsets=[begin + size, end + size]),
+        "end before beginning": changed(data_offsets=[end, begin]),
+        "offset negative": changed(data_offsets=[-count, 0]),
+        "offset 2**63": changed(data_offsets=[2**63, 2**63 + count]),
+        "offset a fraction": changed(data_offsets=[0.5, count]),
+        "three offsets": changed(data_offsets=[begin, begin, end]),
+        "shape too large": changed(shape=[10**6, 10**6]),
+        "shape beyond 2**64": changed(shape=[2**62, 2**62]),
+        "shape 2**64": changed(shape=[2**64]),
+        "shape negative": changed(shape=[-1, count]),
+        "shape of 10,000 axes": changed(shape=[1] * 10_000 + header[first]["shape"]),
+        "shape flat": changed(shape=[count // arrays[first].itemsize]),
+        "shape turned round": changed(shape=header[first]["shape"][::-1]),
+        "shape with zero": changed(shape=[0, 7], data_offsets=[begin, begin]),
+        "shape text": changed(shape="12"),
+        "dtype unknown": changed(dtype="F33"),
+        "dtype int32": changed(dtype="I32"),
+        "dtype bfloat16": changed(dtype="BF16", shape=[2 * arrays[first].size]),
+        "dtype float16": changed(dtype="F16", shape=[2 * arrays[first].size]),
+        "dtype complex": changed(dtype="C64"),
+        "dtype four bits": changed(dtype="F4"),
+        "NaN": poisoned(np.nan), "inf": poisoned(np.inf), "-inf": poisoned(-np.inf),
+        "float64 among float32": with_arrays({**arrays, first: arrays[first].astype("float64")}),
+        "tensor missing": with_arrays({n: a for n, a in arrays.items() if n != second}),
+        "tensor too many": with_arrays({**arrays, "x": np.zeros(3, "float32")}),
+        "tensor ../../etc/passwd": with_arrays({**arrays, "../../etc/passwd": arrays[first]}),
+        "tensor without a name": with_arrays({**arrays, "": arrays[first]}),
+        "zip": zipped({"archive/data.pkl": b"cos\nsystem\n(S'true'\ntR."}),
+        "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+    }
+
+
+def our_file():
+    """Return (configuration, arrays) of a model with an optimiser, as `save` writes them."""
+    from lstm_ext import LSTM, Adam, Model
+    from lstm_ext.io._packing import Packer
+
+    model, optimizer = Model(LSTM(2, 3, rng=0), 1, rng=0), Adam()
+    optimizer.step(model.parameters, np.ones_like(model.parameters))
+    packer = Packer()
+    configuration = {"version": 1, "object": packer.pack(model, "")}
+    configuration["optimizer"] = packer.pack(optimizer, "optimizer")
+    return configuration, packer.arrays
+
+
+def wrong_configurations():
+    """Files of ours whose format is right and whose configuration lies."""
+    configuration, arrays = our_file()
+    header, body = tensors(arrays)
+
+    def text(words):
+        return file_of({**header, "__metadata__": {METADATA: words}}, body)
+
+    def changed(*path, value=None, remove=False):
+        new = json.loads(json.dumps(configuration))
+        inner = new
+        for key in path[:-1]:
+            inner = inner[key]
+        if remove:
+            del inner[path[-1]]
+        else:
+            inner[path[-1]] = value
+        return text(json.dumps(new))
+
+    lstm = ("object", "lstm")
+    plain = json.dumps(configuration)
+    vector = np.zeros(3, "float32")
+    short = tensors({**arrays, "optimizer.m": vector, "optimizer.v": vector})
+    cases = {
+        "no configuration": file_of({**header, "__metadata__": {}}, body),
+        "configuration not JSON": text("{"),
+        "configuration a list": text("[]"),
+        "configuration 200,000 deep": text("[" * 200_000),
+        "configuration 900 deep": text('{"version": 1, "object": ' + '{"is": "dict", "items": {"a":' * 900
+                                       + "1" + "}}" * 900 + "}"),
+        "configuration of a megabyte": text('"' + "x" * 2**20 + '"'),
+        "configuration with a key twice": text(plain[:-1] + ', "version": 1}'),
+        "configuration with NaN": text(plain.replace('"lr": 0.001', '"lr": NaN')),
+        "configuration with 5,000 digits": text(plain.replace('"version": 1', '"version": ' + "1" * 5000)),
+        "version 2": changed("version", value=2),
+        "version text": changed("version", value="1"),
+        "version true": changed("version", value=True),
+        "version missing": changed("version", remove=True),
+        "object missing": changed("object", remove=True),
+        "object null": changed("object", value=None),
+        "a key too many": changed("payload", value=1),
+        "optimizer null": changed("optimizer", value=None),
+        "optimizer of SGD": changed("optimizer", "is", value="SGD"),
+        "optimizer of no class": changed("optimizer", "is", value="_Optimizer"),
+        "optimizer without steps": changed("optimizer", "t", remove=True),
+        "optimizer before its first step": changed("optimizer", "t", value=0),
+        "optimizer after -1 steps": changed("optimizer", "t", value=-1),
+        "optimizer after 1.5 steps": changed("optimizer", "t", value=1.5),
+        "optimizer after true steps": changed("optimizer", "t", value=True),
+        "optimizer of lr -1": changed("optimizer", "lr", value=-1),
+        "optimizer of lr text": changed("optimizer", "lr", value="1"),
+        "optimizer of lr an array": changed("optimizer", "lr", value={"is": "array"}),
+        "optimizer of other vectors": file_of({**short[0], "__metadata__": {METADATA: plain}}, short[1]),
+        "every_step 1": changed("object", "every_step", value=1),
+        "loss of no name": changed("object", "loss", "is", value="Loss"),
+        "loss builtins.eval": changed("object", "loss", value={"is": "builtins.eval", "source": "1"}),
+        "loss with an argument": changed("object", "loss", "reduction", value="sum"),
+        "loss text": changed("object", "loss", value="mse"),
+        "lstm a model": changed(*lstm, "is", value="Model"),
+        "lstm an optimizer": changed(*lstm, "is", value="Adam"),
+        "lstm itself": changed(*lstm, value={"is": "LSTM"}),
+    }
+    for kind in ("os.system", "Tape", "Stream", "__class__", "eval", "array", "dict", "Generator", "Reading",
+                 "", None, 7, ["LSTM"], {"LSTM": 1}):
+        cases[f"object of kind {kind!r}"] = changed("object", "is", value=kind)
+    for size in (0, -1, 2, 1.0, True, None, "1", 10**9, 10**18, 10**30, [1]):
+        cases[f"output_size {size!r}"] = changed("object", "output_size", value=size)
+        if size not in (2, 1.0, True):
+            cases[f"hidden_size {size!r}"] = changed(*lstm, "hidden_size", value=size)
+            cases[f"num_layers {size!r}"] = changed(*lstm, "num_layers", value=size)
+    for size in (0, -1, 3, 2.0, None, "2", 10**9, 10**18, 10**30):
+        cases[f"input_size {size!r}"] = changed(*lstm, "input_size", value=size)
+    for word, values in {
+        "dtype": ("float64", "float16", "object", None, 4, ["float32"]),
+        "bidirectional": (True, 1, None, "yes"),
+        "peepholes": (True,), "layer_norm": (True,), "learn_state": (True,), "bias": (False,),
+        "proj_size": (2, 10**18, -1, "a"), "static_size": (1, 10**18, -1, 0.5),
+        "nan": ("fill", 1, []), "nan_mask": (True,), "entity_aware": (True,),
+        "activations": (
+            None, "tanh", [], ["sigmoid", "tanh"], ["sigmoid", "tanh", "os.system"],
+            [["elu", "x"], "tanh", "tanh"], [["elu", 1, 2], "tanh", "tanh"],
+            [[[[]]], "tanh", "tanh"], [{}, "tanh", "tanh"], {"a": 1},
+        ),
+        "cell_clip": (-1, 0, "a", [1], 10**400), "gate_clip": (0, True, {}),
+        "dropout": (0.5, 1, -1, "a", None), "zoneout": (None, [0.1], [0.1, 2], [0.1, [0.1]], 0.1),
+        "checkpoint": (0, -1, 1.5, "a", 10**30),
+    }.items():
+        for value in values:
+            if (word, value) != ("gate_clip", True):
+                cases[f"{word} {str(value)[:40]!r}"] = changed(*lstm, word, value=value)
+    for word in ("hidden_size", "dtype", "activations", "checkpoint"):
+        cases[f"{word} missing"] = changed(*lstm, word, remove=True)
+    cases["a keyword of no LSTM"] = changed(*lstm, "rng", value=0)
+    return cases
+
+
+def wrong_weights():
+    """Files of safetensors that hold no LSTM of PyTorch's."""
+    good = weights()
+
+    def arrays(**changes):
+        new = {**good, **{name.replace("__", "."): value for name, value in changes.items()}}
+        return file_of(*tensors({name: value for name, value in new.items() if value is not None}))
+
+    big = np.full(12, 3e38, "float32")
+    return {
+        "a GRU": arrays(weight_ih_l0=np.ones((9, 2), "float32"), weight_hh_l0=np.ones((9, 3), "float32")),
+        "rows not in fours": arrays(weight_ih_l0=np.ones((13, 2), "float32")),
+        "hidden_size too large": arrays(weight_ih_l0=np.ones((16, 2), "float32")),
+        "weight a vector": arrays(weight_ih_l0=np.ones(12, "float32")),
+        "weight a number": arrays(weight_ih_l0=np.ones((), "float32")),
+        "weight without columns": arrays(weight_ih_l0=np.ones((12, 0), "float32")),
+        "weight without rows": arrays(weight_ih_l0=np.ones((0, 2), "float32")),
+        "one bias": arrays(bias_hh_l0=None),
+        "second layer without the first": file_of(
+            *tensors({name.replace("l0", "l1"): value for name, value in good.items()})
+        ),
+        "third layer without the second": file_of(
+            *tensors({**good, **{name.replace("l0", "l2"): value for name, value in good.items()}})
+        ),
+        "layer 9999": file_of(*tensors({**good, "weight_ih_l9999": good["weight_ih_l0"]})),
+        "layer 10**30": file_of(*tensors({**good, "weight_ih_l" + "9" * 30: good["weight_ih_l0"]})),
+        "one direction of a second": arrays(weight_ih_l0_reverse=good["weight_ih_l0"]),
+        "projection a vector": arrays(weight_hr_l0=np.ones(3, "float32")),
+        "projection of other units": arrays(weight_hr_l0=np.ones((2, 4), "float32")),
+        "projection to nothing": arrays(weight_hr_l0=np.ones((0, 3), "float32")),
+        "normalised weights": arrays(weight_hh_l0=None, weight_hh_l0_g=np.ones((12, 1), "float32")),
+        "biases whose sum is infinite": arrays(bias_ih_l0=big, bias_hh_l0=big),
+        "a module without prefix": file_of(*tensors({f"lstm.{name}": value for name, value in good.items()})),
+        "no LSTM": file_of(*tensors({"weight": good["weight_hh_l0"]})),
+    }
+
+
+# ---- HDF5 and .keras
+
+
+def hdf5(build):
+    """Bytes of an HDF5 file that `build` fills."""
+    import h5py
+
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        build(h5)
+    return file.getvalue()
+
+
+def lstm_groups(h5, name="lstm", width=2, skip=(), dtype="float32"):
+    """Write the arrays of a Keras LSTM of 3 units, all but those to skip; return their group."""
+    group = h5.require_group(f"layers/{name}/cell/vars")
+    for k, shape in enumerate(((width, 12), (3, 12), (12,))):
+        if k not in skip:
+            group[str(k)] = np.full(shape, 0.25, dtype)
+    return group
+
+
+def hostile_hdf5():
+    import h5py
+
+    def with_first(make, name="0"):
+        """A file whose first array is what `make(group, name)` puts there."""
+        def build(h5):
+            make(lstm_groups(h5, skip=(0,)), name)
+        return hdf5(build)
+
+    def plain(array):
+        return with_first(lambda group, name: group.create_dataset(name, data=array))
+
+    def virtual(group, name):
+        layout = h5py.VirtualLayout((2, 12), "float32")
+        layout[:] = h5py.VirtualSource("/etc/passwd", "data", (2, 12), "float32")
+        group.create_virtual_dataset(name, layout)
+
+    def filled(group, name, shape, **how):
+        group.create_dataset(name, shape, "float32", fillvalue=0.5, **how)
+
+    def poisoned(word):
+        array = np.full((2, 12), 0.25, "float32")
+        array[1, 3] = word
+        return plain(array)
+
+    def compound(group, name):
+        group.create_dataset(name, data=np.zeros((2, 12), [("r", "f4"), ("i", "f4")]))
+
+    def short_float(group, name):
+        kind = h5py.h5t.IEEE_F32LE.copy()
+        kind.set_fields(31, 20, 11, 0, 20)
+        space = h5py.h5s.create_simple((2, 12))
+        h5py.h5d.create(group.id, name.encode(), kind, space)
+
+    def many(h5):
+        """Three arrays of 130 KB that 900 layers share by hard links."""
+        for k, shape in enumerate(((64, 256), (64, 256), (256,))):
+            h5[f"layers/lstm/cell/vars/{k}"] = np.ones(shape, "float32")
+        for k in range(1, 900):
+            h5[f"layers/lstm_{k}/cell/vars"] = h5["layers/lstm/cell/vars"]
+
+    def cycle(h5):
+        lstm_groups(h5)
+        del h5["layers/lstm/cell"]
+        h5["layers/lstm/cell"] = h5["/"]
+
+    def crowd(h5):
+        lstm_groups(h5)
+        for k in range(1001):
+            h5["layers"].create_group(f"dropout_{k}")
+
+    def layers_link(link):
+        def build(h5):
+            h5["layers"] = link
+        return hdf5(build)
+
+    def group_link(link):
+        def build(h5):
+            h5.create_group("layers/lstm")
+            h5["layers/lstm/cell"] = link
+        return hdf5(build)
+
+    def layer(name):
+        def build(h5):
+            lstm_groups(h5)
+            h5.create_group(f"layers/{name}")
+        return hdf5(build)
+
+    def vars_of_model(h5):
+        lstm_groups(h5)
+        h5["vars/0"] = np.ones(3, "float32")
+
+    def both(h5):
+        group = lstm_groups(h5)
+        for direction in ("forward_layer", "backward_layer"):
+            h5[f"layers/bidirectional/{direction}/cell/vars"] = group
+
+    def dense(*shapes):
+        def build(h5):
+            lstm_groups(h5)
+            for k, shape in enumerate(shapes):
+                h5[f"layers/dense/vars/{k}"] = np.ones(shape, "float32")
+        return hdf5(build)
+
+    def stack(width):
+        def build(h5):
+            lstm_groups(h5)
+            lstm_groups(h5, "lstm_1", width)
+        return hdf5(build)
+
+    good = hdf5(lstm_groups)
+    data = good.find(np.full(24, 0.25, "float32").tobytes())
+    cases = {
+        "empty": b"",
+        "not HDF5": b"weights" * 200,
+        "signature alone": good[:8],
+        "no layers": hdf5(lambda h5: h5.create_group("vars")),
+        "layers a data set": hdf5(lambda h5: h5.create_dataset("layers", data=[1.0])),
+        "layers elsewhere": layers_link(h5py.ExternalLink("/etc/passwd", "/layers")),
+        "layers a soft link": layers_link(h5py.SoftLink("/")),
+        "cell elsewhere": group_link(h5py.ExternalLink("/etc/passwd", "/")),
+        "cell a soft link": group_link(h5py.SoftLink("/layers")),
+        "cell a dangling link": group_link(h5py.SoftLink("/nowhere")),
+        "cell the root": hdf5(cycle),
+        "a model of Keras 2": hdf5(lambda h5: h5.create_group("_layer_checkpoint_dependencies")),
+        "array elsewhere": with_first(
+            lambda group, name: group.__setitem__(name, h5py.ExternalLink("/etc/passwd", "/0"))
+        ),
+        "array a soft link": with_first(
+            lambda group, name: group.__setitem__(name, h5py.SoftLink("/layers/lstm/cell/vars/1"))
+        ),
+        "array virtual": with_first(virtual),
+        "array stored in another file": with_first(
+            lambda group, name: group.create_dataset(
+                name, (2, 12), "float32", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]
+            )
+        ),
+        "array a group": with_first(lambda group, name: group.create_group(name)),
+        "array a named type": with_first(lambda group, name: group.__setitem__(name, np.dtype("f4"))),
+        "array missing": hdf5(lambda h5: lstm_groups(h5, skip=(0,))),
+        "array 0 alone": hdf5(lambda h5: lstm_groups(h5, skip=(1, 2))),
+        "no array": hdf5(lambda h5: lstm_groups(h5, skip=(0, 1, 2))),
+        "array ../../../0": with_first(lambda group, name: group.create_dataset("x", data=[1.0])),
+        "array 3 too many": hdf5(lambda h5: lstm_groups(h5).create_dataset("3", data=np.ones(3, "float32"))),
+        "array 00": with_first(lambda group, name: group.create_dataset("00", data=np.ones((2, 12), "f4"))),
+        "NaN": poisoned(np.nan), "inf": poisoned(np.inf), "-inf": poisoned(-np.inf),
+        "a bomb of zeros, 4 GB": with_first(
+            lambda g, n: filled(g, n, (2**28, 4), chunks=(2**20, 4), compression="gzip")
+        ),
+        "a bomb without chunks, 4 GB": with_first(
+            lambda g, n: filled(g, n, (2**18, 2**12), chunks=(2**10, 2**10))
+        ),
+        "a bomb never written, 4 GB": with_first(lambda g, n: filled(g, n, (2**18, 2**12))),
+        "a bomb never written, 2**62 bytes": with_first(lambda g, n: filled(g, n, (2**30, 2**30))),
+        "a bomb of consistent shapes": hdf5(lambda h5: [
+            h5.create_dataset(f"layers/lstm/cell/vars/{k}", shape, "float32", fillvalue=0.5)
+            for k, shape in enumerate(((2, 2**16), (2**14, 2**16), (2**16,)))
+        ]),
+        "a bomb of hard links": hdf5(many),
+        "1,001 layers": hdf5(crowd),
+        "never written": with_first(lambda g, n: filled(g, n, (2, 12))),
+        "compressed": with_first(lambda g, n: filled(g, n, (2, 12), compression="gzip")),
+        "chunked": with_first(lambda g, n: filled(g, n, (2, 12), chunks=(1, 12))),
+        "resizable": with_first(lambda g, n: filled(g, n, (2, 12), maxshape=(None, 12))),
+        "shuffled": with_first(lambda g, n: filled(g, n, (2, 12), shuffle=True)),
+        "scaled": with_first(lambda g, n: filled(g, n, (2, 12), scaleoffset=2)),
+        "shape ()": plain(np.float32(1)),
+        "shape (24,)": plain(np.ones(24, "float32")),
+        "shape (1, 2, 12)": plain(np.ones((1, 2, 12), "float32")),
+        "shape (0, 12)": plain(np.ones((0, 12), "float32")),
+        "shape turned round": plain(np.ones((12, 2), "float32")),
+        "shape of other units": plain(np.ones((2, 16), "float32")),
+        "shape not in fours": plain(np.ones((2, 13), "float32")),
+        "shape empty": with_first(lambda g, n: g.create_dataset(n, data=h5py.Empty("float32"))),
+        "second layer too wide": stack(5),
+        "dtype int32": plain(np.ones((2, 12), "int32")),
+        "dtype float16": plain(np.ones((2, 12), "float16")),
+        "dtype float64 among float32": plain(np.ones((2, 12))),
+        "dtype complex": plain(np.ones((2, 12), "complex64")),
+        "dtype bool": plain(np.ones((2, 12), "bool")),
+        "dtype compound": with_first(compound),
+        "dtype a float of its own": with_first(short_float),
+        "dtype text": with_first(lambda g, n: g.create_dataset(n, data="x" * 24)),
+        "dtype bytes": plain(np.full((2, 12), b"abcd")),
+        "dtype of any length": with_first(
+            lambda g, n: g.create_dataset(n, (2, 12), h5py.vlen_dtype(np.float32))
+        ),
+        "dtype a reference": with_first(lambda g, n: g.create_dataset(n, (2, 12), h5py.ref_dtype)),
+        "dtype enumerated": with_first(
+            lambda g, n: g.create_dataset(n, (2, 12), h5py.enum_dtype({"A": 1}, basetype="i4"))
+        ),
+        "dtype of arrays": with_first(lambda g, n: g.create_dataset(n, (2,), np.dtype(("f4", (12,))))),
+        "layer embedding": layer("embedding"),
+        "layer lambda": layer("lambda"),
+        "layer lstm_2 without lstm_1": layer("lstm_2"),
+        "layer lstm_01": layer("lstm_01"),
+        "layer lstm_-1": layer("lstm_-1"),
+        "layer lstm_" + "9" * 300: layer("lstm_" + "9" * 300),
+        "layer dropout": layer("dropout"),
+        "layer masking": layer("masking"),
+        "layer ..": layer("..\u200b"),
+        "weights of the model itself": hdf5(vars_of_model),
+        "LSTM and Bidirectional": hdf5(both),
+        "two Dense": hdf5(lambda h5: [lstm_groups(h5), *(
+            h5.create_dataset(f"layers/{name}/vars/0", data=np.ones((3, 3), "f4"))
+            for name in ("dense", "dense_1")
+        )]),
+        "Dense without arrays": layer("dense"),
+        "Dense of other features": dense((4, 1), (1,)),
+        "Dense of other outputs": dense((3, 1), (2,)),
+        "Dense with three arrays": dense((3, 1), (1,), (1,)),
+        "Dense alone": hdf5(lambda h5: h5.create_dataset("layers/dense/vars/0", data=np.ones((3, 1), "f4"))),
+    }
+    for part in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        cases[f"cut off at {part:.0%}"] = good[: int(part * len(good))]
+    for at in (8, 9, 13, 16, 24, 40, 44, 96):
+        cases[f"byte {at} of the superblock"] = good[:at] + b"\xff" + good[at + 1 :]
+    cases["all addresses 0"] = good[:data].replace(struct.pack("<Q", 96), bytes(8)) + good[data:]
+    cases["all addresses beyond the file"] = (
+        good[:data].replace(struct.pack("<Q", 96), struct.pack("<Q", 2**40)) + good[data:]
+    )
+    return cases
+
+
+def zipped(members, **how):
+    """Bytes of a zip archive; a name may occur twice in a list of pairs."""
+    import warnings
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **how) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in members.items() if isinstance(members, dict) else members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def lstm_configuration(**changes):
+    """Keras's configuration of the LSTM that `lstm_groups` writes."""
+    return {
+        "name": "lstm", "trainable": True,
+        "dtype": {"class_name": "DTypePolicy", "config": {"name": "float32"}},
+        "return_sequences": False, "return_state": False, "go_backwards": False, "stateful": False,
+        "unroll": False, "units": 3, "activation": "tanh", "recurrent_activation": "sigmoid",
+        "use_bias": True,
+        "dropout": 0.0, "recurrent_dropout": 0.0, "kernel_regularizer": None, **changes,
+    }
+
+
+def keras_archive(layers=None, version="3.15.1", **members):
+    """Bytes of a .keras file of these layers, by default one LSTM."""
+    if layers is None:
+        layers = [{"class_name": "LSTM", "config": lstm_configuration()}]
+    content = {
+        "metadata.json": json.dumps({"keras_version": version}),
+        "config.json": json.dumps({"class_name": "Sequential", "config": {"layers": layers}}),
+        "model.weights.h5": hdf5(lstm_groups),
+    }
+    for name, value in members.items():
+        content[name.replace("_json", ".json").replace("_h5", ".weights.h5")] = value
+    return zipped({name: value for name, value in content.items() if value is not None})
+
+
+def hostile_keras():
+    good = keras_archive()
+    plain = json.dumps({"class_name": "Sequential", "config": {"layers": [
+        {"class_name": "LSTM", "config": lstm_configuration()}]}})
+    parts = {"metadata.json": '{"keras_version": "3.1"}', "config.json": plain,
+             "model.weights.h5": hdf5(lstm_groups)}
+
+    def said(words):
+        return keras_archive(config_json=words)
+
+    def one(kind="LSTM", **changes):
+        return keras_archive([{"class_name": kind, "config": lstm_configuration(**changes)}])
+
+    def wrapped(inner="LSTM", merge_mode="concat", **changes):
+        layers = [
+            {"class_name": inner, "config": lstm_configuration(go_backwards=back)} for back in (False, True)
+        ]
+        words = {"merge_mode": merge_mode, "layer": layers[0], "backward_layer": layers[1], **changes}
+        group = hdf5(lambda h5: [
+            h5.create_dataset(f"layers/bidirectional/{direction}/cell/vars/{k}", data=np.ones(shape, "f4"))
+            for direction in ("forward_layer", "backward_layer")
+            for k, shape in enumerate(((2, 12), (3, 12), (12,)))
+        ])
+        return keras_archive([{"class_name": "Bidirectional", "config": words}], model_h5=group)
+
+    def size_of_central_directory(value):
+        at = good.rfind(b"PK\x01\x02")  # of model.weights.h5
+        return good[: at + 20] + struct.pack("<LL", value, value) + good[at + 28 :]
+
+    at = good.rfind(b"PK\x01\x02")
+    return {
+        "cut off": good[:-30],
+        "cut off in the middle": good[: len(good) // 2],
+        "first bytes alone": good[:4],
+        "no member": zipped({}),
+        "a member more": zipped({**parts, "assets/x": b""}),
+        "../../evil.py": zipped({**parts, "../../evil.py": b""}),
+        "/etc/cron.d/evil": zipped({**parts, "/etc/cron.d/evil": b""}),
+        "weights under ../": zipped({
+            "metadata.json": parts["metadata.json"], "config.json": plain,
+            "../model.weights.h5": parts["model.weights.h5"],
+        }),
+        "a member twice": zipped([*parts.items(), ("config.json", plain)]),
+        "no weights": keras_archive(model_h5=None),
+        "no configuration": keras_archive(config_json=None),
+        "no metadata": keras_archive(metadata_json=None),
+        "compressed": zipped(parts, compression=zipfile.ZIP_DEFLATED),
+        "a bomb of 1 GB": zipped({**parts, "model.weights.h5": bytes(2**20)}, compression=zipfile.ZIP_BZIP2),
+        "a size of 4 GB": size_of_central_directory(2**32 - 2),
+        "a size of 0": size_of_central_directory(0),
+        "encrypted": good[: at + 8] + b"\x01\x00" + good[at + 10 :],
+        "another method": good[: at + 10] + b"\x63\x00" + good[at + 12 :],
+        "weights not HDF5": keras_archive(model_h5=b"weights" * 200),
+        "weights a zip": keras_archive(model_h5=good),
+        "configuration 200,000 deep": said("[" * 200_000),
+        "configuration of 2 MB": said(" " * 2**21 + plain),
+        "configuration with a key twice": keras_archive(config_json=plain[:-1] + ', "class_name": "x"}'),
+        "configuration not JSON": said("Sequential"),
+        "configuration not UTF-8": keras_archive(config_json=b"\xff\xfe{}"),
+        "configuration a list": said("[]"),
+        "configuration with NaN": said(plain.replace('"dropout": 0.0', '"dropout": NaN')),
+        "configuration without layers": said('{"class_name": "Sequential", "config": {}}'),
+        "layers null": said('{"class_name": "Sequential", "config": {"layers": null}}'),
+        "layers empty": keras_archive([]),
+        "layers of numbers": keras_archive([1, 2]),
+        "layers without class": keras_archive([{"config": {}}]),
+        "50,000 layers": keras_archive([0] * 50_000),
+        "Functional": said(plain.replace("Sequential", "Functional")),
+        "a class os.system": said(plain.replace("Sequential", "os.system")),
+        "Keras 2": keras_archive(version="2.15.0"),
+        "Keras 30": keras_archive(version="30.1"),
+        "Keras null": keras_archive(version=None),
+        "Keras []": keras_archive(version=[]),
+        "metadata a list": keras_archive(metadata_json="[]"),
+        "metadata without version": keras_archive(metadata_json="{}"),
+        "Lambda": one("Lambda", function={"class_name": "__lambda__", "config": {"code": "4wEAAAAAAAAA"}}),
+        "GRU": one("GRU"), "Embedding": one("Embedding"), "class 7": one(7), "class []": one([]),
+        "class null": one(None), "class of 1,000 characters": one("L" * 1000),
+        "layer missing in the weights": keras_archive([
+            {"class_name": "LSTM", "config": lstm_configuration(return_sequences=True)},
+            {"class_name": "LSTM", "config": lstm_configuration()},
+        ]),
+        "layer missing in the configuration": keras_archive([{"class_name": "InputLayer", "config": {}}]),
+        "layer without configuration": keras_archive([{"class_name": "LSTM"}]),
+        "configuration of a layer a list": keras_archive([{"class_name": "LSTM", "config": []}]),
+        "units 4": one(units=4), "units text": one(units="3"), "use_bias False": one(use_bias=False),
+        "activation custom": one(activation="my_function"),
+        "activation of a module": one(activation={"module": "os", "class_name": "system", "config": "true"}),
+        "activation a list": one(activation=["tanh"]), "activation null": one(activation=None),
+        "recurrent_activation softmax": one(recurrent_activation="softmax"),
+        "mixed_float16": one(dtype={"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),
+        "dtype a list": one(dtype=[1]), "int8": one(dtype="int8_from_float32"),
+        "dropout": one(dropout=0.1), "recurrent_dropout": one(recurrent_dropout=0.1),
+        "stateful": one(stateful=True), "kernel_regularizer": one(kernel_regularizer={"class_name": "L2"}),
+        "bias_constraint": one(bias_constraint={"class_name": "NonNeg"}),
+        "an option of the future": one(peephole=True),
+        "go_backwards and return_sequences": one(go_backwards=True, return_sequences=True),
+        "merge_mode sum": wrapped(merge_mode="sum"), "merge_mode null": wrapped(merge_mode=None),
+        "Bidirectional of GRU": wrapped("GRU"), "Bidirectional of nothing": wrapped(layer=None),
+        "Bidirectional of two ways forward": wrapped(
+            backward_layer={"class_name": "LSTM", "config": lstm_configuration()}
+        ),
+        "Bidirectional of two functions": wrapped(
+            backward_layer={
+                "class_name": "LSTM", "config": lstm_configuration(go_backwards=True, activation="relu"),
+            }
+        ),
+    }
+
+
+def cases():
+    """All files: {name: (reader, content)}."""
+    configuration, arrays = our_file()
+    metadata = {"__metadata__": {METADATA: json.dumps(configuration)}}
+    table = {}
+    for reader, group, files in (
+        ("load", "ours", broken_safetensors(arrays, metadata)),
+        ("load", "configuration", wrong_configurations()),
+        ("torch", "safetensors", broken_safetensors(weights(), {})),
+        ("torch", "weights", wrong_weights()),
+        ("keras", "hdf5", hostile_hdf5()),
+        ("keras", "archive", hostile_keras()),
+    ):
+        table |= {f"{group}: {name}": (reader, content) for name, content in files.items()}
+    return table
+
+
+def good_files():
+    """One file for each reader that it does read: what the others are broken from."""
+    configuration, arrays = our_file()
+    header, body = tensors(arrays)
+    return {
+        "load": file_of({**header, "__metadata__": {METADATA: json.dumps(configuration)}}, body),
+        "torch": file_of(*tensors(weights())),
+        "keras": keras_archive(),
+        "hdf5": hdf5(lstm_groups),
+    }
+
+
+def write(path, content):
+    if callable(content):
+        content(path)
+    else:
+        with open(path, "wb") as file:
+            file.write(content)

@@ -1,0 +1,274 @@
+"""`LSTMForecaster`: windows, both strategies, exogenous inputs, intervals, and what it refuses."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.6", reason="the estimators need scikit-learn 1.6 or newer")
+
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from lstm_ext.sklearn import LSTMForecaster
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+STRATEGIES = pytest.mark.parametrize("strategy", ["direct", "recursive"])
+
+
+def quick(window=6, horizon=3, **words):
+    return LSTMForecaster(window, horizon, **{"strategy": "direct", "hidden_size": 4, "max_iter": 2,
+                                              "random_state": 0, "early_stopping": False, **words})
+
+
+def season(n=240, seed=0, noise=0.1):
+    rng = np.random.default_rng(seed)
+    t = np.arange(n)
+    return 20 + 5 * np.sin(2 * np.pi * t / 12) + noise * 5 * rng.normal(size=n)
+
+
+def rmse(forecast, truth):
+    return np.sqrt(np.mean((np.asarray(forecast) - truth) ** 2))
+
+
+# What it learns -------------------------------------------------------------------------------
+
+
+@STRATEGIES
+def test_defaults_forecast_a_season_better_than_naive(strategy):
+    y = season()
+    forecaster = LSTMForecaster(24, 12, strategy=strategy, max_iter=40, random_state=0).fit(y[:180])
+    origins = range(180, 228)
+    truth = np.stack([y[t : t + 12] for t in origins])
+    forecast = forecaster.predict(y=[y[:t] for t in origins])
+    assert rmse(forecast, truth) < 0.9 * rmse([y[t - 12 : t] for t in origins], truth)
+    assert rmse(forecast, truth) < 0.5 * rmse([np.repeat(y[t - 1], 12) for t in origins], truth)
+
+
+@STRATEGIES
+def test_difference_goes_on_with_a_trend(strategy):
+    t = np.arange(200)
+    y = 3 * t + 40 * np.sin(2 * np.pi * t / 10)
+    forecaster = LSTMForecaster(12, 15, strategy=strategy, difference=10, hidden_size=8, max_iter=10,
+                                random_state=0)
+    forecast = forecaster.fit(y[:180]).predict()
+    assert rmse(forecast, y[180:195]) < 1  # the differences are constant: 30
+    several = forecaster.predict(y=[y[:100], y[:120] + 1000])
+    assert rmse(several[0], y[100:115]) < 1 and rmse(several[1], y[120:135] + 1000) < 1
+
+
+@STRATEGIES
+def test_exogenous_inputs_of_the_future_are_used(strategy):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    y = 10 * X[:, 0] + 5 * np.roll(X[:, 0], 1)  # nothing in y's own past says what comes
+    y[0] = 0
+    forecaster = LSTMForecaster(5, 4, strategy=strategy, hidden_size=16, max_iter=60, random_state=0,
+                                early_stopping=False)
+    forecaster.fit(y[:280], X[:280])
+    assert rmse(forecaster.predict(X=X[280:284]), y[280:284]) < 3
+    assert rmse(forecaster.predict(2, X[290:292], y=y[:290], X_past=X[:290]), y[290:292]) < 3
+    # Each step is told its own X: another future, another forecast, and only from that step on.
+    other = X[280:284].copy()
+    other[2, 0] += 1
+    change = forecaster.predict(X=other) - forecaster.predict(X=X[280:284])
+    assert not change[:2].any() and change[2] == pytest.approx(10, rel=0.35)
+
+
+def test_several_series_of_several_lengths():
+    series = [season(n, seed) for seed, n in enumerate((60, 90, 45))]
+    forecaster = quick().fit(series)
+    forecast = forecaster.predict()
+    assert isinstance(forecast, list) and [f.shape for f in forecast] == [(3,)] * 3
+    np.testing.assert_allclose(forecaster.predict(y=series[1]), forecast[1], rtol=1e-12)
+    np.testing.assert_allclose(forecaster.predict(y=series[1][-6:]), forecast[1], rtol=1e-12)
+    columns = quick().fit(np.stack([season(50), season(50, 1)], axis=1))
+    assert columns.predict().shape == (3, 2) and columns.n_outputs_ == 2
+    assert quick().fit(season(50)[:, None]).predict().shape == (3, 1)
+
+
+@STRATEGIES
+def test_windows_hold_what_they_should(strategy):
+    y = np.arange(20.0)[:, None] ** 2
+    X = np.arange(20.0)[:, None]
+    inputs, inputs_X, targets = quick(4, 3, strategy=strategy)._windows(y, X)
+    n, steps = (14, 6) if strategy == "direct" else (16, 4)
+    assert inputs.shape == inputs_X.shape == targets.shape == (n, steps, 1)
+    np.testing.assert_array_equal(inputs[5, :4, 0], np.arange(5, 9) ** 2)  # what follows is hidden
+    np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(6, 6 + steps))  # that of the step to forecast
+    np.testing.assert_array_equal(targets[5, :, 0], np.arange(6, 6 + steps) ** 2)
+    inputs, inputs_X, targets = quick(4, 3, difference=2, strategy=strategy)._windows(y, X)
+    np.testing.assert_array_equal(inputs[5, :4, 0], np.arange(7, 11) ** 2 - np.arange(5, 9) ** 2)
+    np.testing.assert_array_equal(inputs_X[5, :, 0], np.arange(8, 8 + steps))
+    expected = np.arange(8, 8 + steps) ** 2 - np.arange(6, 6 + steps) ** 2
+    if strategy == "direct":
+        expected[-1] = 13**2 - 9**2  # two seasons ahead of the last value that is known
+    np.testing.assert_array_equal(targets[5, :, 0], expected)
+
+
+def test_the_future_of_the_series_is_not_read():
+    forecaster = quick(5, 3, lstm_options={"peepholes": True})
+    forecaster.fit(season(40))
+    known = np.arange(8) < 5
+    y = season(8)[None, :, None]
+    blind = y.copy()
+    blind[:, 5:] = 1e6
+    inputs = [forecaster._inputs(values, np.empty((1, 8, 0)), known) for values in (y, blind)]
+    np.testing.assert_array_equal(*inputs)
+    np.testing.assert_array_equal(inputs[0][0, :, 1], ~known)
+
+
+@STRATEGIES
+def test_a_forecast_fed_back_by_hand_is_the_longer_forecast(strategy):
+    y = season(60)
+    forecaster = quick(strategy=strategy).fit(y)
+    if strategy == "direct":
+        np.testing.assert_allclose(forecaster.predict(2), forecaster.predict(3)[:2], rtol=1e-12)
+        return
+    long = forecaster.predict(8)
+    assert long.shape == (8,)
+    # The recursion carries the LSTM's state on: the same as one longer sequence.
+    rows = np.concatenate([y[-6:], long[:7]])
+    scaled = forecaster.y_scaler_._transform_rows(rows[:, None]).astype("float32")
+    outputs = forecaster.model_.predict(scaled[None])[0, 5:]
+    expected = outputs * forecaster.target_scale_ + forecaster.target_mean_
+    np.testing.assert_allclose(long, expected[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", "poisson"])
+@STRATEGIES
+def test_losses(loss, strategy):
+    y = np.random.default_rng(0).poisson(np.exp(4 + np.sin(np.arange(150) / 2)))
+    forecaster = LSTMForecaster(12, 4, strategy=strategy, loss=loss, max_iter=30, random_state=0,
+                                learning_rate_init=0.01)
+    forecast = forecaster.fit(y[:146]).predict()
+    assert rmse(forecast, y[146:]) < 0.8 * y.std()
+    assert loss != "poisson" or (forecast > 0).all()
+
+
+# Intervals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [
+    {"loss": "quantile", "strategy": "direct"}, {"loss": "gaussian", "strategy": "direct"},
+    {"loss": "gaussian"}, {"loss": "quantile", "strategy": "direct", "difference": 1},
+], ids=lambda words: "-".join(map(str, words.values())))
+def test_intervals_hold_about_their_share(words):
+    y = season(500, noise=0.3)
+    forecaster = LSTMForecaster(12, 3, coverage=0.8, hidden_size=8, max_iter=40, random_state=0,
+                                learning_rate_init=0.01, **words).fit(y[:350])
+    origins = range(350, 497)
+    truth = np.stack([y[t : t + 3] for t in origins])
+    lower, upper = (np.stack(bound) for bound in forecaster.predict_interval(y=[y[:t] for t in origins]))
+    middle = np.stack(forecaster.predict(y=[y[:t] for t in origins]))
+    assert lower.shape == upper.shape == truth.shape
+    assert (lower <= middle).mean() > 0.99 and (middle <= upper).mean() > 0.99
+    assert 0.65 < ((lower <= truth) & (truth <= upper)).mean() < 0.92
+    if words["loss"] == "gaussian":
+        wider = forecaster.predict_interval(coverage=0.99)
+        narrow = forecaster.predict_interval(coverage=0.5)
+        assert (wider[1] - wider[0] > narrow[1] - narrow[0]).all()
+    else:
+        with pytest.raises(ValueError, match=r"coverage is 0\.5, this forecaster has learned coverage=0\.8"):
+            forecaster.predict_interval(coverage=0.5)
+
+
+def test_uncertainty_of_a_random_walk_grows_like_its_root():
+    y = np.cumsum(np.random.default_rng(0).normal(size=600))
+    forecaster = LSTMForecaster(5, 1, strategy="recursive", loss="gaussian", difference=1, hidden_size=2,
+                                max_iter=15, random_state=0).fit(y)
+    lower, upper = forecaster.predict_interval(16, n_paths=2000)
+    width = upper - lower
+    assert width[0] == pytest.approx(2 * 1.645, rel=0.15)
+    np.testing.assert_allclose(width[[3, 15]] / width[0], [2, 4], rtol=0.2)
+    np.testing.assert_array_equal(lower, forecaster.predict_interval(16, n_paths=2000)[0])
+
+
+# Repeats, gaps, scikit-learn ------------------------------------------------------------------
+
+
+@STRATEGIES
+def test_same_random_state_same_bits_also_after_a_pickle(strategy):
+    y = season(60)
+    first, second = (quick(strategy=strategy).fit(y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict(), second.predict())
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(first)).predict(), first.predict())
+    assert clone(first).get_params() == first.get_params() and not hasattr(clone(first), "model_")
+    again = quick(strategy=strategy, warm_start=True).fit(y).fit(y)
+    assert again.n_iter_ == 4
+
+
+@STRATEGIES
+def test_missing_values_are_no_targets(strategy):
+    y = season(200)
+    y[60:66] = y[100] = y[199] = np.nan
+    words = {"strategy": strategy, "hidden_size": 8, "max_iter": 30, "learning_rate_init": 0.01}
+    forecaster = quick(12, 6, lstm_options={"nan": "hold", "nan_mask": True}, **words).fit(y)
+    forecast = forecaster.predict()
+    assert np.isfinite(forecast).all() and rmse(forecast, season(206)[200:]) < 3
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        quick(strategy=strategy).fit(y)
+    with pytest.raises(ValueError, match="y has no window that something is known to follow"):
+        quick(lstm_options={"nan": "zero"}).fit(np.full(30, np.nan))
+
+
+def test_early_stopping_sets_the_end_aside():
+    forecaster = quick(4, 3, validation_fraction=0.2)
+    learn, aside = forecaster._last_windows([20, 10], 3)
+    np.testing.assert_array_equal(learn, [*range(14), *range(20, 26)])
+    np.testing.assert_array_equal(aside, [16, 17, 18, 19, 28, 29])
+    fitted = forecaster.set_params(early_stopping=True).fit([season(26), season(16)])
+    assert len(fitted.validation_loss_curve_) == 2
+    with pytest.raises(ValueError, match="of 2 windows aside, and leaves none to learn from"):
+        quick(4, 3, early_stopping=True).fit(season(8))
+
+
+# Bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, arguments, message", [
+    ({}, (None,), "requires y to be passed"),
+    ({}, (season(8),), r"series 0 of y has 8 steps, expected 9: window=6, horizon=3, difference=0"),
+    ({"strategy": "recursive", "difference": 2}, ([season(20), season(8)],), "series 1 of y has 8 steps"),
+    ({}, (np.zeros((9, 2, 2)),), "dim 3"),
+    ({}, ([season(20), np.zeros((20, 2))],), r"y\[1\] has 2 columns, expected 1"),
+    ({}, (["a"] * 20,), "could not convert"),
+    ({}, (season(20), np.zeros((19, 1))), "X has 19 steps for series 0, expected 20, as y"),
+    ({}, ([season(20)] * 2, [np.zeros((20, 1))]), "there are 2 series, X has 1"),
+    ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values, and loss='poisson'"),
+    ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference makes others"),
+    ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "needs strategy='direct'"),
+    ({"lstm_options": {"bidirectional": True}}, (season(20),), "a forecast reads forwards"),
+    ({"window": 0}, (season(20),), "The 'window' parameter of LSTMForecaster must be an int"),
+    ({"loss": "nse"}, (season(20),), "The 'loss' parameter of LSTMForecaster must be a str among"),
+])
+def test_bad_fits_are_refused(words, arguments, message):
+    forecaster = quick(**words)
+    with pytest.raises(ValueError, match=message):
+        forecaster.fit(*arguments)
+    with pytest.raises(NotFittedError, match="This LSTMForecaster instance is not fitted yet"):
+        forecaster.predict()
+
+
+def test_bad_forecasts_are_refused():
+    y, X = season(40), np.zeros((40, 2))
+    plain, told = quick().fit(y), quick().fit(y, X)
+    for forecaster, words, message in [
+        (plain, {"horizon": 4}, "horizon is 4, this forecaster has learned 3 steps"),
+        (plain, {"horizon": 0}, "horizon is 0, expected an integer"),
+        (plain, {"X": X[:3]}, "X was given, and fit had no exogenous inputs"),
+        (plain, {"y": y[:5]}, "series 0 of y has 5 steps, expected at least 6"),
+        (plain, {"y": np.stack([y, y], 1)}, "y has 2 columns, expected 1"),
+        (plain, {"y": np.full(10, np.nan)}, "Input y contains NaN"),
+        (plain, {"X_past": X}, "X_past was given without y"),
+        (told, {}, "X is None, expected 2 columns: fit had exogenous inputs"),
+        (told, {"X": X[:2]}, "X has 2 steps for series 0, expected 3, the horizon"),
+        (told, {"X": X[:3, :1]}, "X has 1 columns, expected 2"),
+        (told, {"X": np.full((3, 2), np.nan)}, "Input X contains NaN"),
+        (told, {"X": X[:3], "y": y}, "X_past is None"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            forecaster.predict(**words)
+    with pytest.raises(ValueError, match="predict_interval needs loss='quantile' or 'gaussian'"):
+        plain.predict_interval()

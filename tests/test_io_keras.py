@@ -1,0 +1,328 @@
+"""Keras 3's weights: parity with Keras's own output, from arrays, layers and files; refusals."""
+
+import itertools
+import os
+
+import numpy as np
+import pytest
+from harness import TOLERANCE, assert_close
+from make_keras_outputs import allow_float64, committed, models, sequential
+
+from lstm_ext import LSTM, Model
+from lstm_ext.io import FormatError, from_keras, to_keras
+
+CASES = committed()
+KERAS_3 = ("hard_sigmoid", 1 / 6, 0.5)
+# What .weights.h5 does not say.
+SAID = {
+    "hard sigmoid": {"recurrent_activation": KERAS_3, "activation": "softsign"},
+    "backwards": {"go_backwards": True},
+    "three and a head for each step": {"every_step": True},
+}
+
+
+@pytest.fixture(scope="module")
+def keras():
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = before or "numpy"
+    try:
+        module = pytest.importorskip("keras", reason="Keras is not installed: its committed outputs are used")
+        allow_float64()
+        yield module
+    finally:
+        if before is None:
+            del os.environ["KERAS_BACKEND"]
+
+
+def output(obj, x, sequences):
+    """What the Keras model of the same layers returns."""
+    if isinstance(obj, Model):
+        return obj.predict(x)
+    y, (h_n, _) = obj(x)
+    return y if sequences else np.concatenate(list(h_n[-(1 + obj.bidirectional):]), axis=-1)
+
+
+# ---- files that Keras wrote, without Keras
+
+
+@pytest.mark.parametrize("word", ["keras", "weights.h5"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_a_file_of_keras_gives_its_committed_output(case, word, tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed: the extra io")
+    name, dtype = case
+    path = tmp_path / f"model.{word}"
+    path.write_bytes(CASES[case][word])
+    obj = from_keras(path, **(SAID.get(name, {}) if word == "weights.h5" else {}))
+    lstm = obj.lstm if isinstance(obj, Model) else obj
+    assert lstm.dtype == dtype
+    assert_close(output(obj, CASES[case]["x"], name == "sequences"), CASES[case]["y"], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("swap", list(itertools.combinations("ifco", 2)), ids="".join)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["kernel", "recurrent_kernel", "bias"])
+def test_two_gates_in_the_wrong_order_are_seen(which, swap, tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed: the extra io")
+    case = CASES["lstm", "float64"]
+    (tmp_path / "model.keras").write_bytes(case["keras"])
+    weights = to_keras(from_keras(tmp_path / "model.keras"))
+    order = ["ifco".index({swap[0]: swap[1], swap[1]: swap[0]}.get(gate, gate)) for gate in "ifco"]
+    parts = np.split(weights[which], 4, axis=-1)
+    weights[which] = np.concatenate([parts[k] for k in order], axis=-1)
+    assert np.abs(output(from_keras(weights), case["x"], False) - case["y"]).max() > 1e-3
+
+
+# ---- Keras at hand
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", models(None))
+def test_layers_and_models_of_keras_give_the_same_numbers(name, dtype, keras, tmp_path):
+    model = sequential(keras, name, dtype, seed=3)
+    x = np.random.default_rng(2).normal(size=(3, 5, 2)).astype(dtype)
+    expected = np.asarray(model(x))
+    model.save(tmp_path / "a.keras")
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    for source in (model, layers, tmp_path / "a.keras"):
+        obj = from_keras(source)
+        assert obj.parameters.dtype == expected.dtype == dtype
+        assert_close(output(obj, x, name == "sequences"), expected, TOLERANCE[dtype])
+    if len(layers) == 1:
+        assert repr(from_keras(layers[0])) == repr(obj)
+    weights = from_keras(model.get_weights(), bidirectional="bidirectional" in name, **SAID.get(name, {}))
+    assert weights.parameters.tobytes() == obj.parameters.tobytes()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", models(None))
+def test_what_to_keras_gives_keras_takes_and_gives_back_bit_for_bit(name, dtype, keras):
+    model = sequential(keras, name, dtype, seed=4)
+    before = model.get_weights()
+    obj = from_keras(model)
+    weights = to_keras(obj)
+    assert [w.tobytes() for w in weights] == [w.tobytes() for w in before]
+    obj.parameters = np.random.default_rng(5).normal(size=obj.parameters.shape)
+    model.set_weights(to_keras(obj))
+    x = np.random.default_rng(2).normal(size=(3, 5, 2)).astype(dtype)
+    assert_close(output(obj, x, name == "sequences"), np.asarray(model(x)), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("activation", [
+    "sigmoid", "tanh", "linear", "relu", "relu6", "hard_tanh", "elu", "selu", "softsign", "softplus",
+    "exponential", "silu", "swish", "gelu", "mish", "hard_silu", "hard_swish", "leaky_relu", "hard_sigmoid",
+    None,
+])
+def test_every_activation_is_the_same_function(activation, keras):
+    for words in ({"activation": activation}, {"recurrent_activation": activation}):
+        layer = keras.layers.LSTM(3, **words, return_sequences=True, dtype="float64")
+        layer.build((None, None, 2))
+        rng = np.random.default_rng(0)
+        layer.set_weights([0.3 * rng.normal(size=w.shape) for w in layer.get_weights()])
+        x = 0.5 * rng.normal(size=(3, 4, 2))
+        assert_close(from_keras(layer)(x)[0], np.asarray(layer(x)), 1e-12, activation)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "celu", "squareplus", "hard_shrink", "glu"])
+def test_an_activation_that_is_not_here_is_refused(activation, keras):
+    layer = keras.layers.LSTM(3, activation=activation)
+    layer.build((None, None, 2))
+    with pytest.raises(FormatError, match=f"activation is .*{activation}.*, expected one of sigmoid"):
+        from_keras(layer)
+
+
+REFUSED = {
+    "dropout": ({"dropout": 0.1}, r"dropout=0\.1: it drops inputs, .*ignore=\('dropout',\) gives it up"),
+    "recurrent_dropout": ({"recurrent_dropout": 0.1}, "recurrent_dropout=0.1: it draws a mask for each gate"),
+    "stateful": ({"stateful": True}, "LSTM has stateful=True: the LSTM here keeps no state"),
+    "kernel_regularizer": ({"kernel_regularizer": "l2"}, "kernel_regularizer=.*: no loss or optimiser here"),
+    "recurrent_constraint": ({"recurrent_constraint": "non_neg"}, "LSTM has recurrent_constraint="),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_had_here_is_refused_unless_it_is_given_up(name, keras):
+    words, sentence = REFUSED[name]
+    model = keras.Sequential([keras.Input((4, 2), batch_size=2), keras.layers.LSTM(3, **words)])
+    with pytest.raises(FormatError, match=sentence):
+        from_keras(model)
+    x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
+    assert_close(output(from_keras(model, ignore=(name,)), x, False), np.asarray(model(x)), 1e-5)
+
+
+def stacks(layers):
+    """Layers that are no LSTM here, and what is said."""
+    def lstm(units=3, **words):
+        return layers.LSTM(units, **{"return_sequences": True, **words})
+
+    return {
+        "other units": ([lstm(), lstm(4)], "the LSTM layers have units 3 and 4, expected the same in all"),
+        "other activations": ([lstm(), lstm(activation="relu")], "the LSTM layers have activations"),
+        "other bias": ([lstm(), lstm(use_bias=False)], "the LSTM layers have use_bias True and False"),
+        "other directions": (
+            [lstm(), layers.Bidirectional(lstm())], "the LSTM layers have directions False and True"
+        ),
+        "go_backwards later": (
+            [lstm(), lstm(go_backwards=True)], "an LSTM layer that is not the first has go_backwards=True"
+        ),
+        "go_backwards with sequences": (
+            [lstm(go_backwards=True)], "has go_backwards=True and return_sequences=True: Keras gives"
+        ),
+        "merge_mode": ([layers.Bidirectional(lstm(), merge_mode="sum")], "has merge_mode='sum', expected"),
+        "bidirectional GRU": ([layers.Bidirectional(layers.GRU(3))], "Bidirectional"),
+        "GRU": ([layers.GRU(3)], "there is a layer GRU, expected LSTM or Bidirectional, and one Dense"),
+        "Dense first": ([layers.Dense(3), lstm()], "there is a layer LSTM after a Dense"),
+        "two Dense": ([lstm(), layers.Dense(3), layers.Dense(3)], "there is a layer Dense after a Dense"),
+        "Dense with softmax": (
+            [lstm(return_sequences=False), layers.Dense(3, activation="softmax")],
+            r"the Dense has activation=softmax.*ignore=\('head_activation',\)",
+        ),
+        "Masking": ([layers.Masking(), lstm()], r"there is a layer Masking.*ignore=\('masking',\) leaves"),
+        "Dropout": ([lstm(), layers.Dropout(0.1)], r"there is a layer Dropout.*ignore=\('dropout',\)"),
+        "no LSTM": ([layers.Dense(3)], "there is no LSTM"),
+        "float16": ([lstm(dtype="mixed_float16")], "LSTM computes in mixed_float16, expected float32"),
+    }
+
+
+@pytest.mark.parametrize("name", [
+    "other units", "other activations", "other bias", "other directions", "go_backwards later",
+    "go_backwards with sequences", "merge_mode", "bidirectional GRU", "GRU", "Dense first", "two Dense",
+    "Dense with softmax", "Masking", "Dropout", "no LSTM", "float16",
+])
+def test_layers_that_are_no_lstm_here_are_refused_by_a_sentence(name, keras, tmp_path):
+    layers, sentence = stacks(keras.layers)[name]
+    model = keras.Sequential([keras.Input((None, 2)), *layers])
+    model.save(tmp_path / "a.keras")
+    for source in (model, tmp_path / "a.keras"):
+        with pytest.raises(FormatError, match=sentence):
+            from_keras(source)
+
+
+def test_what_is_given_up_leaves_the_rest_exact(keras):
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((None, 2)), layers.LSTM(3, return_sequences=True), layers.Dropout(0.5), layers.LSTM(3),
+        layers.Dense(4, activation="softmax"),
+    ])
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
+    logits = from_keras(model, ignore=("dropout", "head_activation"), loss="cross_entropy").predict(x)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert_close(shares, np.asarray(model(x)), 1e-5)
+
+
+def test_a_functional_model_is_refused_and_its_layers_are_taken(keras, tmp_path):
+    inner = keras.layers.LSTM(3)
+    inputs = keras.Input((None, 2))
+    model = keras.Model(inputs, inner(inputs))
+    model.save(tmp_path / "a.keras")
+    with pytest.raises(FormatError, match="the model is Functional, expected Sequential: give the layers"):
+        from_keras(tmp_path / "a.keras")
+    assert from_keras([inner]).hidden_size == 3
+
+
+def test_masks_of_keras_are_lengths_here(keras):
+    inner = keras.layers.LSTM(3, return_sequences=True)
+    layer = keras.layers.Bidirectional(inner)
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
+    lengths = np.array([5, 2, 3])
+    expected = np.asarray(layer(x, mask=np.arange(5) < lengths[:, None]))
+    assert_close(from_keras(layer)(x, lengths=lengths)[0], expected, 1e-5)
+
+
+# ---- arrays
+
+
+WEIGHTS = to_keras(LSTM(2, 3, rng=0))
+
+
+def test_arrays_say_what_they_are_by_their_shapes():
+    model = Model(LSTM(3, 3, 2, bidirectional=True, rng=0), 2, rng=0)  # I = H: kernels look like the others
+    again = from_keras(to_keras(model), bidirectional=True)
+    assert repr(again) == repr(model) and again.parameters.tobytes() == model.parameters.tobytes()
+    stack = LSTM(3, 3, 4, bias=False, rng=0)
+    again = from_keras(to_keras(stack))
+    assert repr(again) == repr(stack) and again.parameters.tobytes() == stack.parameters.tobytes()
+
+
+def test_the_order_in_keras_is_kernel_recurrent_kernel_bias_transposed():
+    lstm = LSTM(2, 3, rng=0)
+    kernel, recurrent, bias = to_keras(lstm)
+    assert np.array_equal(kernel, lstm["weight_ih_l0"].T)
+    assert np.array_equal(recurrent, lstm["weight_hh_l0"].T)
+    assert np.array_equal(bias, lstm["bias_l0"])
+    kernel += 1
+    assert lstm["weight_ih_l0"].max() < 1
+
+
+@pytest.mark.parametrize("word", ["activation", "recurrent_activation"])
+def test_a_hard_sigmoid_of_an_unknown_version_is_refused(word):
+    with pytest.raises(FormatError, match=r"is x/6 \+ 1/2 within 0 and 1 in Keras 3, and x/5 \+ 1/2 in what"):
+        from_keras(WEIGHTS, **{word: "hard_sigmoid"})
+    for function in (KERAS_3, ("hard_sigmoid", 0.2, 0.5)):
+        assert function in from_keras(WEIGHTS, **{word: function}).activations
+
+
+def test_a_layer_of_keras_2_has_the_hard_sigmoid_of_keras_2(monkeypatch):
+    class Layer:
+        def get_config(self):
+            return {"units": 3, "use_bias": True, "activation": "tanh", "return_sequences": False,
+                    "recurrent_activation": "hard_sigmoid", "go_backwards": False}
+
+        def get_weights(self):
+            return WEIGHTS
+
+    Layer.__name__, Layer.__module__ = "LSTM", "tf_keras.src.layers"
+    for version, slope in (("2.15.0", 0.2), ("3.1.0", 1 / 6)):
+        module = type(os)("tf_keras")
+        module.__version__ = version
+        monkeypatch.setitem(__import__("sys").modules, "tf_keras", module)
+        assert from_keras(Layer()).activations[0] == ("hard_sigmoid", slope, 0.5)
+    monkeypatch.delitem(__import__("sys").modules, "tf_keras")
+    with pytest.raises(FormatError, match="recurrent_activation is 'hard_sigmoid'"):
+        from_keras(Layer())
+
+
+@pytest.mark.parametrize(("arrays", "words", "error", "sentence"), [
+    (WEIGHTS[:1], {}, FormatError, "there is no LSTM"),
+    ([WEIGHTS[0].T, *WEIGHTS[1:]], {}, FormatError, "LSTM"),
+    ([WEIGHTS[0], WEIGHTS[1], WEIGHTS[2][:-1]], {}, FormatError, "the Dense has other arrays than a kernel"),
+    ([w.astype("float16") for w in WEIGHTS], {}, FormatError, "is float16, expected float32 or float64"),
+    ([w + np.inf for w in WEIGHTS], {}, FormatError, "weight_ih_l0 holds NaN or inf"),
+    (WEIGHTS, {"bidirectional": True}, FormatError, "Bidirectional has 3 arrays"),
+    (WEIGHTS, {"activation": "softmax"}, FormatError, "activation is softmax, expected one of sigmoid"),
+    (WEIGHTS, {"ignore": ("units",)}, ValueError, r"ignore is .*, expected a tuple of some of"),
+    (WEIGHTS, {"ignore": "dropout"}, ValueError, "ignore is 'dropout', expected a tuple of some of"),
+    ([], {}, TypeError, "source is list, expected layers, arrays or a path"),
+    (3, {}, TypeError, "source is int, expected layers, arrays or a path"),
+])
+def test_what_is_no_lstm_is_refused_by_a_sentence(arrays, words, error, sentence):
+    with pytest.raises(error, match=sentence):
+        from_keras(arrays, **words)
+
+
+def test_an_argument_that_the_source_answers_is_refused(keras, tmp_path):
+    model = sequential(keras, "lstm", "float32")
+    model.save(tmp_path / "a.keras")
+    for source in (model, tmp_path / "a.keras"):
+        for words in ({"activation": "relu"}, {"go_backwards": True}, {"bidirectional": True}):
+            with pytest.raises(ValueError, match=r"was given, and the (layers|file)"):
+                from_keras(source, **words)
+
+
+@pytest.mark.parametrize(("name", "options"), [
+    ("peepholes", {"peepholes": True}), ("coupled_gates", {"coupled_gates": True}),
+    ("proj_size", {"proj_size": 2}), ("cell_clip", {"cell_clip": 1.0}), ("gate_clip", {"gate_clip": 1.0}),
+    ("layer_norm", {"layer_norm": True}),
+    ("zoneout", {"zoneout": (0.1, 0.0)}), ("static_size", {"static_size": 2}), ("nan", {"nan": "hold"}),
+    ("learn_state", {"learn_state": True}), ("LSTM with activations", {"cell_activation": "identity"}),
+    ("LSTM with activations", {"activations": (("hard_sigmoid", 0.2, 0.5), "tanh", "tanh")}),
+    ("LSTM with activations", {"activations": ("sigmoid", "leaky_relu", "leaky_relu")}),
+])
+def test_an_option_that_keras_does_not_have_is_refused(name, options):
+    with pytest.raises(ValueError, match=f"Keras.* has no {name}"):
+        to_keras(LSTM(2, 3, **options))
+
+
+def test_options_that_keras_has_are_no_part_of_its_weights():
+    leaky = ("leaky_relu", 0.2)
+    for options in ({"reverse": True}, {"activations": (KERAS_3, "relu", "relu")},
+                    {"activations": ("sigmoid", leaky, leaky)}, {"dropout": 0.1, "num_layers": 2}):
+        assert np.array_equal(to_keras(LSTM(2, 3, **options, rng=0))[0], WEIGHTS[0])
