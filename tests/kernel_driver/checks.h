@@ -123,9 +123,8 @@ static void FN(check_weight_gradient)(const TABLE *k, ptrdiff_t rows, ptrdiff_t 
 }
 
 /* One unit of the cell by its equations. */
-static WIDE FN(plain_sigmoid)(WIDE x) { return 1 / (1 + (sizeof(WIDE) > 8 ? (WIDE)expl(-x) : (WIDE)exp((double)-x))); }
-static WIDE FN(plain_tanh)(WIDE x) { return sizeof(WIDE) > 8 ? (WIDE)tanhl(x) : (WIDE)tanh((double)x); }
-static WIDE FN(plain_act)(int act, WIDE c) { return act == LSTM_ACT_TANH ? FN(plain_tanh)(c) : c; }
+static WIDE FN(plain_sigmoid)(WIDE x) { return 1 / (1 + exp(-x)); }
+static WIDE FN(plain_act)(int act, WIDE c) { return act == LSTM_ACT_TANH ? tanh(c) : c; }
 
 /* wide pre (rows, 4H) -> wide gates, c, h */
 static void FN(plain_cell)(int act, ptrdiff_t rows, ptrdiff_t H, const WIDE *pre, const REAL *c_prev, WIDE *gates,
@@ -135,7 +134,7 @@ static void FN(plain_cell)(int act, ptrdiff_t rows, ptrdiff_t H, const WIDE *pre
             WIDE a[4];
             for (int g = 0; g < 4; g++) {
                 const WIDE x = pre[(4 * r + g) * H + u];
-                gates[(4 * r + g) * H + u] = a[g] = g == 2 ? FN(plain_tanh)(x) : FN(plain_sigmoid)(x);
+                gates[(4 * r + g) * H + u] = a[g] = g == 2 ? tanh(x) : FN(plain_sigmoid)(x);
             }
             c[r * H + u] = a[1] * c_prev[r * H + u] + a[0] * a[2];
             h[r * H + u] = a[3] * FN(plain_act)(act, c[r * H + u]);
@@ -238,9 +237,9 @@ static void FN(check_activations)(const TABLE *k, ptrdiff_t n) {
             if (!isnan(sigma[i]) || !isnan(tau[i])) fail(k->name, "activation", "NaN was lost");
             continue;
         }
-        const WIDE s = FN(plain_sigmoid)(x[i]), t = FN(plain_tanh)(x[i]);
-        const WIDE ds = (WIDE)sigma[i] - s, dt = (WIDE)tau[i] - t, near = 4 * (WIDE)EPSILON * (t < 0 ? -t : t);
-        if (!(ds <= (WIDE)EPSILON && -ds <= (WIDE)EPSILON)) fail(k->name, "sigmoid", "beyond one ulp of 1");
+        const EXACT s = 1 / (1 + expl(-(long double)x[i])), t = tanhl(x[i]);
+        const EXACT ds = (EXACT)sigma[i] - s, dt = (EXACT)tau[i] - t, near = 4 * (EXACT)EPSILON * (t < 0 ? -t : t);
+        if (!(ds <= (EXACT)EPSILON && -ds <= (EXACT)EPSILON)) fail(k->name, "sigmoid", "beyond one ulp of 1");
         if (!(dt <= near && -dt <= near)) fail(k->name, "tanh", "beyond 4 ulp");
         if (!signbit(x[i]) != !signbit(tau[i])) fail(k->name, "tanh", "lost a sign");
     }
@@ -273,7 +272,7 @@ static void FN(check_all)(const TABLE *k) {
     FN(check_step)(k, 5, 400, LSTM_ACT_TANH);
     FN(check_step)(k, 20, 400, LSTM_ACT_IDENTITY);
     for (ptrdiff_t n = 1; n < 40; n++) FN(check_activations)(k, n);
-    FN(check_activations)(k, 20011);
+    FN(check_activations)(k, 3001);
 }
 
 #undef CAT_

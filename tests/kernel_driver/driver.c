@@ -56,20 +56,22 @@ static double draw(void) {
     return (double)(int64_t)(state >> 11) / 4503599627370496.0 - 1.0;
 }
 
+typedef double WIDE; /* of the plain loops */
+
 #define REAL float
-#define WIDE double /* what the plain loops are computed in */
+#define EXACT double /* of the activations, which are checked to their last bit */
 #define T s
 #define TOLERANCE 1e-5
 #define EPSILON 1.1920929e-7
 #include "checks.h"
 #undef REAL
-#undef WIDE
+#undef EXACT
 #undef T
 #undef TOLERANCE
 #undef EPSILON
 
 #define REAL double
-#define WIDE long double
+#define EXACT long double
 #define T d
 #define TOLERANCE 1e-12
 #define EPSILON 2.220446049250313e-16
