@@ -2,7 +2,7 @@
 """The LSTM from C, Cython, numba and Fortran: functions without the GIL, on memory of the caller's.
 
 ``lstm_ext/cython_lstm.pxd`` and ``lstm_ext/include/lstm_ext.h`` declare the functions and say what each
-pointer is; ``docs/c_level.md`` shows them at work. Made in Python, a `Network` holds the packed weights
+pointer is; ``docs/c-level.md`` shows them at work. Made in Python, a `Network` holds the packed weights
 that they compute with; `address` gives a function's address to whatever calls by address.
 """
 import numpy as np

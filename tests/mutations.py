@@ -28,6 +28,7 @@ PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_
 INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
 PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
 TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
+C_LEVEL = "src/cython_lstm.pyx"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
@@ -38,6 +39,7 @@ EXTENSION = {
     OPTIONS: "_kernels",
     GENERAL: "_general",
     PHILOX: "_general",
+    C_LEVEL: "cython_lstm",
 }
 
 # The fast part of the suite, quickest killers first.
@@ -86,6 +88,8 @@ class Mutation:
         """Files of the suite that are asked."""
         if self.file.startswith("lstm_ext/io/"):
             return IO_TESTS
+        if self.file == C_LEVEL:
+            return ["tests/test_cython_lstm.py"]
         return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
@@ -249,7 +253,9 @@ MUTATIONS = [
         "self.parameters.data, nbytes) == 0:",
         "self.parameters.data, 1) == 0:",
     ),
-    Mutation("sorted-the-other-way", ENGINE, "np.argsort(-lengths,", "np.argsort(lengths,"),
+    Mutation(
+        "sorted-the-other-way", DRIVER, "lengths[m] > lengths[n] or", "lengths[m] < lengths[n] or"
+    ),
     Mutation(
         "lengths-unchecked", ENGINE, "(array < 0) | (array > T)", "(array < 0) | (array > T + 1)"
     ),
@@ -494,6 +500,37 @@ MUTATIONS = [
     Mutation("file-sizes-not-compared", PACKING, "count > self.total", "False"),
     Mutation("file-hides-methods", PACKING, " or hasattr(cls, name)", ""),
     Mutation("file-forgets-the-optimisers-steps", PACKING, '"t": steps, **{', '"t": min(steps, 1), **{'),
+    # the C-level functions
+    Mutation(
+        "c-level-step-over-its-own-input", C_LEVEL, "h_t if h == h_prev else h, c, pre)", "h, c, pre)"
+    ),
+    Mutation(
+        "c-level-workspace-too-small",
+        C_LEVEL,
+        "            + partial_bytes(net, &seqs)\n",
+        "",
+    ),
+    Mutation(
+        "c-level-c-start-is-h-start",
+        C_LEVEL,
+        "<const floating*>recorded, <const floating*>(recorded + to.starts), gates",
+        "<const floating*>recorded, <const floating*>recorded, gates",
+    ),
+    Mutation("c-level-dy-of-the-first-direction", C_LEVEL, "part(up, k * H)", "part(up, 0)"),
+    Mutation("c-level-dx-overwritten", C_LEVEL, "s_down, k != D - 1,", "s_down, False,"),
+    Mutation("c-level-checkpoint-forgotten", C_LEVEL, "span = min(span, net.checkpoint)", "pass"),
+    Mutation(
+        "c-level-lengths-unchecked",
+        C_LEVEL,
+        "LSTM_WRONG_LENGTHS if wrong_lengths(batch, time, lengths) else LSTM_OK",
+        "LSTM_OK",
+    ),
+    Mutation(
+        "c-level-tangent-of-parameters-dropped",
+        C_LEVEL,
+        "panels if parameters_dot != NULL else NULL",
+        "NULL",
+    ),
 ]
 
 # Builds the named extensions in place, quickly: little optimisation, the baseline kernel alone.

@@ -144,7 +144,7 @@ def test_the_examples_of_real_time(command):
         assert difference < 1e-5
 
 
-DOCUMENT = CHECKOUT / "docs" / "c_level.md"
+DOCUMENT = CHECKOUT / "docs" / "c-level.md"
 
 
 @pytest.mark.skipif(not DOCUMENT.exists(), reason="the documents are not here")

@@ -1,7 +1,7 @@
 ! The physics of many columns of air: a time loop in Fortran, whose heating rates an LSTM gives.
 subroutine run_columns(step_address, network, columns, levels, hidden, steps, dt, temperature, readout, h, c, &
                        workspace, status) bind(c)
-    use lstm_ext
+    use lstm_interfaces
     type(c_funptr), value :: step_address            ! of lstm_step_d
     type(c_ptr), value :: network
     integer(c_size_t), value :: columns, levels, hidden, steps

@@ -1,6 +1,6 @@
 """An LSTM within a Fortran loop.
 
-First, in this directory: gfortran -O2 -shared -fPIC lstm_ext.f90 columns.f90 -o columns.so
+First, in this directory: gfortran -O2 -shared -fPIC lstm_interfaces.f90 columns.f90 -o columns.so
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 /* The LSTM from C: the functions of lstm_ext.cython_lstm.
  *
  * What each function does, and of each pointer its shape, who fills it and what it may alias, stands in
- * cython_lstm.pxd, one directory up; docs/c_level.md shows them at work. Signatures are append-only.
+ * cython_lstm.pxd, one directory up; docs/c-level.md shows them at work. Signatures are append-only.
  *
  * In a file that includes Python.h first, with the GIL held:
  *

@@ -3,7 +3,7 @@
 ! Their addresses come from Python, lstm_ext.cython_lstm.address("lstm_step_d"), and so does the network's.
 ! An array that is (N, T, I) there is (I, T, N) here: the same memory, the axes named from the other end.
 ! What each pointer is stands in lstm_ext/cython_lstm.pxd.
-module lstm_ext
+module lstm_interfaces
     use, intrinsic :: iso_c_binding
     implicit none
 
