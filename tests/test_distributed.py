@@ -353,7 +353,10 @@ needs_mpi = pytest.mark.skipif(
 )
 
 
-def mpiexec(ranks, case, folder):
+RANKS = Path(__file__).parent / "mpi_ranks.py"
+
+
+def mpiexec(ranks, *arguments):
     environment = os.environ | {
         "PYTHONPATH": str(Path(lstm_ext.__file__).parents[1]),
         "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
@@ -364,7 +367,7 @@ def mpiexec(ranks, case, folder):
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
     }
-    command = [MPI, "-n", str(ranks), sys.executable, Path(__file__).parent / "mpi_ranks.py", case, folder]
+    command = [MPI, "-n", str(ranks), sys.executable, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -373,7 +376,7 @@ def test_one_to_four_processes_give_the_same_bits(tmp_path):
     mpi_ranks.same(tmp_path, Communicator(Ranks(1), 0))
     runs = [np.load(tmp_path / "same_1.npz")]
     for ranks in (2, 3, 4):
-        done = mpiexec(ranks, "same", tmp_path)
+        done = mpiexec(ranks, RANKS, "same", tmp_path)
         assert done.returncode == 0, done.stderr
         runs.append(np.load(tmp_path / f"same_{ranks}.npz"))
     for run in runs[1:]:
@@ -389,7 +392,7 @@ def test_one_to_four_processes_give_the_same_bits(tmp_path):
 
 @needs_mpi
 def test_faults_of_one_process_reach_all(tmp_path):
-    done = mpiexec(2, "faults", tmp_path)
+    done = mpiexec(2, RANKS, "faults", tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"faults_{rank}.json").read_text()) for rank in (0, 1))
     for name in ("nan", "nan in blocks"):
@@ -409,9 +412,9 @@ def test_faults_of_one_process_reach_all(tmp_path):
 
 @needs_mpi
 def test_a_killed_process_ends_the_job_and_leaves_a_checkpoint_to_go_on_from(tmp_path):
-    done = mpiexec(2, "dies", tmp_path)
+    done = mpiexec(2, RANKS, "dies", tmp_path)
     assert done.returncode != 0
-    done = mpiexec(2, "resumes", tmp_path)
+    done = mpiexec(2, RANKS, "resumes", tmp_path)
     assert done.returncode == 0, done.stderr
     resumed = np.load(tmp_path / "resumed.npz")
     comm = DataParallel(Communicator(Ranks(1), 0), shards="cut", block=2)
@@ -422,8 +425,111 @@ def test_a_killed_process_ends_the_job_and_leaves_a_checkpoint_to_go_on_from(tmp
 
 @needs_mpi
 def test_a_process_that_hangs_is_not_waited_for(tmp_path):
-    done = mpiexec(2, "hangs", tmp_path)
+    done = mpiexec(2, RANKS, "hangs", tmp_path)
     assert done.returncode != 0
     kind, sentence, seconds = json.loads((tmp_path / "hangs_0.json").read_text())
     assert kind == "RankError" and "rank 0 has waited 1 s for the others in allreduce" in sentence
     assert seconds < 30
+
+
+# ---- the command
+
+CONFIG = """
+[data]
+x = "x.npy"
+npz = "rest.npz"
+[validation]
+npz = "validation.npz"
+[model]
+hidden_size = 5
+every_step = true
+loss = "huber"
+[optimizer]
+name = "AdamW"
+lr = 0.02
+max_norm = 1.0
+[schedule]
+name = "Cosine"
+epochs = 3
+[training]
+epochs = 3
+batch_size = 6
+seed = 2
+patience = 5
+checkpoint = "state.npz"
+[parallel]
+block = 2
+[output]
+model = "model.npz"
+history = "history.json"
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "rest.npz", y=Y, lengths=LENGTHS)
+    np.savez(tmp_path / "validation.npz", x=X[:5], y=Y[:5], lengths=LENGTHS[:5])
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_the_command_does_what_the_file_says(config, capsys):
+    from lstm_ext.__main__ import main
+    from lstm_ext.losses import Huber
+    from lstm_ext.schedules import Cosine
+
+    assert main(["fit", str(config)]) == 0
+    said = capsys.readouterr().out
+    found = Model.load(config.parent / "model.npz")
+    model = Model(LSTM(3, 5, rng=2), 2, every_step=True, loss=Huber(), rng=2)
+    history = model.fit(
+        X, Y, lengths=LENGTHS, epochs=3, batch_size=6, rng=2, validation=(X[:5], Y[:5], LENGTHS[:5]),
+        optimizer=lstm_ext.AdamW(0.02, max_norm=1.0), schedule=Cosine(3), early_stopping=EarlyStopping(5),
+        comm=DataParallel(None, shards="cut", block=2),
+    )
+    assert_array_equal(found.parameters, model.parameters)
+    written = json.loads((config.parent / "history.json").read_text())
+    assert [r["loss"] for r in written] == [r["loss"] for r in history]
+    assert f"3 epochs, loss {history[-1]['loss']:.6g}, validation_loss" in said
+    # Goes on from the end: nothing is left to do.
+    before = (config.parent / "model.npz").read_bytes()
+    assert main(["fit", str(config), "--resume"]) == 0
+    assert (config.parent / "model.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), [
+    ("[data]", "[date]", "its tables may be data, validation, model"),
+    ("epochs = 3\nbatch", "epoch = 3\nbatch", "[training] has 'epoch', it may have epochs"),
+    ("epochs = 3\nbatch", "batch", "[training] has no epochs"),
+    ("hidden_size = 5", "", "[model] has no hidden_size"),
+    ("hidden_size = 5", "hidden_size = 0", "hidden_size"),
+    ('x = "x.npy"', 'x = "none.npy"', "none.npy"),
+    ('npz = "rest.npz"', "", "[data] has no y"),
+    ('name = "AdamW"', 'name = "Adams"', "name must be one of SGD, RMSprop, Adam, AdamW, got 'Adams'"),
+    ('"huber"', '"gaussian"', "has no output_size, and loss 'gaussian' needs one"),
+    ("block = 2", 'block = 2\nshards = "given"', "shards are given"),
+    ("[data]", "[data", "is not TOML"),
+])
+def test_the_command_refuses_what_it_does_not_know(config, capsys, old, new, sentence):
+    from lstm_ext.__main__ import main
+
+    config.write_text(CONFIG.replace(old, new))
+    assert main(["fit", str(config)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lstm-ext fit: ") and sentence in error
+    assert not (config.parent / "model.npz").exists() and not (config.parent / "state.npz").exists()
+
+
+@needs_mpi
+def test_the_command_under_mpiexec_writes_the_same_bytes(config):
+    from lstm_ext.__main__ import main
+
+    done = mpiexec(3, "-m", "lstm_ext", "fit", config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 epochs, loss") and done.stdout.count("epochs") == 1
+    content = (config.parent / "model.npz").read_bytes()
+    (config.parent / "state.npz").unlink()
+    assert main(["fit", str(config)]) == 0
+    assert (config.parent / "model.npz").read_bytes() == content
