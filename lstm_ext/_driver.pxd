@@ -1,4 +1,4 @@
-# The drivers, for _lstm.pyx. Private: not shipped.
+# The drivers, for _lstm.pyx and cython_lstm.pyx. Private: not shipped.
 
 from cython cimport floating
 

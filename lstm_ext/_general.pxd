@@ -1,4 +1,4 @@
-# The general drivers, for _lstm_general.pyx. Private: not shipped.
+# The general drivers, for _lstm_general.pyx and cython_lstm.pyx. Private: not shipped.
 
 from cython cimport floating
 from libc.stdint cimport uint32_t, uint64_t

@@ -638,6 +638,7 @@ cdef class Network:
 
     @property
     def address(self):
+        """The handle, as an int."""
         return <uintptr_t>&self.network
 
     def step_workspace(self, Py_ssize_t batch=1):

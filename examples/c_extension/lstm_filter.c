@@ -51,16 +51,21 @@ static double integrand(double x, void *user) {
 
 /* ---- in Python ---- */
 
+static void release(model *m) {
+    if (m != NULL) {
+        Py_XDECREF(m->owner);
+        PyMem_Free(m->readout);
+        PyMem_Free(m->workspace);
+        PyMem_Free(m);
+    }
+}
+
 static void destroy(PyObject *capsule) {
-    model *m = PyCapsule_GetPointer(capsule, NULL);
-    Py_XDECREF(m->owner);
-    PyMem_Free(m->readout);
-    PyMem_Free(m->workspace);
-    PyMem_Free(m);
+    release(PyCapsule_GetPointer(capsule, NULL));
 }
 
 static PyObject *make_model(PyObject *self, PyObject *args) {
-    PyObject *network, *capsule;
+    PyObject *network, *capsule = NULL;
     Py_buffer readout;
     if (!PyArg_ParseTuple(args, "Oy*", &network, &readout))
         return NULL;
@@ -72,29 +77,25 @@ static PyObject *make_model(PyObject *self, PyObject *args) {
     }
     model *m = handle ? PyMem_Calloc(1, sizeof *m) : NULL;
     if (m != NULL) {
+        Py_INCREF(network);
+        m->owner = network;
         m->network = handle;
         m->hidden = readout.len / sizeof(double);
         m->readout = PyMem_Malloc(3 * readout.len);
         m->workspace = PyMem_Malloc(lstm.step_workspace(handle, 1));
-    }
-    if (m == NULL || m->readout == NULL || m->workspace == NULL) {
-        if (m != NULL) {
-            PyMem_Free(m->readout);
-            PyMem_Free(m->workspace);
-            PyMem_Free(m);
+        if (m->readout != NULL && m->workspace != NULL) {
+            memcpy(m->readout, readout.buf, readout.len);
+            m->h = m->readout + m->hidden;
+            m->c = m->h + m->hidden;
+            capsule = PyCapsule_New(m, NULL, destroy);
         }
-        PyBuffer_Release(&readout);
-        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
-    memcpy(m->readout, readout.buf, readout.len);
-    m->h = m->readout + m->hidden;
-    m->c = m->h + m->hidden;
     PyBuffer_Release(&readout);
-    capsule = PyCapsule_New(m, NULL, destroy);
-    if (capsule == NULL)
-        return NULL;
-    Py_INCREF(network);
-    m->owner = network;
+    if (capsule == NULL) {
+        release(m);
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+    }
     return capsule;
 }
 
