@@ -6,24 +6,50 @@ import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+
+def switch(name):
+    """Whether the environment variable LSTM_EXT_`name` asks for a build of another kind."""
+    return os.environ.get(f"LSTM_EXT_{name}", "0") not in ("", "0")
+
+
+# docs/profiling.md says what each is for; they combine.
+DEBUG, PROFILE, LINETRACE, COVERAGE = map(switch, ("DEBUG", "PROFILE", "LINETRACE", "COVERAGE"))
+SANITIZE = os.environ.get("LSTM_EXT_SANITIZE", "")  # a list for -fsanitize
+
 # Never -ffast-math: linked in, it turns subnormals off for the whole process.
 # The three -f flags on floating point give the kernels the freedom that they need, and no more.
+CFLAGS = [
+    "-Og" if DEBUG or COVERAGE else "-O1" if SANITIZE else "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    # Python's own flags may ask for debug information, four times the size of the code. The
+    # symbols that a profiler names stay.
+    "-g" if DEBUG or PROFILE or SANITIZE else "-g0",
+    # An extension exports its init function alone; Python's headers mark that one.
+    "-fvisibility=hidden",
+]
+LDFLAGS = []
+if PROFILE or SANITIZE:
+    CFLAGS += ["-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"]  # who called whom
+if SANITIZE:
+    CFLAGS += [f"-fsanitize={SANITIZE}"]
+    LDFLAGS += [f"-fsanitize={SANITIZE}"]
+if COVERAGE:
+    CFLAGS += ["--coverage", "-fprofile-update=atomic"]
+    LDFLAGS += ["--coverage"]
+MACROS = [("CYTHON_TRACE_NOGIL", "1")] if LINETRACE else []
+
 if sys.platform == "win32":
-    CFLAGS, OPENMP_C, OPENMP_LINK = ["/O2"], ["/openmp"], []
-else:
-    CFLAGS = [
-        "-O3",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-        "-ffp-contract=fast",
-        # Python's own flags may ask for debug information, four times the size of the code. The
-        # symbols that a profiler names stay.
-        "-g0",
-        # An extension exports its init function alone; Python's headers mark that one.
-        "-fvisibility=hidden",
-    ]
-    # Apple's clang has no OpenMP run time; there the engine is built single-threaded.
-    OPENMP_C = OPENMP_LINK = [] if sys.platform == "darwin" else ["-fopenmp"]
+    sys.exit("lstm-ext: the kernels are written in GCC's and clang's vector extensions; MSVC lacks them")
+
+# Apple's clang has no OpenMP run time; there the engine is built single-threaded.
+OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+
+# What a file says in its first line goes before these: checked there, it is checked in every build.
+DIRECTIVES = {"language_level": "3", "boundscheck": DEBUG, "initializedcheck": DEBUG}
+if LINETRACE:
+    DIRECTIVES |= {"linetrace": True, "binding": True}
 
 KERNELS = [
     "src/kernels/kernels_avx512.c",
@@ -52,8 +78,9 @@ def extension(name, sources=(), *, openmp=False):
         [f"src/{name}.pyx", *sources],
         depends=KERNEL_HEADERS,
         include_dirs=["src/kernels", "src"],
-        extra_compile_args=CFLAGS + (OPENMP_C if openmp else []),
-        extra_link_args=OPENMP_LINK if openmp else [],
+        define_macros=MACROS,
+        extra_compile_args=CFLAGS + (OPENMP if openmp else []),
+        extra_link_args=LDFLAGS + (OPENMP if openmp else []),
     )
 
 
@@ -77,7 +104,8 @@ setup(
         force=True,
         build_dir="build/cython",
         annotate=bool(os.environ.get("LSTM_EXT_ANNOTATE")),
-        compiler_directives={"language_level": "3"},
+        emit_linenums=PROFILE,  # a profiler names lines of the .pyx, not of the C made of it
+        compiler_directives=DIRECTIVES,
     ),
     # Compilers at a time; LSTM_EXT_BUILD_JOBS=1 on a machine that others use, too.
     options={

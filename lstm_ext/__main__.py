@@ -9,7 +9,8 @@ import numpy as np
 import scipy
 
 import lstm_ext
-from lstm_ext import _demo, _kernels
+from lstm_ext import _demo, _kernels, _launch
+from lstm_ext._threads import mpi_processes
 
 
 def _cpu():
@@ -36,6 +37,12 @@ def _cpus():
     return os.cpu_count()
 
 
+def _share():
+    """Say that this is one of several MPI processes, which by default have a thread each."""
+    processes = mpi_processes()
+    return f" (one of {processes} MPI processes, by default a thread each)" if processes > 1 else ""
+
+
 def _info():
     facts = {
         "lstm-ext": f"{lstm_ext.__version__} in {os.path.dirname(lstm_ext.__file__)}",
@@ -46,7 +53,7 @@ def _info():
         "CPU": f"{_cpu()}, {_cpus()} usable",
         "kernel": f"{_kernels.current()} (available: {', '.join(_kernels.available())})",
         "BLAS": _blas(),
-        "threads": lstm_ext.get_num_threads(),
+        "threads": f"{lstm_ext.get_num_threads()}{_share()}",
     }
     for name, fact in facts.items():
         print(f"{name + ':':10}{fact}")
@@ -82,6 +89,15 @@ def _parser():
         "--output", metavar="DIR", default="lstm-ext-demo", help="folder for plot and models"
     )
     demo.add_argument("--quiet", action="store_true", help="show no progress")
+    fit = commands.add_parser(
+        "fit",
+        help="train as a TOML file says, on all ranks of mpiexec or srun",
+        description="Train as a TOML file says; docs/distributed.md lists what it may hold. Under mpiexec or "
+        "srun all processes train one model together.",
+    )
+    fit.add_argument("config", help="the TOML file; the paths in it are relative to it")
+    fit.add_argument("--resume", action="store_true", help="go on from training.checkpoint, if it is there")
+    fit.add_argument("--mpi", action="store_true", help="use MPI also where no launcher is recognised")
     commands.add_parser("info", help="print versions, CPU, kernel, BLAS and threads")
     return parser
 
@@ -94,6 +110,8 @@ def main(argv=None):
     if arguments.command == "info":
         _info()
         return 0
+    if arguments.command == "fit":
+        return _launch.main(arguments.config, arguments.resume, arguments.mpi)
     try:
         _demo.run(arguments.seed, arguments.epochs, arguments.output, arguments.quiet)
     except OSError as error:

@@ -1,16 +1,28 @@
 """The state of a training in a file: all that is needed to go on to the same bits."""
 
+import io
 import os
 
 import numpy as np
 
-from lstm_ext._files import read_archive, write_archive
+from lstm_ext._files import pack_archive, read_archive, write_archive
 
 _FORMAT = "lstm_ext.Training 1"
 
 
 def save(path, model, settings, rng, optimizer, schedule, early_stopping, history):
     """Write the state after an epoch, whole or not at all."""
+    write_archive(path, *_content(model, settings, rng, optimizer, schedule, early_stopping, history))
+
+
+def packed(*state):
+    """Return the bytes that `save` would write."""
+    file = io.BytesIO()
+    pack_archive(file, *_content(*state))
+    return file.getvalue()
+
+
+def _content(model, settings, rng, optimizer, schedule, early_stopping, history):
     arrays = {"parameters": model.parameters}
     state = {}
     for name, value in optimizer.state.items():
@@ -31,16 +43,20 @@ def save(path, model, settings, rng, optimizer, schedule, early_stopping, histor
         content["early_stopping"], best = early_stopping.saved()
         if best is not None:
             arrays["best"] = best
-    write_archive(path, content, arrays)
+    return content, arrays
 
 
-def load(path, model, settings, rng, optimizer, schedule, early_stopping):
+def load(path, *state):
     """Read such a file into the objects of a training, and return its history.
 
     Raises ValueError, and changes nothing, if the file is not one of a training with these settings.
     """
     with open(path, "rb") as file:
-        content = file.read()
+        return unpack(file.read(), path, *state)
+
+
+def unpack(content, path, model, settings, rng, optimizer, schedule, early_stopping):
+    """Read the bytes of such a file, which sentences call `path`; else as `load`."""
     try:
         content, arrays = read_archive(content)
         if content["format"] != _FORMAT:

@@ -34,7 +34,13 @@ def replace_file(path):
 
 def write_archive(path, configuration, arrays):
     """Write an ``.npz`` of arrays by name and of a JSON object, the same bytes for the same content."""
-    with replace_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with replace_file(path) as temporary:
+        pack_archive(temporary, configuration, arrays)
+
+
+def pack_archive(file, configuration, arrays):
+    """Write such an archive to a file, given by its name or open."""
+    with zipfile.ZipFile(file, "w") as archive:
         with archive.open(CONFIGURATION, "w") as member:
             member.write(json.dumps(configuration, indent=1).encode())
         for name, array in arrays.items():

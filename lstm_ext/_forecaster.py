@@ -227,7 +227,7 @@ class LSTMForecaster(Network):
         """Steps beyond a window that are learned."""
         return 1 if self.strategy == "recursive" else self.horizon
 
-    def fit(self, y, X=None):
+    def fit(self, y, X=None, *, comm=None):
         """Learn from series.
 
         Parameters
@@ -235,6 +235,9 @@ class LSTMForecaster(Network):
         y : array_like of shape (T,) or (T, D), or list of such arrays
         X : array_like of shape (T, K), or list of such arrays, optional
             Exogenous inputs; one array serves several series of equal length.
+        comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
+            Train on all its ranks together: each calls `fit` with all data and the same random_state, and
+            takes its part of every mini-batch.
 
         Returns
         -------
@@ -246,6 +249,7 @@ class LSTMForecaster(Network):
             If a series is too short for one window and its horizon, or anything does not fit.
         """
         self._check_parameters()
+        comm = self._team(comm)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but y is None.")
         nan = self._allow_nan
@@ -296,7 +300,7 @@ class LSTMForecaster(Network):
             "sample_weight": (~missing).astype(np.float64) if missing.any() else None,
         }
         counts = [len(windows[0]) for windows in cut]
-        self._train(data, incremental=False, split=lambda: self._last_windows(counts, ahead))
+        self._train(data, incremental=False, split=lambda: self._last_windows(counts, ahead), comm=comm)
         return self
 
     @property

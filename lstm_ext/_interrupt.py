@@ -45,6 +45,11 @@ class Interrupt:
         else:
             self._pending = number, frame
 
+    @property
+    def pending(self):
+        """Whether a signal is held back."""
+        return self._pending is not None
+
     def check(self):
         """Let a signal through that has come."""
         if self._pending is not None:

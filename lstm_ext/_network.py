@@ -42,8 +42,8 @@ _NUMBERS_AT_ONCE = 2**24
 class _Curves(Callback):
     """Writes the losses of every epoch down where users of scikit-learn look for them."""
 
-    def __init__(self, estimator):
-        self.estimator = estimator
+    def __init__(self, estimator, prints):
+        self.estimator, self.prints = estimator, prints and estimator.verbose
 
     def on_epoch_end(self, record):
         """Take the record of an epoch."""
@@ -55,7 +55,7 @@ class _Curves(Callback):
         if "validation_loss" in record:
             estimator.validation_loss_curve_.append(record["validation_loss"])
             more = f", validation loss {record['validation_loss']:.6g}"
-        if estimator.verbose:
+        if self.prints:
             print(f"Iteration {estimator.n_iter_}, loss {loss:.6g}{more}")
 
 
@@ -191,12 +191,28 @@ class Network(BaseEstimator):
         kind = {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}[self.solver]
         return kind(self.learning_rate_init, **words)
 
-    def _train(self, data, *, incremental, split):
+    def _team(self, comm):
+        """Return `comm` as a `DataParallel` whose ranks have all data, as the scalers need them."""
+        if comm is None:
+            return None
+        from lstm_ext.distributed import DataParallel
+
+        team = comm if isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
+        if team.shards != "cut":
+            raise ValueError("comm has shards='given', and estimators are given all data: say shards='cut'")
+        if self.solver == "lbfgs":
+            raise ValueError("comm shares mini-batches, and solver='lbfgs' has none: take another solver")
+        if self.random_state is None:
+            raise ValueError("with comm, random_state must be a number: all ranks draw alike")
+        return team
+
+    def _train(self, data, *, incremental, split, comm=None):
         """Train `model_` on a dict of x, y, lengths, sample_weight, each an array or None.
 
-        split() gives the numbers of those to learn from and of those set aside for `early_stopping`.
+        split() gives the numbers of those to learn from and of those set aside for `early_stopping`;
+        `comm` is what `_team` has returned.
         """
-        callbacks = [_Curves(self), *(self.callbacks or ())]
+        callbacks = [_Curves(self, comm is None or comm.first), *(self.callbacks or ())]
         if incremental:
             if self._optimizer is None:
                 self._optimizer = self._new_optimizer()
@@ -222,7 +238,8 @@ class Network(BaseEstimator):
             return
         self._optimizer = self._new_optimizer()
         records = self._steps(
-            data, self.max_iter, validation=validation, callbacks=callbacks, early_stopping=stopping
+            data, self.max_iter, validation=validation, callbacks=callbacks, early_stopping=stopping,
+            comm=comm,
         )
         # Somebody else may have ended it before.
         if len(records) == self.max_iter and not stopping.done:

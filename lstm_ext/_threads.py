@@ -7,15 +7,25 @@ MAX_THREADS = 1024
 
 _count = None
 _forked = False
+# Where launchers say how many processes they have started together.
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def mpi_processes():
+    """Return how many processes mpiexec or srun has started with this one; 1 where there was neither."""
+    values = (os.environ.get(name, "") for name in _LAUNCHERS)
+    return next((int(value) for value in values if value.isdigit() and int(value) > 0), 1)
 
 
 def _default():
-    """Threads by the environment, else the CPUs that this process may use."""
+    """Threads by the environment, else 1 for one of several MPI processes, else the CPUs it may use."""
     for name in ("LSTM_EXT_NUM_THREADS", "OMP_NUM_THREADS"):
         # OMP_NUM_THREADS may be a list, one number for each level of nesting
         value = os.environ.get(name, "").split(",")[0].strip()
         if value.isdigit() and int(value) > 0:
             return min(int(value), MAX_THREADS)
+    if mpi_processes() > 1:
+        return 1
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS or Windows
@@ -48,8 +58,9 @@ def get_num_threads():
     """Return the number of threads that a call may use.
 
     What `set_num_threads` said; else the environment variable ``LSTM_EXT_NUM_THREADS``, else
-    ``OMP_NUM_THREADS``, else the number of CPUs that this process may use. In a forked child it is
-    always 1: an OpenMP run time does not survive a fork.
+    ``OMP_NUM_THREADS``; else 1 in a process that mpiexec or srun has started together with others, which
+    share the CPUs; else the number of CPUs that this process may use. In a forked child it is always 1:
+    an OpenMP run time does not survive a fork.
     """
     global _count
     if _forked:

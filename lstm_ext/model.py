@@ -9,6 +9,7 @@ import numpy as np
 from lstm_ext._checks import count
 from lstm_ext._files import read_archive, write_archive
 from lstm_ext._options import CONFIGURATION, checked_count
+from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
 
@@ -232,7 +233,7 @@ class Model:
     # What comes in ----------------------------------------------------------------------------
 
     def _inputs(self, x, lengths, mask, static):
-        x = np.asarray(x)
+        x = x if isinstance(x, Stored) else np.asarray(x)
         if x.ndim != 3:
             raise ValueError(f"x has shape {x.shape}, expected (batch, time, features)")
         if x.shape[2] != self.lstm.input_size:
@@ -260,7 +261,7 @@ class Model:
                 raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
         static = self.lstm._family.checked_static(static, len(x))
         x = x.astype(self.lstm.dtype, copy=False)
-        if self.lstm.nan == "raise":
+        if self.lstm.nan == "raise" and not isinstance(x, Stored):  # which is looked at when it is read
             self.lstm._filled(x, lengths, mask)
         return _Data(x, None, lengths, mask, static)
 
@@ -535,13 +536,17 @@ class Model:
         checkpoint=None,
         checkpoint_every=1,
         resume=False,
+        comm=None,
     ):
         """Train on mini-batches, shuffled anew in every epoch.
 
         Parameters
         ----------
         x, y, lengths, mask, static, sample_weight
-            The training set, as in `loss_and_gradient`.
+            The training set, as in `loss_and_gradient`. x may stay on the disk: a ``numpy.memmap``, a data
+            set of h5py or zarr, or any object with ``shape``, ``dtype`` and slices. A thread of its own
+            reads it, two mini-batches ahead; of a memory map any sequence, of the others whole chunks:
+            then chunks are shuffled, and the sequences of each 8 of them.
         epochs : int
             Passes over the training set.
         batch_size : int
@@ -581,6 +586,10 @@ class Model:
         resume : bool
             Go on from `checkpoint`, to the same bits as if nothing had happened; begin if there is no
             such file. `rng` and `optimizer` are set to what they were then.
+        comm : MPI communicator or distributed.DataParallel, optional
+            Train on all its ranks together: each calls `fit` with its part of the training set, or with
+            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimiser state and generator
+            are everybody's; rank 0 alone reads and writes `checkpoint`.
 
         Returns
         -------
@@ -600,6 +609,8 @@ class Model:
         KeyboardInterrupt
             Ctrl-C. No step is left half done. A mini-batch that takes long is dropped, and may be
             computed to its end in the background.
+        distributed.RankError
+            With `comm`: another rank has failed, does not answer, or has other parameters.
         """
         words = locals()
         del words["self"]

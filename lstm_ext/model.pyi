@@ -149,6 +149,7 @@ class Model:
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1,
         resume: bool = False,
+        comm: Any = None,
     ) -> list[dict[str, Any]]: ...
     def save(self, path: str | os.PathLike[str]) -> None: ...
     @classmethod

@@ -243,7 +243,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self.loss == "quantile":
             check_quantiles(self.quantiles)
 
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(self, X, y, sample_weight=None, groups=None, *, comm=None):
         """Train on sequences and their targets.
 
         Parameters
@@ -258,6 +258,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         groups : array_like of shape (n,), optional
             For ``loss="nse"``: the basin that each sequence is from, by any label. Default: one basin,
             with ``every_step=True`` each sequence its own.
+        comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
+            Train on all its ranks together: each calls `fit` with all data and the same random_state, and
+            takes its part of every mini-batch.
 
         Returns
         -------
@@ -270,7 +273,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         FloatingPointError
             If the loss is no longer finite.
         """
-        return self._fit(X, y, sample_weight, groups, incremental=False)
+        return self._fit(X, y, sample_weight, groups, incremental=False, comm=comm)
 
     @only_stochastic
     def partial_fit(self, X, y, sample_weight=None):
@@ -306,8 +309,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             check_consistent_length(X.lengths, y)
         return (y, True) if y.ndim == 2 else (y[:, None], False)
 
-    def _fit(self, X, y, sample_weight, groups, incremental):
+    def _fit(self, X, y, sample_weight, groups, incremental, comm=None):
         self._check_parameters()
+        comm = self._team(comm)
         goes_on = self._goes_on(incremental)
         X = as_sequences(self, X, reset=not goes_on, allow_nan=self._allow_nan)
         y, columns = self._targets(y, X)
@@ -345,7 +349,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
                     data["y"] = reading.loss.prepare(data["y"], scale=_group_scale(X, y, groups))
                 else:
                     data["y"] = reading.loss.prepare(data["y"], groups=groups)
-        self._train(data, incremental=incremental, split=lambda: self._split(len(X)))
+        self._train(data, incremental=incremental, split=lambda: self._split(len(X)), comm=comm)
         return self
 
     def predict(self, X, return_std=False):
@@ -486,7 +490,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         )
         self.every_step = every_step
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, comm=None):
         """Train on sequences and their labels.
 
         Parameters
@@ -497,6 +501,9 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             Labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,).
         sample_weight : array_like of shape (n,), optional
             What each sequence counts, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
+        comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
+            Train on all its ranks together: each calls `fit` with all data and the same random_state, and
+            takes its part of every mini-batch.
 
         Returns
         -------
@@ -509,7 +516,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         FloatingPointError
             If the loss is no longer finite.
         """
-        return self._fit(X, y, sample_weight, None, incremental=False)
+        return self._fit(X, y, sample_weight, None, incremental=False, comm=comm)
 
     @only_stochastic
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -544,8 +551,9 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         check_classification_targets(y)
         return y
 
-    def _fit(self, X, y, sample_weight, classes, incremental):
+    def _fit(self, X, y, sample_weight, classes, incremental, comm=None):
         self._check_parameters()
+        comm = self._team(comm)
         goes_on = self._goes_on(incremental)
         X = as_sequences(self, X, reset=not goes_on, allow_nan=self._allow_nan)
         y = self._labels(y, X)
@@ -581,7 +589,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         number = np.searchsorted(classes, y)
         data = self._data(X, number, weight)
         labels = None if self.every_step else number
-        self._train(data, incremental=incremental, split=lambda: self._split(len(X), labels))
+        self._train(data, incremental=incremental, split=lambda: self._split(len(X), labels), comm=comm)
         return self
 
     def predict(self, X):

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from lstm_ext import _checkpoint, _optim
 from lstm_ext._checks import count, nonnegative
 from lstm_ext._interrupt import Interrupt
+from lstm_ext._stored import Stored, ahead, shuffled, stored
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
@@ -45,52 +46,64 @@ def fit(
     checkpoint=None,
     checkpoint_every=1,
     resume=False,
+    comm=None,
 ):
     """Train a `Model` on mini-batches: this is `Model.fit`, which see."""
-    data = model._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
-    epochs = count("epochs", epochs, 0)
-    validation = _validation(model, validation)
-    optimizer = Adam() if optimizer is None else optimizer
-    if not hasattr(optimizer, "step"):
-        raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
-    if schedule is not None:
-        if not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule must be one of lstm_ext.schedules, got {schedule!r}")
-        if not hasattr(optimizer, "lr"):
-            raise TypeError(f"schedule was given, and the optimizer has no lr: {optimizer!r}")
-    rng = np.random.default_rng(rng)
-    batches = _Batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
-    watchers = _watchers(early_stopping, callbacks, callback, progress)
-    checkpoint_every = count("checkpoint_every", checkpoint_every, 1)
-    if checkpoint is None and resume:
-        raise ValueError("resume is True, and no checkpoint was given to go on from")
-    if checkpoint is not None and not hasattr(optimizer, "state"):
-        raise TypeError(f"a checkpoint needs an optimizer with a state, got {optimizer!r}")
+    if comm is None:
+        team = _Alone()
+    else:
+        from lstm_ext.distributed import team_of  # which stands above this module
+
+        team = team_of(comm)
+    with team.agreed():
+        data = model._checked(
+            stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
+        )
+        epochs = count("epochs", epochs, 0)
+        validation = _validation(model, validation)
+        optimizer = Adam() if optimizer is None else optimizer
+        if not hasattr(optimizer, "step"):
+            raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
+        if schedule is not None:
+            if not isinstance(schedule, Schedule):
+                raise TypeError(f"schedule must be one of lstm_ext.schedules, got {schedule!r}")
+            if not hasattr(optimizer, "lr"):
+                raise TypeError(f"schedule was given, and the optimizer has no lr: {optimizer!r}")
+        rng = np.random.default_rng(rng)
+        batches = team.batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
+        watchers = _watchers(early_stopping, callbacks, callback, progress and team.first)
+        checkpoint_every = count("checkpoint_every", checkpoint_every, 1)
+        if checkpoint is None and resume:
+            raise ValueError("resume is True, and no checkpoint was given to go on from")
+        if (checkpoint is not None or comm is not None) and not hasattr(optimizer, "state"):
+            raise TypeError(f"a checkpoint or comm needs an optimizer with a state, got {optimizer!r}")
+    sequences = team.meet(data, batches)  # how many they hold together
 
     settings = {
         "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule),
         "batch_size": batches.size, "bucket": batches.bucket, "bptt": batches.bptt,
-        "x": list(data.x.shape), "y": list(data.y.shape),
+        "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
+    state = (model, settings, rng, optimizer, schedule, early_stopping)
     history = []
-    if resume and os.path.exists(checkpoint):
-        history = _checkpoint.load(
-            checkpoint, model, settings, rng, optimizer, schedule, early_stopping
-        )
-    run = _Run(model, data, batches, optimizer, schedule, rng)
+    with team.agreed():
+        if team.first and resume and os.path.exists(checkpoint):
+            history = _checkpoint.load(checkpoint, *state)
+    history = team.share(state, history)
+    run = team.run(model, data, batches, optimizer, schedule, rng)
 
     def after(record):
         if validation is not None:
-            record["validation_loss"] = run.interrupt.call(model._evaluate, validation)
+            record["validation_loss"] = run.evaluate(validation)
         record |= run.spent()
         history.append(record)
         if schedule is not None:
             schedule.observe(record)
 
     def save():
-        _checkpoint.save(
-            checkpoint, model, settings, rng, optimizer, schedule, early_stopping, history
-        )
+        with team.agreed():
+            if team.first:
+                _checkpoint.save(checkpoint, *state, history)
 
     done = saved = len(history)
     with run.interrupt, _Watched(watchers, model, epochs, done, run.interrupt) as watched:
@@ -102,7 +115,7 @@ def fit(
                 if checkpoint is not None and (stop or len(history) % checkpoint_every == 0):
                     save()
                     saved = len(history)
-                stop = watched.epoch_end(history[-1]) or stop
+                stop = team.any(watched.epoch_end, history[-1]) or stop
             if checkpoint is not None and saved < len(history):
                 save()
         finally:
@@ -179,6 +192,7 @@ def fit_lbfgs(
     tol, decay = nonnegative("tol", tol), nonnegative("weight_decay", weight_decay)
     validation = _validation(model, validation)
     batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
+    batches.refuse_nothing(batches.used.size)
     watchers = _watchers(early_stopping, callbacks, callback, progress)
     interrupt, history = Interrupt(), []
     start = time.perf_counter()
@@ -231,6 +245,31 @@ def fit_lbfgs(
     return result
 
 
+class _Alone:
+    """What a training asks of those who share it, where nobody does: see `distributed.DataParallel`."""
+
+    first = True
+
+    def agreed(self):
+        return contextlib.nullcontext()
+
+    def batches(self, *arguments):
+        return _Batches(*arguments)
+
+    def meet(self, data, batches):
+        batches.refuse_nothing(batches.used.size)
+        return len(data.x)
+
+    def share(self, state, history):
+        return history
+
+    def run(self, *arguments):
+        return _Run(*arguments)
+
+    def any(self, function, record):
+        return function(record)
+
+
 class _Run:
     """A training under way: steps and epochs, and the clock."""
 
@@ -259,39 +298,50 @@ class _Run:
         order = self.batches.draw(self.rng)
         draws = self.model._regularised
         total = weight = 0.0
-        for done, index in enumerate(order):
+        for done, windows in enumerate(self.batches.read(order)):
             state = None
-            windows = self.batches.windows(index)
             for part, (data, counts) in enumerate(windows):
                 if self.schedule is not None:
                     share = (done + part / len(windows)) / len(order)
                     self.optimizer.lr = self.lr * self.schedule.factor(epoch - 1 + share)
                 seed = int(self.rng.integers(2**63)) if draws else None
-                if not counts:  # a window that only carries the states on
-                    state = self.interrupt.call(self._carry, data, state, seed)
-                    continue
-                loss, state = self.step(data, seed, state, epoch)
-                total += loss * counts
-                weight += counts
+                value, counts, state = self.step(data, counts, seed, state, epoch)
+                if counts:
+                    loss = value
+                    total += loss * counts
+                    weight += counts
             watched.batch_end(epoch, (done + 1) / len(order), loss)
-            self.interrupt.check()
+            self.check()
         return {"epoch": epoch, "loss": total / weight}
 
-    def _carry(self, data, state, seed):
+    def evaluate(self, data):
+        """Return the loss of the validation set."""
+        return self.interrupt.call(self.model._evaluate, data)
+
+    def check(self):
+        """Let a Ctrl-C through that has come."""
+        self.interrupt.check()
+
+    def step(self, data, counts, seed, state, epoch):
+        """Make one step on data that count so much; return the loss before it, counts, final states."""
+        if not counts:  # a window that only carries the states on
+            return None, counts, self.interrupt.call(self._carry, data, seed, state)
+        loss, state = self.interrupt.call(self.model._loss_and_gradient, data, seed, state)
+        self.update(loss, data, epoch)
+        return loss, counts, state
+
+    def _carry(self, data, seed, state):
         return self.model.lstm.forward(data.x, state, seed=seed, **data.words)[1]
 
-    def step(self, data, seed, state, epoch):
-        """Make one step of the optimiser; return the loss before it and the final states.
+    def update(self, loss, data, epoch):
+        """Let the optimiser make a step along the model's gradient.
 
-        Every decision below reads the loss and the gradient that `_loss_and_gradient` left, which are
-        sums divided by the sum of the weights: where several processes share a mini-batch, those are
-        what they have to add up first.
+        Every decision reads the loss and the gradient, which are sums divided by the sum of the weights:
+        where several processes share a mini-batch, those are what they have added up before.
         """
-        model = self.model
-        loss, state = self.interrupt.call(model._loss_and_gradient, data, seed, state)
         if not math.isfinite(loss):
             raise FloatingPointError(self._diverged(f"the loss is {loss}", data, epoch))
-        parameters, gradient = model._parameters, model._gradient
+        parameters, gradient = self.model._parameters, self.model._gradient
         if not math.isfinite(_optim.norm(gradient)):
             raise FloatingPointError(self._diverged("the gradient holds NaN or inf", data, epoch))
         np.copyto(self.before, parameters)
@@ -299,12 +349,11 @@ class _Run:
         if not math.isfinite(_optim.norm(parameters)):
             np.copyto(parameters, self.before)
             raise FloatingPointError(self._diverged("the step leads to NaN or inf", data, epoch))
-        return loss, state
 
     def _diverged(self, what, data, epoch):
-        """Say what happened, and what to change."""
-        counted = data.counted
-        for name, array in (("x", data.x), ("y", data.y)):
+        """Say what happened, and what to change; `data`: the mini-batch, None where others share it."""
+        counted = None if data is None else data.counted
+        for name, array in () if data is None else (("x", data.x), ("y", data.y)):
             spoiled = ~np.isfinite(array)
             if counted is not None and array.shape[:2] == counted.shape and array.ndim == 3:
                 spoiled &= counted[..., None]
@@ -333,10 +382,8 @@ class _Batches:
         # out: a mini-batch of nothing else would have no loss.
         self.weight = np.ones(n)
         if weights is not None:
-            self.weight = weights.reshape(n, -1).sum(axis=1, dtype=np.float64)
+            self.weight = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.float64)
         self.used = np.flatnonzero(self.weight)
-        if not self.used.size:
-            raise ValueError("x holds no sequence to learn from")
         self.total = self.weight.sum()
         if bucket:
             if data.lengths is None and data.mask is None:
@@ -354,9 +401,14 @@ class _Batches:
                 if wrong:
                     raise ValueError(f"bptt is {bptt}, and {why}")
 
+    @staticmethod
+    def refuse_nothing(sequences):
+        if not sequences:
+            raise ValueError("x holds no sequence to learn from")
+
     def draw(self, rng):
         """Draw the mini-batches of an epoch: a list of indices."""
-        order = rng.permutation(self.used)
+        order = self._shuffled(self.used, rng)
         if self.bucket:
             pool = _POOL * self.size
             for start in range(0, order.size, pool):
@@ -364,6 +416,15 @@ class _Batches:
                 order[start : start + pool] = part[np.argsort(self.lengths[part], kind="stable")]
         order = self._cut(order)
         return [order[k] for k in rng.permutation(len(order))] if self.bucket else order
+
+    def _shuffled(self, used, rng):
+        rows = self.data.x.rows if isinstance(self.data.x, Stored) else 1
+        return shuffled(used, rows, rng)
+
+    def read(self, order):
+        """Yield the mini-batches, as `windows` returns them; what is on the disk is read ahead."""
+        windows = map(self.windows, order)
+        return ahead(windows) if isinstance(self.data.x, Stored) else windows
 
     def whole(self):
         """All sequences that count, in their order."""

@@ -36,6 +36,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     resume: bool = False,
+    comm: Any = None,
 ) -> list[dict[str, Any]]: ...
 def fit_lbfgs(
     model: Model,

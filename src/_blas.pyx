@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, cdivision=True
 """Row-major gemm, gemv and ger over SciPy's BLAS, for float32 and float64.
 
 The only file that knows Fortran order and BLAS integers. The ``cdef`` functions of ``_blas.pxd``

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, wraparound=False, cdivision=True
 """The drivers: the loops over time, over blocks of sequences and over threads.
 
 Everything here is nogil, allocates nothing and raises nothing; buffers are the caller's and have

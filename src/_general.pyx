@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, wraparound=False, cdivision=True
 """The general drivers: every option of the LSTM family, and tangents.
 
 Where _driver.pyx runs the default cell in fused kernels, these run products and the general cell

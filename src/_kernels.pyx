@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, wraparound=False
 """The kernel tables: which there are, which is in force, and the one that is made of BLAS.
 
 A kernel is a table of C functions (src/kernels/kernels_contract.h) for each dtype. The best one

@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3, boundscheck=True, initializedcheck=True, cdivision=True
 """Entry points of the layer: buffers checked, memory taken, the GIL released, the drivers called.
 
 Shapes and words for users are in lstm_ext/lstm.py; loops are in _driver.pyx. What comes in here are

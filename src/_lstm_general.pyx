@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3, boundscheck=True, initializedcheck=True, cdivision=True
 """Entry points of the general layer: every option of the LSTM family, and tangents.
 
 As _lstm.pyx does for the default cell: buffers checked, memory taken, the GIL released, the drivers

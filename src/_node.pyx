@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, cdivision=True
 # cython: nonecheck=True
 """The node of the teaching LSTM, compiled: one time step forward, one time step back.
 

@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, cdivision=True
 """Parameter updates on flat vectors: each step of an optimiser is one pass over memory.
 
 Bare arithmetic, without the GIL and without allocation. ``lstm_ext.optim`` holds the equations and

@@ -159,6 +159,50 @@ def test_bare_fork_does_not_hang():
     assert out == "same"
 
 
+def test_subinterpreters_are_refused():
+    """A second interpreter gets an ImportError, from the package and from each extension by itself."""
+    out = check_python(
+        WORK
+        + """
+    import importlib, pathlib, os
+    try:
+        interpreters = importlib.import_module("_interpreters")  # Python 3.13
+    except ImportError:
+        interpreters = importlib.import_module("_xxsubinterpreters")
+    expected = work()
+    package = pathlib.Path(lstm_ext.__file__).parent
+    extensions = [f for f in package.iterdir() if f.suffix in (".so", ".pyd")]
+    assert extensions
+    program = '''
+    import importlib.util, os, sys, warnings
+    warnings.simplefilter("ignore")
+    sys.path.insert(0, {root!r})
+    def refused(load):
+        try:
+            load()
+        except ImportError:
+            return True
+        return False
+    def load(path):
+        spec = importlib.util.spec_from_file_location("lstm_ext." + path.split(os.sep)[-1].split(".")[0], path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    answers = [refused(lambda: load(path)) for path in {paths!r}]
+    answers.append(refused(lambda: importlib.import_module("lstm_ext")))
+    os.write({pipe}, bytes(answers))
+    '''
+    read, write = os.pipe()
+    text = program.format(root=str(package.parent), paths=[str(f) for f in extensions], pipe=write)
+    import textwrap
+    interpreters.run_string(interpreters.create(), textwrap.dedent(text))
+    answers = os.read(read, 99)
+    assert answers == bytes([True] * (len(extensions) + 1)), answers
+    assert work() == expected
+    print("refused", len(extensions))
+    """
+    )
+    assert out.startswith("refused")
+
+
 def test_import_is_light():
     """No optional package and no test package is imported; nothing is printed; it is quick."""
     out = check_python(

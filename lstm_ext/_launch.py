@@ -1,0 +1,162 @@
+"""The command ``lstm-ext fit``: a training as a TOML file says, on one process or on many."""
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from lstm_ext import callbacks, optim, schedules
+from lstm_ext._files import replace_file
+from lstm_ext._threads import mpi_processes
+from lstm_ext.distributed import DataParallel, RankError
+from lstm_ext.lstm import LSTM
+from lstm_ext.model import Model
+
+_ARRAYS = ("x", "y", "lengths", "mask", "static", "sample_weight")
+_TABLES = {
+    "data": (*_ARRAYS, "npz"),
+    "validation": (*_ARRAYS, "npz"),
+    "model": None,  # what is not below goes to LSTM, which says what it knows
+    "optimizer": None,
+    "schedule": None,
+    "training": (
+        "epochs", "batch_size", "seed", "bucket", "bptt", "checkpoint", "checkpoint_every", "patience",
+        "progress",
+    ),
+    "parallel": ("shards", "block", "check_every", "timeout"),
+    "output": ("model", "history"),
+}
+_MODEL = ("output_size", "every_step", "loss")
+
+
+def main(config, resume, mpi):
+    """Train; return the exit status."""
+    try:
+        comm = _communicator(mpi)
+    except ImportError as error:
+        print(f"lstm-ext fit: {error}", file=sys.stderr)
+        return 1
+    rank = 0 if comm is None else comm.Get_rank()
+    try:
+        _train(Path(config), resume, comm)
+    except RankError as error:
+        print(f"lstm-ext fit: rank {rank}: {error}", file=sys.stderr, flush=True)
+        comm.Abort(1)  # the others may wait for ever
+    except (OSError, TypeError, ValueError, FloatingPointError) as error:
+        print(f"lstm-ext fit: {f'rank {rank}: ' if comm else ''}{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lstm-ext fit: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _communicator(mpi):
+    if not mpi and mpi_processes() == 1:
+        return None
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise ImportError(
+            f"this is one of {mpi_processes()} MPI processes, and mpi4py is not installed: pip install "
+            "lstm-ext[mpi]"
+        ) from None
+    return MPI.COMM_WORLD
+
+
+def _train(path, resume, comm):
+    team = DataParallel(comm)
+    with team.agreed():  # an error of one rank would leave the others waiting
+        model, words, output, parallel = _read(path, team.rank)
+        team = DataParallel(comm, **{"shards": "cut", **parallel})
+    alone = comm is None and "block" not in parallel
+    history = model.fit(**words, resume=resume, comm=None if alone else team)
+    if team.first:
+        last = history[-1] if history else {}
+        losses = [f", {name} {last[name]:.6g}" for name in ("loss", "validation_loss") if name in last]
+        print(f"{len(history)} epochs{''.join(losses)}")
+        if "model" in output:
+            model.save(path.parent / output["model"])
+        if "history" in output:
+            with replace_file(path.parent / output["history"]) as temporary:
+                Path(temporary).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path, rank):
+    """Return the model, the words of its `fit`, the tables output and parallel."""
+    with open(path, "rb") as file:
+        try:
+            config = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path} is not TOML: {error}") from None
+    for name, table in config.items():
+        if name not in _TABLES or not isinstance(table, dict):
+            raise ValueError(f"{path} has {name!r}, its tables may be {', '.join(_TABLES)}")
+        for word in table:
+            if _TABLES[name] is not None and word not in _TABLES[name]:
+                raise ValueError(f"{path}: [{name}] has {word!r}, it may have {', '.join(_TABLES[name])}")
+    for name, needed in (("data", "y" if "npz" not in config.get("data", ()) else "npz"),
+                         ("model", "hidden_size"), ("training", "epochs")):
+        if needed not in config.get(name, ()):
+            raise ValueError(f"{path}: [{name}] has no {needed}")
+
+    data = _arrays(config["data"], path.parent, rank)
+    training = dict(config["training"])
+    seed = training.pop("seed", 0)
+    words = dict(config["model"])
+    mine = {word: words.pop(word) for word in _MODEL if word in words}
+    x, y = data["x"], data["y"]
+    lstm = LSTM(words.pop("input_size", x.shape[-1]), words.pop("hidden_size"), **{"rng": seed, **words})
+    size = mine.pop("output_size", None)
+    if size is None:
+        if mine.get("loss", "mse") not in ("mse", "mae", "huber", "poisson"):
+            raise ValueError(f"{path}: [model] has no output_size, and loss {mine['loss']!r} needs one")
+        size = y.shape[-1]
+    model = Model(lstm, size, rng=seed, **mine)
+
+    arguments = {**data, "rng": seed}
+    if "validation" in config:
+        arguments["validation"] = _arrays(config["validation"], path.parent, rank)
+    arguments["optimizer"] = _object(
+        optim, ("SGD", "RMSprop", "Adam", "AdamW"), {"name": "Adam", **config.get("optimizer", {})}, path
+    )
+    if "schedule" in config:
+        arguments["schedule"] = _object(
+            schedules, ("Cosine", "Plateau", "Step", "WarmUp"), config["schedule"], path
+        )
+    if "patience" in training:
+        arguments["early_stopping"] = callbacks.EarlyStopping(training.pop("patience"))
+    if "checkpoint" in training:
+        training["checkpoint"] = path.parent / training["checkpoint"]
+    return model, arguments | training, config.get("output", {}), config.get("parallel", {})
+
+
+def _object(module, names, table, path):
+    words = dict(table)
+    name = words.pop("name", None)
+    if name not in names:
+        raise ValueError(f"{path}: name must be one of {', '.join(names)}, got {name!r}")
+    return getattr(module, name)(**words)
+
+
+def _arrays(table, folder, rank):
+    """Read arrays; an .npy is mapped. ``{rank}`` in a name is the number of the process."""
+
+    def place(name):
+        return folder / name.replace("{rank}", str(rank))
+
+    table = dict(table)
+    arrays = {}
+    if "npz" in table:
+        with np.load(place(table.pop("npz"))) as archive:
+            arrays = {name: archive[name] for name in _ARRAYS if name in archive.files}
+    arrays |= {
+        # y and the small ones are looked at as a whole, so they may as well be in memory.
+        name: np.load(place(file), mmap_mode="r" if name == "x" else None) for name, file in table.items()
+    }
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"there is no array {name}, neither named nor in an npz")
+    return arrays
