@@ -1,4 +1,4 @@
-"""One steady loop for a profiler to look at: no clock, no comparison, nothing but the same call again and again.
+"""One steady loop for a profiler to look at: no clock, no comparison, the same call again and again.
 
     perf record -e cpu-clock -g python benchmarks/perf_driver.py training --seconds 5
     valgrind --tool=callgrind --instr-atstart=no python benchmarks/perf_driver.py training --calls 3 --callgrind
