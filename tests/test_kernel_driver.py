@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "src" / "kernels"
-# What setup.py asks of floating point. -O0: half of what an optimising compiler takes is more than all tests here.
+# What setup.py asks of floating point. -O0: compiling with it is most of the time here.
 FLAGS = ["-O0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror"]
 
 pytestmark = pytest.mark.skipif(

@@ -184,7 +184,8 @@ def test_subinterpreters_are_refused():
             return True
         return False
     def load(path):
-        spec = importlib.util.spec_from_file_location("lstm_ext." + path.split(os.sep)[-1].split(".")[0], path)
+        name = "lstm_ext." + path.split(os.sep)[-1].split(".")[0]
+        spec = importlib.util.spec_from_file_location(name, path)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     answers = [refused(lambda: load(path)) for path in {paths!r}]
     answers.append(refused(lambda: importlib.import_module("lstm_ext")))

@@ -184,7 +184,7 @@ static real exponential(real x)
 
     memcpy(&bits, &x, sizeof bits);
     magnitude = bits & ~sign;
-    magnitude = (magnitude > limit) & (magnitude <= infinity) ? limit : magnitude;
+    magnitude = ((magnitude > limit) & (magnitude <= infinity)) ? limit : magnitude;
     bits = (bits & sign) | magnitude;
     memcpy(&x, &bits, sizeof x);
 
