@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: language_level=3, wraparound=False, cdivision=True
 """The LSTM from C, Cython, numba and Fortran: functions without the GIL, on memory of the caller's.
 
 ``lstm_ext/cython_lstm.pxd`` and ``lstm_ext/include/lstm_ext.h`` declare the functions and say what each
