@@ -432,6 +432,33 @@ def test_a_process_that_hangs_is_not_waited_for(tmp_path):
     assert seconds < 30
 
 
+@needs_mpi
+def test_the_benchmark_runs():
+    program = Path(__file__).parents[1] / "benchmarks" / "distributed.py"
+    done = subprocess.run(
+        [sys.executable, program, "--quick"], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(lstm_ext.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| 8 | 1321 |" in done.stdout
+    assert float(done.stdout.rpartition("largest difference ")[2]) < 1e-6
+
+
+def test_the_model_of_scaling_is_least_where_it_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from importlib import import_module
+
+    model = import_module("distributed")
+    network, words = (1e-6, 1e-10), (0.05, 1e-4, 2e5)
+    for kind in (model.ring, model.tree):
+        least, half = model.stops_paying(*words, kind, network)
+        seconds = [model.step_seconds(p, *words, kind, network) for p in range(1, 1001)]
+        assert seconds[least - 1] == min(seconds) and seconds[0] == pytest.approx(0.0501)
+        assert seconds[0] / seconds[half - 1] >= half / 2
+    # By hand: sqrt(compute / (2 latency)) ranks around a ring, but for what bandwidth adds.
+    assert abs(model.stops_paying(0.05, 0, 0, model.ring, network)[0] - math.sqrt(0.05 / 2e-6)) <= 1
+
+
 # ---- the command
 
 CONFIG = """
