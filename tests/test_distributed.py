@@ -1,5 +1,6 @@
 """Several ranks do what one process does on the joined mini-batch; what one meets, all hear of."""
 
+import importlib.util
 import json
 import math
 import os
@@ -323,7 +324,8 @@ def test_estimators_on_ranks_are_the_estimator(early_stopping):
             sklearn.LSTMRegressor(**{**words, **more}).fit(X, Y[:, 0], comm=comm)
 
 
-def test_processes_of_a_launcher_have_a_thread_each(monkeypatch):
+def test_processes_of_a_launcher_have_a_thread_each(monkeypatch, capsys):
+    from lstm_ext.__main__ import main
     from lstm_ext._threads import _default, mpi_processes
 
     for name in ("OMP_NUM_THREADS", "LSTM_EXT_NUM_THREADS", "OMPI_COMM_WORLD_SIZE"):
@@ -336,6 +338,8 @@ def test_processes_of_a_launcher_have_a_thread_each(monkeypatch):
             assert _default() == alone
             patch.setenv(name, "4")
             assert mpi_processes() == 4 and _default() == 1
+            main(["info"])
+            assert "(one of 4 MPI processes, by default a thread each)" in capsys.readouterr().out
             patch.setenv("LSTM_EXT_NUM_THREADS", "3")
             assert _default() == 3
 
@@ -430,6 +434,34 @@ def test_a_process_that_hangs_is_not_waited_for(tmp_path):
     kind, sentence, seconds = json.loads((tmp_path / "hangs_0.json").read_text())
     assert kind == "RankError" and "rank 0 has waited 1 s for the others in allreduce" in sentence
     assert seconds < 30
+
+
+@needs_mpi
+def test_the_benchmark_runs():
+    program = Path(__file__).parents[1] / "benchmarks" / "distributed.py"
+    done = subprocess.run(
+        [sys.executable, program, "--quick"], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(Path(lstm_ext.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| 8 | 1321 |" in done.stdout
+    assert float(done.stdout.rpartition("largest difference ")[2]) < 1e-6
+
+
+def test_the_model_of_scaling_is_least_where_it_says():
+    # Not by its name, which is that of Dask's scheduler, too.
+    path = Path(__file__).parents[1] / "benchmarks" / "distributed.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_ranks", path)
+    model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(model)
+    network, words = (1e-6, 1e-10), (0.05, 1e-4, 2e5)
+    for kind in (model.ring, model.tree):
+        least, half = model.stops_paying(*words, kind, network)
+        seconds = [model.step_seconds(p, *words, kind, network) for p in range(1, 1001)]
+        assert seconds[least - 1] == min(seconds) and seconds[0] == pytest.approx(0.0501)
+        assert seconds[0] / seconds[half - 1] >= half / 2
+    # By hand: sqrt(compute / (2 latency)) ranks around a ring, but for what bandwidth adds.
+    assert abs(model.stops_paying(0.05, 0, 0, model.ring, network)[0] - math.sqrt(0.05 / 2e-6)) <= 1
 
 
 # ---- the command
