@@ -1,8 +1,8 @@
-r"""One steady loop for a profiler to look at: no clock, no comparison, the same call again and again.
+"""One steady loop for a profiler to look at: the same call again and again, compared with nothing.
 
     perf record -e cpu-clock -g python benchmarks/perf_driver.py training --seconds 5
-    valgrind --tool=callgrind --instr-atstart=no \
-             python benchmarks/perf_driver.py training --calls 3 --callgrind
+    valgrind --tool=callgrind --instr-atstart=no \\
+        python benchmarks/perf_driver.py training --calls 3 --callgrind
 
 docs/profiling.md shows what they print. With ``--callgrind`` the loop turns callgrind's instruments on after
 the warm-up and off behind the last call, so that neither import nor exit is in its figures.

@@ -13,8 +13,8 @@ import pytest
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parent / "src" / "kernels"
-# What setup.py asks of floating point. -O0: compiling with it is most of the time here.
-FLAGS = ["-O0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror"]
+# What setup.py asks of floating point. -O0: an optimising compiler takes a minute.
+FLAGS = ["-O0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wall", "-Wextra"]
 
 pytestmark = pytest.mark.skipif(
     not KERNELS.is_dir(), reason="the kernels' sources are not here: the tests stand alone"

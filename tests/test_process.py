@@ -164,7 +164,7 @@ def test_subinterpreters_are_refused():
     out = check_python(
         WORK
         + """
-    import importlib, pathlib, os
+    import importlib, os, pathlib, textwrap
     try:
         interpreters = importlib.import_module("_interpreters")  # Python 3.13
     except ImportError:
@@ -184,7 +184,7 @@ def test_subinterpreters_are_refused():
             return True
         return False
     def load(path):
-        name = "lstm_ext." + path.split(os.sep)[-1].split(".")[0]
+        name = "lstm_ext." + os.path.basename(path).partition(".")[0]
         spec = importlib.util.spec_from_file_location(name, path)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     answers = [refused(lambda: load(path)) for path in {paths!r}]
@@ -193,7 +193,6 @@ def test_subinterpreters_are_refused():
     '''
     read, write = os.pipe()
     text = program.format(root=str(package.parent), paths=[str(f) for f in extensions], pipe=write)
-    import textwrap
     interpreters.run_string(interpreters.create(), textwrap.dedent(text))
     answers = os.read(read, 99)
     assert answers == bytes([True] * (len(extensions) + 1)), answers

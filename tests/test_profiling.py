@@ -51,7 +51,7 @@ def needs(*tools):
 
 
 def kernel_names():
-    """Names of the kernels' functions, as the extension's symbols have them, without `constprop` and the like."""
+    """Names of the kernels' functions among the extension's symbols; `.constprop` and the like cut off."""
     (extension,) = PACKAGE.glob("_kernels.*.so")
     done = run("nm", "--format=posix", extension)
     rows = (line.split() for line in done.stdout.splitlines())
@@ -66,7 +66,7 @@ def test_symbols_of_every_kernel_are_in_the_extension():
 
 
 def instructions(listing):
-    """{function: instructions} from callgrind_annotate's list; what is inlined in it is its own."""
+    """{function: instructions} from callgrind_annotate's list; what is inlined in a function counts as its own."""
     line = re.compile(r"^\s*([\d,]+) (?:\([^)]*\) +)?\S*?:(\S+?)(?:\.\S+)?(?: \[.*\])?$")
     found = {}
     for count, function in (m.groups() for m in map(line.match, listing.splitlines()) if m):
