@@ -1,7 +1,7 @@
-"""One steady loop for a profiler to look at: the same call again and again, compared with nothing.
+r"""One steady loop for a profiler to look at: the same call again and again, compared with nothing.
 
     perf record -e cpu-clock -g python benchmarks/perf_driver.py training --seconds 5
-    valgrind --tool=callgrind --instr-atstart=no \\
+    valgrind --tool=callgrind --instr-atstart=no \
         python benchmarks/perf_driver.py training --calls 3 --callgrind
 
 docs/profiling.md shows what they print. With ``--callgrind`` the loop turns callgrind's instruments on after
