@@ -1,4 +1,4 @@
-"""One steady loop for a profiler to look at: the same call again and again, compared with nothing.
+r"""One steady loop for a profiler to look at: the same call again and again, compared with nothing.
 
     perf record -e cpu-clock -g python benchmarks/perf_driver.py training --seconds 5
     valgrind --tool=callgrind --instr-atstart=no \\
