@@ -438,7 +438,7 @@ def test_a_process_that_hangs_is_not_waited_for(tmp_path):
 
 @needs_mpi
 def test_the_benchmark_runs():
-    program = Path(__file__).parents[1] / "benchmarks" / "distributed.py"
+    program = Path(__file__).parents[1] / "benchmarks" / "data_parallel.py"
     done = subprocess.run(
         [sys.executable, program, "--quick"], capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(Path(lstm_ext.__file__).parents[1])},
@@ -450,7 +450,7 @@ def test_the_benchmark_runs():
 
 def test_the_model_of_scaling_is_least_where_it_says():
     # Not by its name, which is that of Dask's scheduler, too.
-    path = Path(__file__).parents[1] / "benchmarks" / "distributed.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "data_parallel.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_ranks", path)
     model = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(model)

@@ -66,7 +66,7 @@ def test_symbols_of_every_kernel_are_in_the_extension():
 
 
 def instructions(listing):
-    """{function: instructions} from callgrind_annotate's list; with what is inlined."""
+    """{function: instructions} in callgrind_annotate's list; what is inlined in one counts as its own."""
     line = re.compile(r"^\s*([\d,]+) (?:\([^)]*\) +)?\S*?:(\S+?)(?:\.\S+)?(?: \[.*\])?$")
     found = {}
     for count, function in (m.groups() for m in map(line.match, listing.splitlines()) if m):

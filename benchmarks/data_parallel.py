@@ -1,6 +1,6 @@
 """What ranks cost and gain: time for a step, the share of Allreduce, and a model of 1,000 ranks.
 
-    python benchmarks/distributed.py
+    python benchmarks/data_parallel.py
 
 Starts itself under mpiexec, with one thread for each rank; needs as many free cores as ranks. The tables
 are in docs/distributed.md. A step is all of `Model.fit`'s: reading, gradient, Allreduce, Adam.
