@@ -20,9 +20,9 @@ CHECKOUT = Path(__file__).parents[1]
 EXAMPLES = CHECKOUT / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are not here")
 
-COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
 needs_compiler = pytest.mark.skipif(
-    shutil.which(COMPILER) is None, reason=f"there is no C compiler ({COMPILER}): nothing can be built"
+    shutil.which(COMPILER[0]) is None, reason=f"there is no C compiler ({COMPILER[0]}): nothing can be built"
 )
 
 
@@ -100,7 +100,7 @@ def test_the_header_without_python(tmp_path):
         "int f(const void *network, const double *x, double *h, double *c, void *w) {\n"
         "    return step ? step(network, 1, x, h, c, h, c, w) : LSTM_WRONG_NETWORK;\n}\n"
     )
-    command = [COMPILER, "-c", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{lstm_ext.get_include()}"]
+    command = [*COMPILER, "-c", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{lstm_ext.get_include()}"]
     run(*command, "-std=c99", "a.c", "-o", "a.o", cwd=tmp_path)
     run(*command, "-x", "c++", "a.c", "-o", "b.o", cwd=tmp_path)
     header = Path(lstm_ext.get_include(), "lstm_ext.h").read_text(encoding="utf-8")

@@ -79,7 +79,7 @@ def test_libraries_too_take_no_memory_for_what_is_not_there(tmp_path):
     The limit is on addresses, so a file of 4 GB is not mapped either.
     """
     script = SCRIPT.format(tests=str(Path(__file__).parent), path=str(tmp_path / "file"), room=128 << 20)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     *wrong, counts = done.stdout.splitlines()
     assert not wrong

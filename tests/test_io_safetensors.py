@@ -183,7 +183,7 @@ def test_importing_io_imports_no_optional_library():
         "import sys, lstm_ext.io; from lstm_ext.io import from_keras, from_torch, load, save; "
         "print({'torch', 'keras', 'h5py', 'safetensors', 'sklearn', 'onnx'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
@@ -194,7 +194,7 @@ def test_without_the_library_a_sentence_says_how_to_get_it(tmp_path):
         f"try: save(LSTM(1, 2), {str(tmp_path / 'a')!r})\n"
         "except ModuleNotFoundError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "safetensors is not installed: pip install 'lstm-ext[io]'"
 
 

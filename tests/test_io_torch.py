@@ -182,7 +182,7 @@ def test_a_file_is_read_without_pytorch(tmp_path):
         f"model = from_torch({str(path)!r}, prefix='lstm', head='head')\n"
         "print(model.parameters.tobytes().hex())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert bytes.fromhex(done.stdout.strip()) == model.parameters.tobytes()
 
 

@@ -51,7 +51,7 @@ def test_matplotlib_is_imported_when_something_is_drawn_and_not_before():
         "try: lstm_ext.plot.LearningCurveDisplay([1, 2]).plot()\n"
         "except ImportError as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "lstm_ext.plot draws with matplotlib: pip install 'lstm-ext[plot]'\n"
 
 

@@ -45,7 +45,8 @@ def compare_with_one_process():
     np.testing.assert_array_equal(one.predict(X), two.predict(X))
 
 
-def test_processes_of_loky():
+def test_processes_of_loky(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # children look into it first: there may be a checkout that is not built
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         compare_with_one_process()
 

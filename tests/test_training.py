@@ -664,7 +664,7 @@ print(late, moved, taken)
     ("lbfgs", 512, 50, 32, 64, True),
 ], ids=["short", "long", "lbfgs"])
 def test_ctrl_c_ends_soon_and_leaves_a_model(how, n, steps, hidden, size, moves):
-    command = [sys.executable, "-c", INTERRUPTED, how, *map(str, (n, steps, hidden, size, int(moves)))]
+    command = [sys.executable, "-P", "-c", INTERRUPTED, how, *map(str, (n, steps, hidden, size, int(moves)))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     late, moved, _ = done.stdout.split()
