@@ -6,22 +6,14 @@ import warnings
 import numpy as np
 import pytest
 
-from lstm_ext import LSTM, Adam, Model
+from lstm_ext import LSTM, Model
 
 joblib = pytest.importorskip("joblib", reason="joblib comes with scikit-learn")
 pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
 from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sweep_jobs import X, Y, member  # noqa: E402
 
 from lstm_ext.sklearn import LSTMRegressor  # noqa: E402
-
-X = np.random.default_rng(0).normal(size=(24, 5, 2))
-Y = X[..., 0].max(axis=1)
-
-
-def member(seed):
-    model = Model(LSTM(2, 4, rng=seed), 1, rng=seed)
-    model.fit(X, Y[:, None], epochs=2, optimizer=Adam(1e-2), rng=seed)
-    return model
 
 
 def search(jobs):
@@ -45,8 +37,7 @@ def compare_with_one_process():
     np.testing.assert_array_equal(one.predict(X), two.predict(X))
 
 
-def test_processes_of_loky(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # children look into it first: there may be a checkout that is not built
+def test_processes_of_loky():
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
         compare_with_one_process()
 
