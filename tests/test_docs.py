@@ -36,6 +36,8 @@ def test_links_lead_somewhere(page):
             continue
         path, _, anchor = target.partition("#")
         destination = (page.parent / path).resolve() if path else page
+        if path.startswith(("../lstm_ext/", "../src/")) and not destination.parent.is_dir():
+            continue  # the installed package is tested where no source is
         assert destination.exists(), f"{page.name} points at {target}"
         if anchor:
             assert anchor in anchors(destination), f"{page.name} points at {target}"
