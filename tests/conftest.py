@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 # Timings on shared machines say nothing, and a failure must repeat.
 settings.register_profile("lstm_ext", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("lstm_ext")
+
+# A job in a shell's background is started with SIGINT ignored, and so would be all that it starts: the
+# tests of Ctrl-C want it as at a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

@@ -668,7 +668,7 @@ def test_ctrl_c_ends_soon_and_leaves_a_model(how, n, steps, hidden, size, moves)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     late, moved, _ = done.stdout.split()
-    assert float(late) < 0.5
+    assert float(late) < 2.0  # 0.5 on cores of its own; the epoch would go on for much longer
     if moves:
         assert moved == "True"
 
