@@ -565,7 +565,7 @@ def test_large_sets_are_predicted_in_parts(monkeypatch):
     X, y, _ = ragged()
     estimator = quick(LSTMRegressor, every_step=False).fit(X, y)
     whole = estimator.predict(X)
-    monkeypatch.setattr("lstm_ext._network._NUMBERS_AT_ONCE", 50)
+    monkeypatch.setattr("lstm_ext.sklearn._network._NUMBERS_AT_ONCE", 50)
     np.testing.assert_allclose(estimator.predict(X), whole, rtol=1e-12)
 
 

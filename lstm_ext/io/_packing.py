@@ -34,7 +34,7 @@ LOSSES = _public(losses, losses.Loss)
 OPTIMIZERS = _public(optim, optim._Optimizer)
 # scikit-learn is imported when one of these is met.
 ESTIMATORS = ("LSTMRegressor", "LSTMClassifier", "LSTMForecaster", "SequenceScaler")
-_READING = "lstm_ext._readings"
+_READING = "lstm_ext.sklearn._readings"
 
 
 def class_of(kind):

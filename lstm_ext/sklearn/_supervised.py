@@ -1,7 +1,4 @@
-"""scikit-learn estimators: `LSTMRegressor`, `LSTMClassifier`, `LSTMForecaster`, and `SequenceScaler`.
-
-Needs scikit-learn 1.6 or newer (the extra ``sklearn``).
-"""
+"""`LSTMRegressor` and `LSTMClassifier`: sequences with a target for each, or for each of their steps."""
 
 from numbers import Real
 
@@ -16,12 +13,9 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import check_is_fitted
 
 from lstm_ext import losses
-from lstm_ext._forecaster import LSTMForecaster
-from lstm_ext._network import Network, only_stochastic, to_dtype
-from lstm_ext._readings import Reading, check_quantiles
-from lstm_ext._sequences import SequenceScaler, as_sequences, check_weight, per_step, step_rows
-
-__all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"]
+from lstm_ext.sklearn._network import Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._readings import Reading, check_quantiles
+from lstm_ext.sklearn._sequences import SequenceScaler, as_sequences, check_weight, per_step, step_rows
 
 
 class _Supervised(Network):

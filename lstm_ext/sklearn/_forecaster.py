@@ -8,9 +8,9 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from lstm_ext._network import Network, to_dtype
-from lstm_ext._readings import Reading
-from lstm_ext._sequences import SequenceScaler
+from lstm_ext.sklearn._network import Network, to_dtype
+from lstm_ext.sklearn._readings import Reading
+from lstm_ext.sklearn._sequences import SequenceScaler
 
 
 class LSTMForecaster(Network):

@@ -11,9 +11,9 @@ from sklearn.base import (
     TransformerMixin,
 )
 
-from lstm_ext._network import Network
 from lstm_ext.callbacks import Callback
 from lstm_ext.model import Model
+from lstm_ext.sklearn._network import Network
 
 __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"]
 
