@@ -65,6 +65,7 @@ KERNEL_HEADERS = [
     "src/kernels/general.h",
     "src/kernels/general_cell.h",
     "src/philox.h",
+    "src/threads.h",
     "src/kernels/vec_avx512.h",
     "src/kernels/vec_avx2.h",
     "src/kernels/vec_baseline.h",

@@ -16,6 +16,11 @@ from cython.parallel cimport prange, threadid
 from libc.limits cimport INT_MAX
 from libc.string cimport memcpy, memset
 
+
+cdef extern from "threads.h":
+    pass
+
+
 # ---- the tables, for either dtype
 
 

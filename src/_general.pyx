@@ -30,6 +30,10 @@ from lstm_ext._driver cimport (
 from lstm_ext._kernels cimport lstm_step
 
 
+cdef extern from "threads.h":
+    pass
+
+
 cdef extern from "philox.h" nogil:
     void philox4x32(const uint32_t *counter, uint64_t key, uint32_t *out)
 
