@@ -293,8 +293,10 @@ def main():
             file.write(content)
         try:
             run()
-        except FormatError:
-            pass
+        except FormatError as error:
+            # The readers turn every error into this one: of ours are these no reading of a bad file.
+            if isinstance(error.__cause__, AssertionError | NameError | SystemError):
+                raise error.__cause__ from None
 
     words = [sys.argv[0], "-rss_limit_mb=1500", "-max_len=65536", "-timeout=20", "-print_final_stats=1"]
     if arguments.input:

@@ -592,6 +592,8 @@ def hostile_keras():
         return good[: at + 20] + struct.pack("<LL", value, value) + good[at + 28 :]
 
     at = good.rfind(b"PK\x01\x02")
+    squeezed = zipfile.ZipInfo("model.weights.h5")
+    squeezed.compress_type = zipfile.ZIP_DEFLATED
     return {
         "cut off": good[:-30],
         "cut off in the middle": good[: len(good) // 2],
@@ -609,6 +611,10 @@ def hostile_keras():
         "no configuration": keras_archive(config_json=None),
         "no metadata": keras_archive(metadata_json=None),
         "compressed": zipped(parts, compression=zipfile.ZIP_DEFLATED),
+        "weights compressed, and shorter than the file": zipped({
+            "metadata.json": parts["metadata.json"], "config.json": plain + " " * 50_000,
+            squeezed: parts["model.weights.h5"],
+        }),
         "a bomb of 1 GB": zipped({**parts, "model.weights.h5": bytes(2**20)}, compression=zipfile.ZIP_BZIP2),
         "a size of 4 GB": size_of_central_directory(2**32 - 2),
         "a size of 0": size_of_central_directory(0),
