@@ -62,7 +62,7 @@ cdef void shape_blocks(
     Py_ssize_t span) noexcept nogil
 cdef void shape_sequences(
     sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t weights,
-    Py_ssize_t span) noexcept nogil
+    Py_ssize_t span, bint alone) noexcept nogil
 cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil
 cdef void cut_sequences(
     sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil

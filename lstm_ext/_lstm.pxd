@@ -24,13 +24,14 @@ cdef class Batch:
     cdef sequences_t seqs
     cdef Buffer _memory
     cdef object _times
+    cdef bint alone
     cdef readonly Py_ssize_t total       # sum of the lengths
     cdef readonly Py_ssize_t starts      # saved states, over all blocks
 
     @staticmethod
     cdef Batch cut(
         Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
-        Py_ssize_t span)
+        Py_ssize_t span, bint alone)
 
     @staticmethod
     cdef Batch whole(Py_ssize_t batch, Py_ssize_t time)

@@ -224,10 +224,11 @@ cdef class Batch:
 
     @staticmethod
     cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
-                   Py_ssize_t span):
-        """For a layer whose weights take that many bytes."""
+                   Py_ssize_t span, bint alone):
+        """For a layer whose weights take that many bytes; `alone` as in `shape_sequences`."""
         cdef Batch self = Batch.__new__(Batch)
-        shape_sequences(&self.seqs, batch, time, weights, span)
+        self.alone = alone
+        shape_sequences(&self.seqs, batch, time, weights, span, alone)
         self.fill(lengths, times)
         return self
 
@@ -372,17 +373,17 @@ cdef class Engine:
         return packed
 
     cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, object times,
-                     Py_ssize_t checkpoint):
+                     Py_ssize_t checkpoint, bint alone):
         cdef Batch batch = self._batch
         cdef Py_ssize_t H = self.hidden_size, weights
         cdef Py_ssize_t span = max(T, <Py_ssize_t>1)
         if checkpoint > 0:
             span = min(span, checkpoint)
         if (lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T
-                and batch.seqs.span == span):
+                and batch.seqs.span == span and batch.alone == alone):
             return batch
         weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
-        batch = Batch.cut(N, T, lengths, times, weights, span)
+        batch = Batch.cut(N, T, lengths, times, weights, span, alone)
         if lengths is None:
             self._batch = batch
         return batch
@@ -461,7 +462,7 @@ cdef class Engine:
         cdef Array x = held_as_it_is(x_given, self.is_float)
         cdef Array y, h_0 = None, c_0 = None, h_n, c_n
         cdef Py_ssize_t N, T, D = self.directions
-        cdef bint unbatched
+        cdef bint unbatched, alone
         cdef Batch batch
         cdef Packed packed
         cdef Buffer work
@@ -480,7 +481,9 @@ cdef class Engine:
             lengths = as_lengths(lengths, N, T)
         elif mask is not None:
             lengths, times = as_steps(mask, N, T)
-        batch = self.batch(N, T, lengths, times, self.checkpoint if tape is not None else 0)
+        # BLAS may add in another order for another number of rows.
+        alone = tape is None and n_threads == 1 and table_s().lanes > 1
+        batch = self.batch(N, T, lengths, times, self.checkpoint if tape is not None else 0, alone)
         y_out = self.output(x, D * self.hidden_size)
         h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
         y = held_output(y_out, self.is_float)

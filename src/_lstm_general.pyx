@@ -360,7 +360,7 @@ cdef class GeneralEngine:
         if checkpointed:
             span = min(span, self.checkpoint)
         weights = 4 * H * (max(I, H) + P) * itemsize
-        batch = Batch.cut(N, T, lengths, times, weights, span)
+        batch = Batch.cut(N, T, lengths, times, weights, span, False)
 
         # arguments and results of each part
         given = [(parameters, x_array, h_0, c_0, bias_rows)]

@@ -106,7 +106,7 @@ cdef sequences_t shaped(const network_t *net, Py_ssize_t batch, Py_ssize_t time,
     cdef Py_ssize_t span = max(time, <Py_ssize_t>1)
     if taped and net.checkpoint > 0:
         span = min(span, net.checkpoint)
-    shape_sequences(&seqs, batch, time, net.weights, span)
+    shape_sequences(&seqs, batch, time, net.weights, span, not taped)
     return seqs
 
 
