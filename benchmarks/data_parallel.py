@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64, help="sequences of a step, all ranks together")
     parser.add_argument("--time", type=int, default=20)
     parser.add_argument("--steps", type=int, default=8, help="steps of an epoch, which is one sample")
-    parser.add_argument("--epochs", type=int, default=3, help="samples, of which the median counts")
+    parser.add_argument("--epochs", type=int, default=9, help="samples, of which the median counts")
     parser.add_argument("--curve", type=int, default=10, help="epochs of the loss curves")
     for name in ("--worker", "--block", "--threads"):
         parser.add_argument(name, type=str if name == "--worker" else int, help=argparse.SUPPRESS)
