@@ -88,7 +88,7 @@ def unpack(content, path, model, settings, rng, optimizer, schedule, early_stopp
             raise
         if schedule is not None:
             schedule.state = content["schedule"]
-        if early_stopping is not None and content["early_stopping"] is not None:
+        if early_stopping is not None:
             early_stopping.restore(content["early_stopping"], best)
     except Exception as error:
         raise ValueError(f"{os.fspath(path)} does not fit this training: {error}") from error

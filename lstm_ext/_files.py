@@ -42,10 +42,17 @@ def pack_archive(file, configuration, arrays):
     """Write such an archive to a file, given by its name or open."""
     with zipfile.ZipFile(file, "w") as archive:
         with archive.open(CONFIGURATION, "w") as member:
-            member.write(json.dumps(configuration, indent=1).encode())
+            member.write(json.dumps(configuration, indent=1, default=_plain).encode())
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _plain(value):
+    """Return a NumPy scalar as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is {type(value).__name__}, expected what JSON can hold")
 
 
 def read_archive(content, names=None, longest=None):

@@ -3,6 +3,7 @@
 import json
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def main(config, resume, mpi):
     except RankError as error:
         print(f"lstm-ext fit: rank {rank}: {error}", file=sys.stderr, flush=True)
         comm.Abort(1)  # the others may wait for ever
-    except (OSError, TypeError, ValueError, FloatingPointError) as error:
+    except (OSError, TypeError, ValueError, FloatingPointError, MemoryError) as error:
         print(f"lstm-ext fit: {f'rank {rank}: ' if comm else ''}{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -108,6 +109,14 @@ def _read(path, rank):
     words = dict(config["model"])
     mine = {word: words.pop(word) for word in _MODEL if word in words}
     x, y = data["x"], data["y"]
+    if x.ndim != 3 or y.ndim < 2:
+        raise ValueError(
+            f"x has shape {x.shape}, expected (n, time, features); y {y.shape}, expected (n, outputs) or "
+            "(n, time, outputs)"
+        )
+    for name in (*config.get("output", {}).values(), *filter(None, [training.get("checkpoint")])):
+        if not isinstance(name, str) or not (path.parent / name).parent.is_dir():
+            raise ValueError(f"{path}: {name!r} is not a file in a folder that exists")
     lstm = LSTM(words.pop("input_size", x.shape[-1]), words.pop("hidden_size"), **{"rng": seed, **words})
     size = mine.pop("output_size", None)
     if size is None:
@@ -145,17 +154,26 @@ def _arrays(table, folder, rank):
     """Read arrays; an .npy is mapped. ``{rank}`` in a name is the number of the process."""
 
     def place(name):
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a file")
         return folder / name.replace("{rank}", str(rank))
+
+    def read(file, **how):
+        try:
+            return np.load(place(file), **how)
+        except (EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{place(file)} is damaged: {error}") from error
 
     table = dict(table)
     arrays = {}
     if "npz" in table:
-        with np.load(place(table.pop("npz"))) as archive:
+        with read(table.pop("npz")) as archive:
             arrays = {name: archive[name] for name in _ARRAYS if name in archive.files}
-    arrays |= {
+    for name, file in table.items():
         # y and the small ones are looked at as a whole, so they may as well be in memory.
-        name: np.load(place(file), mmap_mode="r" if name == "x" else None) for name, file in table.items()
-    }
+        arrays[name] = read(file, mmap_mode="r" if name == "x" else None)
+        if not isinstance(arrays[name], np.ndarray):
+            raise ValueError(f"{name} = {file!r} is an archive of several arrays: name it as npz")
     for name in ("x", "y"):
         if name not in arrays:
             raise ValueError(f"there is no array {name}, neither named nor in an npz")

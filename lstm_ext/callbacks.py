@@ -15,7 +15,7 @@ class Callback:
         """Before the first step: of a training of so many epochs, of which `done` were done before."""
 
     def on_batch_end(self, epoch, share, loss):
-        """After every step: `share` of this epoch's steps are done, 0 to 1; the mini-batch's loss."""
+        """After every mini-batch: `share` of the epoch's are done, 0 to 1; its loss, or its last window's."""
 
     def on_epoch_end(self, record):
         """After every epoch, with its record; training ends early where it returns True."""
@@ -91,7 +91,10 @@ class EarlyStopping(Callback):
         return state, self._parameters
 
     def restore(self, state, parameters):
-        """Take back what `saved` returned."""
+        """Take back what `saved` returned; of None, which is no state, nothing is best."""
+        if state is None:
+            self._start()
+            return
         self.best, self.best_epoch, self.last_epoch = (
             state[name] for name in ("best", "best_epoch", "last_epoch")
         )
@@ -99,7 +102,7 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self):
         """Give the model its best parameters."""
-        if self._parameters is not None:
+        if self.restore_best and self._parameters is not None:
             self._model.parameters = self._parameters
         self._model = None
 

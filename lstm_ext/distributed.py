@@ -265,6 +265,11 @@ class DataParallel:
                     f"{name} must be the same on all ranks: {first} on rank 0, {value} on rank {self.rank}"
                 )
 
+    def alike(self, **words):
+        """Raise ValueError on all ranks unless they have been given the same."""
+        for name, value in words.items():
+            self._same(name, value)
+
     def share(self, state, history):
         """Give all ranks what rank 0 begins with: parameters, optimiser, generator, history."""
         settings = state[1]

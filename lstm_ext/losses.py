@@ -8,6 +8,7 @@ import math
 from numbers import Real
 
 import numpy as np
+from scipy.special import expit
 
 from lstm_ext._checks import number, positive
 
@@ -480,18 +481,20 @@ class GaussianNLL(_Pointwise):
     def _parts(self, p, y):
         mean, raw = np.split(p, 2, axis=-1)
         scale = self.min_scale + np.logaddexp(0, raw)
-        return scale, (y - mean) / scale, 0.5 * (1 + np.tanh(0.5 * raw))  # the logistic function
+        return scale, (y - mean) / scale, raw
 
     def _cost(self, p, y):
-        scale, z, s = self._parts(p, y)
+        scale, z, raw = self._parts(p, y)
+        s = expit(raw)
         cost = np.log(scale) + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
         return cost, np.concatenate([-z / scale, s * (1 - z * z) / scale], axis=-1)
 
     def _curvature(self, p, p_dot, y):
-        scale, z, s = self._parts(p, y)
+        scale, z, raw = self._parts(p, y)
+        s = expit(raw)
         mean_dot, raw_dot = np.split(p_dot, 2, axis=-1)
         mixed = 2 * z * s / scale**2
-        second = s * ((3 * z * z - 1) * s / scale**2 + (1 - s) * (1 - z * z) / scale)
+        second = s * ((3 * z * z - 1) * s / scale**2 + expit(-raw) * (1 - z * z) / scale)
         return np.concatenate(
             [mean_dot / scale**2 + mixed * raw_dot, mixed * mean_dot + second * raw_dot], axis=-1
         )

@@ -255,6 +255,7 @@ class Model:
                     f"lengths run from {lengths.min()} to {lengths.max()}, "
                     f"x has {x.shape[1]} time steps"
                 )
+            lengths = lengths.astype(np.intp, copy=False)  # differences of unsigned ones wrap around
         if mask is not None:
             mask = np.asarray(mask)
             if mask.dtype != np.bool_ or mask.shape != x.shape[:2]:
@@ -675,7 +676,7 @@ class Model:
 
     @classmethod
     def _read(cls, content):
-        configuration, arrays = read_archive(content, ["parameters"], longest=10_000)
+        configuration, arrays = read_archive(content, ["parameters"], longest=100_000)
         formats = {_FORMAT: _LSTM_WORDS, _FORMER_FORMAT: _FORMER_WORDS}
         if configuration["format"] not in formats:
             raise ValueError(f"its format is {configuration['format']!r}, not {_FORMAT!r}")

@@ -181,7 +181,8 @@ class _Optimizer:
                 )
         scale = 1.0
         if self.max_value is not None:
-            if self._clipped is None or self._clipped.shape != gradient.shape:
+            like = self._clipped
+            if like is None or like.shape != gradient.shape or like.dtype != gradient.dtype:
                 self._clipped = np.empty_like(gradient, subok=False)
             gradient = np.clip(gradient, -self.max_value, self.max_value, out=self._clipped)
         if self.max_norm is not None:

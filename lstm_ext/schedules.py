@@ -36,6 +36,9 @@ class Schedule:
         """
         raise NotImplementedError
 
+    def begin(self):
+        """Forget an earlier training: one begins that goes on from nothing."""
+
     def observe(self, record):
         """Take note of the record of an epoch that has ended."""
 
@@ -64,6 +67,10 @@ class _Product(Schedule):
 
     def factor(self, epochs):
         return self.parts[0].factor(epochs) * self.parts[1].factor(epochs)
+
+    def begin(self):
+        for part in self.parts:
+            part.begin()
 
     def observe(self, record):
         for part in self.parts:
@@ -185,11 +192,15 @@ class Plateau(Schedule):
         self.min_delta = share("min_delta", min_delta)
         self.least = share("least", least)
         self.monitor = check_monitor(monitor)
-        self._factor, self._best, self._waited = 1.0, math.inf, 0
+        self.begin()
 
     def factor(self, epochs):
         """Return the factor as it is now."""
         return self._factor
+
+    def begin(self):
+        """Forget an earlier training."""
+        self._factor, self._best, self._waited = 1.0, math.inf, 0
 
     def observe(self, record):
         """Take note of the record of an epoch that has ended."""

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import time
 
 import numpy as np
@@ -60,7 +61,7 @@ def fit(
             stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
         )
         epochs = count("epochs", epochs, 0)
-        validation = _validation(model, validation)
+        validation = _validation(model, validation, alone=comm is None)
         optimizer = Adam() if optimizer is None else optimizer
         if not hasattr(optimizer, "step"):
             raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
@@ -69,6 +70,7 @@ def fit(
                 raise TypeError(f"schedule must be one of lstm_ext.schedules, got {schedule!r}")
             if not hasattr(optimizer, "lr"):
                 raise TypeError(f"schedule was given, and the optimizer has no lr: {optimizer!r}")
+        _check_monitors(validation, early_stopping, schedule)
         rng = np.random.default_rng(rng)
         batches = team.batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
         watchers = _watchers(early_stopping, callbacks, callback, progress and team.first)
@@ -77,12 +79,20 @@ def fit(
             raise ValueError("resume is True, and no checkpoint was given to go on from")
         if (checkpoint is not None or comm is not None) and not hasattr(optimizer, "state"):
             raise TypeError(f"a checkpoint or comm needs an optimizer with a state, got {optimizer!r}")
+        if checkpoint is not None and team.first:
+            folder = os.path.dirname(os.path.abspath(checkpoint))
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(f"checkpoint is {checkpoint!s}, and there is no folder {folder}")
+    team.alike(
+        epochs=epochs, validation=validation is not None, checkpoint=checkpoint is not None,
+        checkpoint_every=checkpoint_every,
+    )
     sequences = team.meet(data, batches)  # how many they hold together
 
     settings = {
-        "model": repr(model), "optimizer": repr(optimizer), "schedule": repr(schedule),
+        "model": _words(model), "optimizer": _words(optimizer), "schedule": _words(schedule),
         "batch_size": batches.size, "bucket": batches.bucket, "bptt": batches.bptt,
-        "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
+        "block": team.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
     state = (model, settings, rng, optimizer, schedule, early_stopping)
     history = []
@@ -90,6 +100,8 @@ def fit(
         if team.first and resume and os.path.exists(checkpoint):
             history = _checkpoint.load(checkpoint, *state)
     history = team.share(state, history)
+    if schedule is not None and not history:
+        schedule.begin()
     run = team.run(model, data, batches, optimizer, schedule, rng)
 
     def after(record):
@@ -191,6 +203,7 @@ def fit_lbfgs(
     max_iter, memory = count("max_iter", max_iter, 1), count("memory", memory, 1)
     tol, decay = nonnegative("tol", tol), nonnegative("weight_decay", weight_decay)
     validation = _validation(model, validation)
+    _check_monitors(validation, early_stopping, None)
     batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
     batches.refuse_nothing(batches.used.size)
     watchers = _watchers(early_stopping, callbacks, callback, progress)
@@ -248,13 +261,16 @@ def fit_lbfgs(
 class _Alone:
     """What a training asks of those who share it, where nobody does: see `distributed.DataParallel`."""
 
-    first = True
+    first, block = True, None
 
     def agreed(self):
         return contextlib.nullcontext()
 
     def batches(self, *arguments):
         return _Batches(*arguments)
+
+    def alike(self, **words):
+        pass
 
     def meet(self, data, batches):
         batches.refuse_nothing(batches.used.size)
@@ -299,7 +315,7 @@ class _Run:
         draws = self.model._regularised
         total = weight = 0.0
         for done, windows in enumerate(self.batches.read(order)):
-            state = None
+            state = loss = None
             for part, (data, counts) in enumerate(windows):
                 if self.schedule is not None:
                     share = (done + part / len(windows)) / len(order)
@@ -310,7 +326,10 @@ class _Run:
                     loss = value
                     total += loss * counts
                     weight += counts
-            watched.batch_end(epoch, (done + 1) / len(order), loss)
+                if part + 1 < len(windows):  # each window is a step of its own
+                    self.check()
+            if loss is not None:  # a mini-batch of ranks with few sequences may be empty
+                watched.batch_end(epoch, (done + 1) / len(order), loss)
             self.check()
         return {"epoch": epoch, "loss": total / weight}
 
@@ -353,10 +372,13 @@ class _Run:
     def _diverged(self, what, data, epoch):
         """Say what happened, and what to change; `data`: the mini-batch, None where others share it."""
         counted = None if data is None else data.counted
+        weights = None if data is None else data.weights(self.model.every_step)
         for name, array in () if data is None else (("x", data.x), ("y", data.y)):
             spoiled = ~np.isfinite(array)
             if counted is not None and array.shape[:2] == counted.shape and array.ndim == 3:
                 spoiled &= counted[..., None]
+            if name == "y" and weights is not None and spoiled.shape[: weights.ndim] == weights.shape:
+                spoiled &= (weights != 0).reshape(weights.shape + (1,) * (spoiled.ndim - weights.ndim))
             if spoiled.any() and not (name == "x" and self.model.lstm.nan):
                 return (
                     f"{what} in epoch {epoch}: {name} holds NaN or inf in {spoiled.any(axis=-1).sum()} "
@@ -383,6 +405,8 @@ class _Batches:
         self.weight = np.ones(n)
         if weights is not None:
             self.weight = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.float64)
+        if self.every_step and not data.x.shape[1]:
+            self.weight[:] = 0.0
         self.used = np.flatnonzero(self.weight)
         self.total = self.weight.sum()
         if bucket:
@@ -404,7 +428,9 @@ class _Batches:
     @staticmethod
     def refuse_nothing(sequences):
         if not sequences:
-            raise ValueError("x holds no sequence to learn from")
+            raise ValueError(
+                "x holds no sequence to learn from: there is none, or all lengths, masks or weights are 0"
+            )
 
     def draw(self, rng):
         """Draw the mini-batches of an epoch: a list of indices."""
@@ -510,11 +536,41 @@ def _watchers(early_stopping, callbacks, callback, progress):
     return watchers if early_stopping is None else [*watchers, early_stopping]
 
 
-def _validation(model, validation):
+def _words(part):
+    """Return what `part` says it is, without the address that Python gives to what says nothing."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
+
+
+def _validation(model, validation, alone=True):
+    """Return the validation set, checked; where several share it, this part of it may be empty."""
     if validation is None:
         return None
-    if isinstance(validation, dict):
-        return model._checked(**validation)
+    words = ("x", "y", "lengths", "mask", "static", "sample_weight")
     if isinstance(validation, tuple | list) and len(validation) in (2, 3):
-        return model._checked(*validation)
-    raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
+        validation = dict(zip(words, validation, strict=False))
+    if not isinstance(validation, dict):
+        raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
+    unknown = set(validation) - set(words)
+    if unknown or not {"x", "y"} <= set(validation):
+        others = ", ".join(words[2:])
+        raise TypeError(f"validation has {sorted(validation)}, expected x, y and some of {others}")
+    try:
+        data = model._checked(**validation)
+        weights = data.weights(model.every_step)
+        steps = data.x.shape[1] if model.every_step else 1
+        if alone and not (len(data.x) * steps if weights is None else weights.any()):
+            raise ValueError("there is nothing to average over: no element counts")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from error
+    return data
+
+
+def _check_monitors(validation, early_stopping, schedule):
+    """Refuse to wait for a loss that nobody will measure."""
+    watching = [early_stopping]
+    parts = [schedule]
+    for part in parts:
+        parts.extend(getattr(part, "parts", ()))
+    watching += parts
+    if validation is None and any(getattr(w, "monitor", None) == "validation_loss" for w in watching):
+        raise ValueError("monitor is 'validation_loss', and the training has no validation")

@@ -335,7 +335,7 @@ cdef class Engine:
         return n
 
     cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint with_backward,
-                   void *packed) noexcept:
+                   const void *parameters, void *packed) noexcept:
         cdef Py_ssize_t l, k
         cdef layer_t L
         cdef packed_t at
@@ -347,11 +347,9 @@ cdef class Engine:
                 w = self.offsets(l, k)
                 with nogil:
                     if self.is_float:
-                        pack_weights(&L, &w, <const float*>self.parameters.data, with_backward,
-                                     <float*>to)
+                        pack_weights(&L, &w, <const float*>parameters, with_backward, <float*>to)
                     else:
-                        pack_weights(&L, &w, <const double*>self.parameters.data, with_backward,
-                                     <double*>to)
+                        pack_weights(&L, &w, <const double*>parameters, with_backward, <double*>to)
                 at = packed_layout(&L, not self.is_float)
                 to += (at.size if with_backward else at.forward_size) * self.itemsize
 
@@ -368,7 +366,8 @@ cdef class Engine:
         packed.memory.reserve(self.packed_elements(table_s(), table_d(), False) * self.itemsize)
         packed.source.reserve(nbytes)
         memcpy(packed.source.data, self.parameters.data, nbytes)
-        self.pack(table_s(), table_d(), False, packed.memory.data)
+        # Of the copy: another thread may write parameters meanwhile, and what is kept must be made of `source`.
+        self.pack(table_s(), table_d(), False, packed.source.data, packed.memory.data)
         self._packed = packed
         return packed
 
@@ -499,7 +498,7 @@ cdef class Engine:
         else:
             tape.valid = False
             tape.reserve(self, batch)
-            self.pack(table_s(), table_d(), True, tape.packed.data)
+            self.pack(table_s(), table_d(), True, self.parameters.data, tape.packed.data)
             self.run_forward(tape.packed.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
                              batch, tape, tape.work, n_threads)
             tape.s, tape.d = table_s(), table_d()

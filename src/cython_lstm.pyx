@@ -106,7 +106,8 @@ cdef sequences_t shaped(const network_t *net, Py_ssize_t batch, Py_ssize_t time,
     cdef Py_ssize_t span = max(time, <Py_ssize_t>1)
     if taped and net.checkpoint > 0:
         span = min(span, net.checkpoint)
-    shape_sequences(&seqs, batch, time, net.weights, span, not taped)
+    # As in _lstm.pyx: BLAS may add in another order for another number of rows.
+    shape_sequences(&seqs, batch, time, net.weights, span, not taped and net.direction[0].layer.s.lanes > 1)
     return seqs
 
 

@@ -1,6 +1,7 @@
-"""Small shapes through every compiled function, for a checker of memory to watch. docs/profiling.md has the commands.
+"""Small shapes through every compiled function, for a checker of memory to watch.
 
-Under valgrind, errors in the frames of this package count; the interpreter's and the libraries' own are theirs.
+docs/profiling.md has the commands. Under valgrind, errors in the frames of this package count; the
+interpreter's and the libraries' own are theirs.
 """
 
 import itertools

@@ -565,3 +565,24 @@ def test_the_command_under_mpiexec_writes_the_same_bytes(config):
     (config.parent / "state.npz").unlink()
     assert main(["fit", str(config)]) == 0
     assert (config.parent / "model.npz").read_bytes() == content
+
+
+@pytest.mark.parametrize("name, values", [
+    ("epochs", (1, 2)), ("checkpoint", ("c.npz", None)), ("checkpoint_every", (1, 2)),
+    ("validation", ((X, Y), None)),
+])
+def test_what_decides_how_often_ranks_meet_must_be_the_same(name, values, tmp_path, monkeypatch):
+    """A checkpoint on rank 0 alone would leave the others waiting."""
+    monkeypatch.chdir(tmp_path)
+    words = {"epochs": 1, "rng": 0}
+    errors = Ranks(2).run(lambda comm: new().fit(X, Y, comm=comm, **{**words, name: values[comm.rank]}))
+    assert any(type(error) is ValueError and f"{name} must be the same" in str(error) for error in errors)
+    assert all(isinstance(error, ValueError | RankError) for error in errors)
+
+
+def test_a_mini_batch_that_is_empty_on_all_ranks_is_passed_over():
+    """Two shards of three, one sequence a step in all: some steps have none."""
+    histories = on_ranks(2, lambda comm: new().fit(
+        X[comm.rank :][:3], Y[comm.rank :][:3], epochs=2, batch_size=1, rng=0, comm=comm
+    ))
+    assert len(histories[0]) == 2 and histories[0][0]["loss"] == histories[1][0]["loss"]

@@ -330,3 +330,13 @@ MSE, CE = MeanSquaredError(), CrossEntropy()
 def test_bad_input_is_refused(loss, prediction, target, weights, error, words):
     with pytest.raises(error, match=words):
         loss.value_and_gradient(prediction, target, weights)
+
+
+def test_an_overconfident_scale_still_has_a_gradient():
+    """The logistic function of -40 is 4e-18 and not 0; divided by a tiny variance it counts."""
+    loss = GaussianNLL()
+    for raw in (-30.0, -37.0, -40.0):
+        scale = 1e-6 + np.log1p(np.exp(raw))
+        expected = np.exp(raw) / (1 + np.exp(raw)) * (1 - 1 / scale**2) / scale
+        gradient = loss.gradient(np.array([[0.0, raw]]), np.array([[1.0]]))
+        assert gradient[0, 1] == pytest.approx(expected, rel=1e-12)

@@ -640,7 +640,7 @@ class Trap:
     ({"configuration_json": b"[]"}, "not a saved model"),
     ({"configuration_json": b"\xff\xfe"}, "not a saved model"),
     ({"configuration_json": b"[" * 9999}, "not a saved model"),
-    ({"configuration_json": b" " * 10001}, "configuration.json is too long"),
+    ({"configuration_json": b" " * 100_001}, "configuration.json is too long"),
     ({"configuration": {"format": "lstm_ext.Model 3"}}, "its format is 'lstm_ext.Model 3'"),
     ({"configuration": {"format": "lstm_ext.Model 1"}}, "its LSTM is described by"),
     ({"configuration": {"dtype": "float16"}}, "its dtype is 'float16'"),

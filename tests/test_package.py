@@ -191,6 +191,8 @@ needs_readme = pytest.mark.skipif(not README.exists(), reason="the tests stand a
 @needs_readme
 def test_examples_of_the_readme(tmp_path, monkeypatch, capsys):
     """They run as they stand, one after the other, and print what they say they print."""
+    for needed in ("sklearn", "safetensors"):
+        pytest.importorskip(needed, reason=f"the examples need {needed}")
     monkeypatch.chdir(tmp_path)
     examples = blocks("python")
     assert len(examples) >= 2

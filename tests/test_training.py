@@ -775,3 +775,105 @@ def test_lbfgs_converges_stops_and_fails_in_good_order():
     np.testing.assert_array_equal(model.parameters, before)
     with pytest.raises(ValueError, match="max_iter must be at least 1, got 0"):
         fit_lbfgs(make(), *batch(), max_iter=0)
+
+
+# What once went wrong ------------------------------------------------------------------------------
+
+
+def test_unsigned_lengths_do_not_wrap_around_in_windows():
+    """Steps beyond the end of a sequence do not count, whatever integers say where it ends."""
+    x, y = batch()[0], np.array(targets(make()))
+    y[np.arange(y.shape[1]) >= np.asarray(LENGTHS)[:, None]] = 1e3
+    losses = []
+    for dtype in (np.int64, np.uint8, np.uint64):
+        history = make().fit(x, y, epochs=1, bptt=2, batch_size=2, lengths=np.array(LENGTHS, dtype), rng=0)
+        losses.append(history[0]["loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_early_stopping_forgets_another_training_on_resume(tmp_path):
+    x, y = batch()
+    path = tmp_path / "c.npz"
+    make().fit(x, y, epochs=2, checkpoint=path, rng=0)
+    stopping, other = EarlyStopping(2), make()
+    other.fit(3 * x, -y, epochs=9, optimizer=SGD(0.5), early_stopping=stopping, rng=1)
+    model = make()
+    history = model.fit(x, y, epochs=4, checkpoint=path, resume=True, early_stopping=stopping, rng=0)
+    assert len(history) == 4
+    assert not np.array_equal(model.parameters, other.parameters)
+
+
+@pytest.mark.parametrize("words, message", [
+    ({"validation": [part[:0] for part in batch()]}, "validation: there is nothing to average"),
+    ({"validation": (np.zeros((1, 6, 9)), np.zeros((1, 6, 1)))}, "validation: x has 9 features"),
+    ({"early_stopping": EarlyStopping(monitor="validation_loss")}, "the training has no validation"),
+    ({"schedule": WarmUp(1) * Plateau(monitor="validation_loss")}, "the training has no validation"),
+    ({"checkpoint": "/nowhere/at/all.npz"}, "there is no folder /nowhere/at"),
+    ({"validation": {"x": 0, "Y": 1}}, r"validation has \['Y', 'x'\]"),
+])
+def test_what_cannot_go_well_is_said_before_the_first_step(words, message):
+    model = make()
+    before = model.parameters.copy()
+    with pytest.raises((ValueError, TypeError, OSError), match=message):
+        model.fit(*batch(), epochs=2, rng=0, **words)
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+def test_ctrl_c_is_let_through_between_two_windows():
+    class Signal(SGD):
+        def step(self, parameters, gradient):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            super().step(parameters, gradient)
+            steps.append(1)
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(*batch(), epochs=1, bptt=1, optimizer=Signal(0.1), rng=0)
+    assert len(steps) == 1
+
+
+def test_targets_that_weigh_nothing_are_not_blamed():
+    x, y = batch()
+    y = np.array(y)
+    weight = np.ones(y.shape[:2])
+    y[0, 1], weight[0, 1] = np.nan, 0.0
+    with pytest.raises(FloatingPointError, match="smaller lr"):
+        make().fit(x, y, sample_weight=weight, optimizer=SGD(1e160), epochs=50, rng=0)
+
+
+def test_numpy_scalars_go_into_a_checkpoint(tmp_path):
+    optimizer = Adam()
+    optimizer.lr = np.float32(1e-3)
+
+    def note(record):
+        record["accuracy"] = np.float32(0.5)
+
+    make().fit(*batch(), epochs=2, optimizer=optimizer, callback=note, checkpoint=tmp_path / "c.npz", rng=0)
+
+
+def test_an_optimiser_without_words_can_be_resumed(tmp_path):
+    class Own:
+        state = {}  # noqa: RUF012
+
+        def step(self, parameters, gradient):
+            parameters -= 0.01 * gradient
+
+    for epochs in (1, 2):
+        history = make().fit(
+            *batch(), epochs=epochs, optimizer=Own(), checkpoint=tmp_path / "c.npz", resume=True, rng=0
+        )
+    assert len(history) == 2
+
+
+def test_plateau_begins_anew():
+    schedule, rates = Plateau(patience=0, gamma=0.1, min_delta=0.9), []
+    for _ in range(2):
+        history = make().fit(*batch(), epochs=4, schedule=schedule, rng=0)
+        rates.append([record["lr"] for record in history])
+    assert rates[0] == rates[1] and rates[0][-1] < rates[0][0]
+
+
+def test_no_step_is_nothing_to_learn_from():
+    with pytest.raises(ValueError, match="no sequence to learn from"):
+        make().fit(*[part[:, :0] for part in batch()], epochs=1, bptt=3)
