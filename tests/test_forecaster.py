@@ -215,9 +215,12 @@ def test_missing_values_are_no_targets(strategy):
 
 def test_early_stopping_sets_the_end_aside():
     forecaster = quick(4, 3, validation_fraction=0.2)
-    learn, aside = forecaster._last_windows([20, 10], 3)
+    learn, aside = forecaster._last_windows([20, 10], 3, np.ones(30, bool))
     np.testing.assert_array_equal(learn, [*range(14), *range(20, 26)])
     np.testing.assert_array_equal(aside, [16, 17, 18, 19, 28, 29])
+    learn, aside = forecaster._last_windows([20], 3, np.arange(20) < 10)  # a gap follows the others
+    np.testing.assert_array_equal(learn, range(6))
+    np.testing.assert_array_equal(aside, [8, 9])
     fitted = forecaster.set_params(early_stopping=True).fit([season(26), season(16)])
     assert len(fitted.validation_loss_curve_) == 2
     with pytest.raises(ValueError, match="of 2 windows aside, and leaves none to learn from"):
@@ -272,3 +275,42 @@ def test_bad_forecasts_are_refused():
             forecaster.predict(**words)
     with pytest.raises(ValueError, match="predict_interval needs loss='quantile' or 'gaussian'"):
         plain.predict_interval()
+
+
+# What once went wrong ------------------------------------------------------------------------------
+
+
+def test_a_gap_at_the_end_sets_windows_aside_that_something_follows():
+    series = np.sin(0.3 * np.arange(120))
+    series[-35:] = np.nan
+    options = {"nan": "hold", "nan_mask": True}
+    forecaster = LSTMForecaster(10, 4, max_iter=2, lstm_options=options, random_state=0).fit(series)
+    assert np.isfinite(forecaster.predict()).all()
+    series = np.sin(0.3 * np.arange(120))
+    series[-1] = np.nan
+    forecaster = LSTMForecaster(
+        10, 4, difference=1, max_iter=2, lstm_options=options, random_state=0
+    ).fit(series)
+    with pytest.raises(ValueError, match="series 0 of y has a gap in its last 1 steps"):
+        forecaster.predict()
+
+
+def test_columns_of_data_frames_are_compared():
+    pandas = pytest.importorskip("pandas")
+    a, b = np.random.default_rng(0).normal(size=(2, 60))
+    X = pandas.DataFrame({"a": a, "b": b})
+    forecaster = LSTMForecaster(8, 5, max_iter=2, random_state=0).fit(3 * a[:55], X[:55])
+    assert np.isfinite(forecaster.predict(X=X[55:])).all()
+    with pytest.raises(ValueError, match="feature names should match"):
+        forecaster.predict(X=X[55:][["b", "a"]])
+
+
+def test_what_was_learned_is_not_what_the_parameters_say_now():
+    series = np.sin(0.3 * np.arange(80))
+    forecaster = LSTMForecaster(
+        10, 4, strategy="direct", loss="quantile", max_iter=2, random_state=0
+    ).fit(series)
+    with pytest.raises(ValueError, match=r"has learned coverage=0\.9"):
+        forecaster.set_params(coverage=0.5).predict_interval()
+    with pytest.raises(ValueError, match="has learned 4 steps"):
+        forecaster.set_params(horizon=6).predict()

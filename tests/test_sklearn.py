@@ -11,6 +11,7 @@ import pytest
 sklearn = pytest.importorskip("sklearn", "1.6", reason="the estimators need scikit-learn 1.6 or newer")
 
 import joblib  # noqa: E402  # comes with scikit-learn
+from sklearn import config_context  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError  # noqa: E402
 from sklearn.linear_model import LinearRegression, LogisticRegression  # noqa: E402
@@ -737,3 +738,44 @@ def test_numbers_too_large_for_float32_are_refused():
     X = np.full((3, 4, 2), 1e300)
     with pytest.raises(ValueError, match="X has numbers too large for float32: take dtype"):
         quick(LSTMRegressor, scale=False).fit(X, [1.0, 2.0, 3.0])
+
+
+# What once went wrong ------------------------------------------------------------------------------
+
+
+def test_lists_of_data_frames_keep_their_names():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    X = [pandas.DataFrame(rng.normal(size=(n, 2)), columns=["a", "b"]) for n in (3, 5, 4, 6)]
+    regressor = LSTMRegressor(max_iter=2, random_state=0).fit(X, rng.normal(size=4))
+    assert list(regressor.feature_names_in_) == ["a", "b"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        regressor.predict([frame[["b", "a"]] for frame in X])
+    with pytest.raises(ValueError, match="different columns"):
+        regressor.fit([X[0], X[1][["b", "a"]]], [0.0, 1.0])
+
+
+def test_a_scaler_ignores_a_wish_for_data_frames():
+    with config_context(transform_output="pandas"):
+        X = np.random.default_rng(0).normal(size=(4, 3, 2))
+        assert SequenceScaler().fit_transform(X).shape == (4, 3, 2)
+
+
+def test_what_weighs_nothing_does_not_scale_its_group():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 4, 2)), rng.normal(size=20)
+    groups, weight = np.arange(20) % 2, np.ones(20)
+    y[0], weight[0] = 100.0, 0.0
+    words = {"loss": "nse", "dtype": "float64", "batch_size": 20, "max_iter": 5, "random_state": 0}
+    whole = LSTMRegressor(**words).fit(X, y, sample_weight=weight, groups=groups)
+    without = LSTMRegressor(**words).fit(X[1:], y[1:], groups=groups[1:])
+    np.testing.assert_allclose(whole.predict(X), without.predict(X), rtol=1e-9)
+
+
+def test_validation_losses_stand_beside_their_epochs():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 4, 2)), rng.normal(size=30)
+    regressor = LSTMRegressor(early_stopping=True, max_iter=3, random_state=0).fit(X, y)
+    regressor.partial_fit(X, y)
+    curve = regressor.validation_loss_curve_
+    assert len(curve) == len(regressor.loss_curve_) and np.isnan(curve[-1]) and np.isfinite(curve[0])

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from lstm_ext.sklearn._network import Network, to_dtype
 from lstm_ext.sklearn._readings import Reading
-from lstm_ext.sklearn._sequences import SequenceScaler
+from lstm_ext.sklearn._sequences import SequenceScaler, check_columns, frame_columns
 
 
 class LSTMForecaster(Network):
@@ -48,8 +48,9 @@ class LSTMForecaster(Network):
         As in `LSTMRegressor`.
     early_stopping : bool, default=True
     validation_fraction : float, default=0.1
-        As in `LSTMRegressor`; the last windows of each series are set aside, and none of their targets is
-        learned from. Windows of one series are much alike, so the training loss alone goes on falling.
+        As in `LSTMRegressor`; the last windows of each series are set aside. What follows them is not learned
+        from; the steps within them, which their neighbours have learned, are judged, too. So the validation
+        loss says when to end, and is lower than that of a forecast.
 
     Attributes
     ----------
@@ -255,6 +256,7 @@ class LSTMForecaster(Network):
         nan = self._allow_nan
         series, several, columns = self._series("y", y, nan=nan)
         exogenous = self._exogenous("X", X, [len(one) for one in series], "as y", None, nan)
+        names = {"y": frame_columns(y), "X": frame_columns(X)}
         if self.loss == "poisson" and any((one < 0).any() for one in series):
             raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
         ahead = self._ahead
@@ -284,6 +286,7 @@ class LSTMForecaster(Network):
             self._reading = reading
             self.n_outputs_, self.n_exogenous_ = targets.shape[2], exogenous[0].shape[1]
             self._fit_scalers(series, exogenous, targets[:, beyond])
+        self._names = names
         # What `predict` goes on from.
         self.n_series_, self._several, self._columns = len(series), several, columns
         keep = self.window + (self.difference or 0)
@@ -300,7 +303,10 @@ class LSTMForecaster(Network):
             "sample_weight": (~missing).astype(np.float64) if missing.any() else None,
         }
         counts = [len(windows[0]) for windows in cut]
-        self._train(data, incremental=False, split=lambda: self._last_windows(counts, ahead), comm=comm)
+        known = ~missing[:, beyond].all(axis=1)
+        self._train(
+            data, incremental=False, split=lambda: self._last_windows(counts, ahead, known), comm=comm
+        )
         return self
 
     @property
@@ -323,15 +329,20 @@ class LSTMForecaster(Network):
             scaler = SequenceScaler()._fit_rows(targets.reshape(-1, np.prod(shape)))
             self.target_mean_, self.target_scale_ = scaler.mean_.reshape(shape), scaler.scale_.reshape(shape)
 
-    def _last_windows(self, counts, ahead):
-        """Set the last windows of each series aside, and leave out those that reach into their targets."""
+    def _last_windows(self, counts, ahead, known):
+        """Set the last windows of each series aside, and leave out those that reach into their targets.
+
+        known: for each window whether something is known to follow; others are not set aside.
+        """
         learn, test, start = [], [], 0
         for n in counts:
-            aside = max(1, round(self.validation_fraction * n))
-            learn.append(np.arange(start, start + max(0, n - aside - (ahead - 1))))
-            test.append(np.arange(start + n - aside, start + n))
+            follows = np.flatnonzero(known[start : start + n])
+            aside = follows[len(follows) - max(1, round(self.validation_fraction * len(follows))) :]
+            first = aside[0] if aside.size else n + ahead - 1
+            learn.append(np.arange(start, start + max(0, first - (ahead - 1))))
+            test.append(start + aside)
             start += n
-        if not sum(map(len, learn)):
+        if not sum(known[part].sum() for part in learn):
             raise ValueError(
                 f"early_stopping=True sets validation_fraction={self.validation_fraction} of {sum(counts)} "
                 "windows aside, and leaves none to learn from"
@@ -401,10 +412,9 @@ class LSTMForecaster(Network):
             paths = self._recursive(task, self._generator(), n_paths)
             bounds = np.quantile(paths, [(1 - coverage) / 2, (1 + coverage) / 2], axis=0)
         elif self._reading.name == "quantile":
-            if coverage != self.coverage:
-                raise ValueError(
-                    f"coverage is {coverage}, this forecaster has learned coverage={self.coverage}"
-                )
+            learned = self._built["coverage"]
+            if coverage != learned:
+                raise ValueError(f"coverage is {coverage}, this forecaster has learned coverage={learned}")
             quantiles = self._direct(task)[0]
             bounds = quantiles[..., 0], quantiles[..., -1]
         else:
@@ -422,12 +432,15 @@ class LSTMForecaster(Network):
         horizon = self.horizon if horizon is None else horizon
         if not isinstance(horizon, Integral) or horizon < 1:
             raise ValueError(f"horizon is {horizon!r}, expected an integer of at least 1")
-        if not self._is_recursive and horizon > self.horizon:
+        learned = self._built["horizon"]
+        if not self._is_recursive and horizon > learned:
             raise ValueError(
-                f"horizon is {horizon}, this forecaster has learned {self.horizon} steps: fit with a longer "
+                f"horizon is {horizon}, this forecaster has learned {learned} steps: fit with a longer "
                 "horizon, or strategy='recursive'"
             )
         keep = self.window + (self.difference or 0)
+        for name, given, fitted in (("y", y, "y"), ("X_past", X_past, "X"), ("X", X, "X")):
+            check_columns(name, frame_columns(given), self._names[fitted])
         if y is None:
             if X_past is not None:
                 raise ValueError("X_past was given without y")
@@ -441,6 +454,13 @@ class LSTMForecaster(Network):
                 if len(one) < keep:
                     raise ValueError(f"series {number} of y has {len(one)} steps, expected at least {keep}")
             tails = [(one[-keep:], x[-keep:]) for one, x in zip(series, past, strict=True)]
+        if self.difference:
+            for number, (one, _) in enumerate(tails):
+                if np.isnan(one[-self.difference :]).any():
+                    raise ValueError(
+                        f"series {number} of y has a gap in its last {self.difference} steps, to which "
+                        f"forecasts with difference={self.difference} are added: fill it"
+                    )
         future = self._exogenous("X", X, [horizon] * len(tails), "the horizon", self.n_exogenous_)
         return {
             "y": np.stack([tail[0] for tail in tails]),

@@ -55,6 +55,8 @@ class _Curves(Callback):
         if "validation_loss" in record:
             estimator.validation_loss_curve_.append(record["validation_loss"])
             more = f", validation loss {record['validation_loss']:.6g}"
+        elif estimator.validation_loss_curve_ is not None:
+            estimator.validation_loss_curve_.append(np.nan)  # the two curves stay side by side
         if self.prints:
             print(f"Iteration {estimator.n_iter_}, loss {loss:.6g}{more}")
 
@@ -224,7 +226,7 @@ class Network(BaseEstimator):
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
             if self.validation_loss_curve_ is None:
-                self.validation_loss_curve_ = []
+                self.validation_loss_curve_ = [np.nan] * self.n_iter_
         weight = data["sample_weight"]
         if weight is not None:
             # What weighs nothing would still take a place in a mini-batch.

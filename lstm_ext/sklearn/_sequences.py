@@ -7,7 +7,10 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-__all__ = ["SequenceScaler", "Sequences", "as_sequences", "check_weight", "per_step", "step_rows"]
+__all__ = [
+    "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_weight", "frame_columns",
+    "per_step", "step_rows",
+]
 
 _SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features)"
 
@@ -85,6 +88,29 @@ def _one_by_one(X):
     return 2 in dimensions
 
 
+def _is_frame(part):
+    return hasattr(part, "columns") and hasattr(part, "iloc")
+
+
+def frame_columns(given):
+    """Return the column names of a data frame, or of the data frames in a list; None without one."""
+    frames = [part for part in (given if isinstance(given, list | tuple) else [given]) if _is_frame(part)]
+    found = [list(map(str, frame.columns)) for frame in frames]
+    for names in found:
+        if names != found[0]:
+            raise ValueError(f"the data frames have different columns: {found[0]} and {names}")
+    return found[0] if found else None
+
+
+def check_columns(name, columns, fitted):
+    """Refuse a data frame whose columns are not those of the data frame that `fit` had."""
+    if columns is not None and fitted is not None and columns != fitted:
+        raise ValueError(
+            f"The feature names should match those that were passed during fit: {name} has {columns}, "
+            f"fit had {fitted}"
+        )
+
+
 def as_sequences(estimator, X, *, reset, allow_nan=False):
     """Check X with scikit-learn's `validate_data`, features as columns, whatever the layout.
 
@@ -120,7 +146,11 @@ def as_sequences(estimator, X, *, reset, allow_nan=False):
             if not len(part):
                 raise ValueError(f"X[{number}] has no time step")
         lengths = np.array([len(part) for part in parts])
-        return Sequences(validate_data(estimator, np.concatenate(parts), **words), lengths, "list")
+        rows, columns = np.concatenate(parts), frame_columns(X)
+        if columns is not None:
+            # With their names, which validate_data keeps and compares.
+            rows = next(type(part) for part in X if _is_frame(part))(rows, columns=columns)
+        return Sequences(validate_data(estimator, rows, **words), lengths, "list")
     if getattr(X, "ndim", 2) >= 3 or (isinstance(X, list | tuple) and _depth(X) >= 3):
         X = np.asarray(X)
         if X.ndim != 3:
@@ -218,7 +248,10 @@ def per_step(weight, X):
     return weight if weight is None or len(weight) == len(X.rows) else np.repeat(weight, X.lengths)
 
 
-class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class SequenceScaler(
+    OneToOneFeatureMixin, TransformerMixin, BaseEstimator,
+    auto_wrap_output_keys=None,  # no data frame holds three axes
+):
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
     .. math:: z = (x - \mu) / \sigma, \qquad

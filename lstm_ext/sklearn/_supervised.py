@@ -339,10 +339,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             if groups is None and not self.every_step:
                 groups = np.zeros(len(X))
             if groups is not None:
-                if not X.same_length and self.every_step:
-                    data["y"] = reading.loss.prepare(data["y"], scale=_group_scale(X, y, groups))
-                else:
-                    data["y"] = reading.loss.prepare(data["y"], groups=groups)
+                lengths = X.lengths if self.every_step else np.ones(len(X), int)
+                by_row = per_step(weight, X) if self.every_step else weight
+                data["y"] = reading.loss.prepare(data["y"], scale=_group_scale(y, lengths, groups, by_row))
         self._train(data, incremental=incremental, split=lambda: self._split(len(X)), comm=comm)
         return self
 
@@ -401,12 +400,16 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         ]))
 
 
-def _group_scale(X, rows, groups):
-    """Return the standard deviations of the targets of each group, (n, O), by the steps that are there."""
-    scale = np.empty((len(X), rows.shape[1]))
-    by_row = np.repeat(groups, X.lengths)
+def _group_scale(rows, lengths, groups, weight):
+    """Return the standard deviations of the targets of each group, (n, O), by rows that weigh so much."""
+    scale = np.zeros((len(groups), rows.shape[1]))
+    by_row = np.repeat(groups, lengths)
+    weight = np.ones(len(rows)) if weight is None else weight
     for group in np.unique(groups):
-        scale[groups == group] = rows[by_row == group].std(axis=0)
+        mine, counts = rows[by_row == group], weight[by_row == group]
+        if counts.any():
+            mean = np.average(mine, axis=0, weights=counts)
+            scale[groups == group] = np.sqrt(np.average((mine - mean) ** 2, axis=0, weights=counts))
     return scale
 
 
