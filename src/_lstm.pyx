@@ -366,7 +366,7 @@ cdef class Engine:
         packed.memory.reserve(self.packed_elements(table_s(), table_d(), False) * self.itemsize)
         packed.source.reserve(nbytes)
         memcpy(packed.source.data, self.parameters.data, nbytes)
-        # Of the copy: another thread may write parameters meanwhile, and what is kept must be made of `source`.
+        # Of the copy: what is kept must be made of `source`, and another thread may write parameters.
         self.pack(table_s(), table_d(), False, packed.source.data, packed.memory.data)
         self._packed = packed
         return packed

@@ -248,9 +248,8 @@ def per_step(weight, X):
     return weight if weight is None or len(weight) == len(X.rows) else np.repeat(weight, X.lengths)
 
 
-class SequenceScaler(
-    OneToOneFeatureMixin, TransformerMixin, BaseEstimator,
-    auto_wrap_output_keys=None,  # no data frame holds three axes
+class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no data frame has three axes
+    OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
