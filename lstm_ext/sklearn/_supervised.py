@@ -166,7 +166,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     loss_curve_ : list of float
         Of every epoch, the mean over its mini-batches, each before its step.
     validation_loss_curve_ : list of float or None
-        With `early_stopping`.
+        With `early_stopping`, beside `loss_curve_`; NaN for epochs of `partial_fit`.
 
     Notes
     -----
