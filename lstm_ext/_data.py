@@ -209,7 +209,7 @@ def _from_array(name, array, allow_nan):
 
 def _from_integers(name, array):
     """Refuse integers that float64 rounds: two of them could become one number."""
-    if array.itemsize < 8 or not array.size or -_EXACT <= array.min() and array.max() <= _EXACT:
+    if array.itemsize < 8 or not array.size or (-_EXACT <= array.min() and array.max() <= _EXACT):
         return array
     size = np.abs(array.astype(array.dtype.newbyteorder("="))).astype(np.uint64)  # |-2**63| wraps to 2**63
     lowest = np.where(size == 0, 1, size & (~size + np.uint64(1)))
@@ -261,7 +261,7 @@ def _from_list(name, value, allow_nan):
             array = np.asarray(value)
         except ValueError:  # ragged
             array = None
-        if array is None or array.dtype == object and not kinds <= {int}:
+        if array is None or (array.dtype == object and not kinds <= {int}):
             if all(_is_container(part) for part in value):
                 return _stack(name, value, allow_nan)
             raise ValueError(f"{name} is a ragged list; expected lists of one length")
@@ -491,7 +491,7 @@ def _checked_labels(name, array):
     elif array.dtype.kind in "mM":
         missing = np.isnat(array)
     elif array.dtype == object:
-        flat = [_is_missing(v) or isinstance(v, float) and v != v for v in array.ravel()]
+        flat = [_is_missing(v) or (isinstance(v, float) and v != v) for v in array.ravel()]
         missing = np.array(flat, bool).reshape(array.shape)
     else:
         return array

@@ -44,8 +44,8 @@ def test_arrays_of_every_kind_become_their_values(kind):
 
 
 @pytest.mark.parametrize("kind", [
-    "complex", "strings", "bytes", "datetime", "record", "ragged list", "sparse", "dict", "string", "generator",
-    "set",
+    "complex", "strings", "bytes", "datetime", "record", "ragged list", "sparse", "dict", "string",
+    "generator", "set",
 ])
 @pytest.mark.parametrize("allow_nan", [False, True])
 def test_what_is_no_array_of_numbers_is_refused(kind, allow_nan):
