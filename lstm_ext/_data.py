@@ -56,10 +56,10 @@ def as_number_array(name, value, *, allow_nan, ndim=None, dtype=np.float64):
     Raises
     ------
     TypeError
-        If the elements are not real numbers, or it is sparse.
+        If it is no array, or sparse, or its elements are dates, durations, categories, records or objects.
     ValueError
-        If the shape is wrong, lists are ragged, or a value is missing, infinite or too large. The message
-        says where.
+        If the elements are text or complex, the shape is wrong, lists are ragged, or a value is missing,
+        infinite or too large. The message says where.
     """
     array = _numbers(name, value, allow_nan)
     if ndim is not None and array.ndim not in (ndim if isinstance(ndim, tuple) else (ndim,)):
@@ -162,12 +162,13 @@ def _refuse_kind(name, kind):
     more = {
         "dates": ": convert them to numbers, such as days since the first",
         "durations": ": convert them to numbers of a unit that you choose",
-        "text": ": convert it to numbers",
+        "text": ": could not convert string to float, as text is not read as numbers",
         "categories": ": encode them as numbers",
     }.get(kind, "")
     if kind == "complex numbers":
         raise ValueError(f"Complex data not supported: {name} holds complex numbers; expected real numbers")
-    raise TypeError(f"{name} holds {kind}; expected real numbers{more}")
+    wrong = ValueError if kind in ("text", "bytes") else TypeError  # as NumPy and scikit-learn have it
+    raise wrong(f"{name} holds {kind}; expected real numbers{more}")
 
 
 def _numbers(name, value, allow_nan):
@@ -337,7 +338,7 @@ def _number(element):
     if isinstance(element, Complex):
         raise ValueError("Complex data not supported")
     if isinstance(element, str | bytes):
-        raise TypeError("text is not converted")
+        raise ValueError("could not convert string to float, as text is not read as numbers")
     if type(element).__module__.partition(".")[0] in ("datetime", "pandas", "numpy"):
         raise TypeError(f"{type(element).__name__} is not converted")
     raise TypeError(f"float() argument must be a string or a real number, not {type(element).__name__!r}")
