@@ -2,6 +2,8 @@
 
 import math
 import operator
+import sys
+import warnings
 from numbers import Real
 
 
@@ -38,3 +40,19 @@ def count(name, value, least):
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return value
+
+
+def warn(message, category=UserWarning):
+    """Warn at the line outside this package and scikit-learn that led here, however deep the call is."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    names = frame.f_globals
+    warnings.warn_explicit(
+        message, category, frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "<unknown>"),
+        names.setdefault("__warningregistry__", {}), names,
+    )
+
+
+def _is_inside(module):
+    return module.partition(".")[0] in ("lstm_ext", "sklearn", "joblib")

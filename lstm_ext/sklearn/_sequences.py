@@ -1,18 +1,24 @@
 """Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
 
+import sys
 from numbers import Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from lstm_ext._checks import warn
+from lstm_ext._data import as_labels, as_number_array
+
 __all__ = [
-    "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_weight", "frame_columns",
-    "per_step", "step_rows",
+    "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_groups", "check_weight",
+    "frame_columns", "per_step", "row_values", "step_rows",
 ]
 
 _SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features)"
+_LONG = {"case_id", "dim_id", "reading_id", "value"}  # columns of sktime's "pd-long"
 
 
 class Sequences:
@@ -25,14 +31,26 @@ class Sequences:
     lengths : ndarray of shape (n,)
         Steps of each.
     layout : {"table", "array", "list"}
-        How they came: 2-D, 3-D, or one by one.
+        How they came: 2-D, 3-D, or one by one (and as a panel).
+    frames : data frame, list, or None
+        What they came in, if that was a data frame, or a list of sequences.
+    index : pandas.Index or None
+        The labels of the sequences, if they came with any.
+    row_index : pandas.Index, list of them, or None
+        The labels of the steps: of all steps of a panel, or of each sequence in a list.
     """
 
-    def __init__(self, rows, lengths, layout):
+    def __init__(self, rows, lengths, layout, frames=None, index=None, row_index=None):
         self.rows, self.lengths, self.layout = rows, lengths, layout
+        self.frames, self.index, self.row_index = frames, index, row_index
 
     def __len__(self):
         return len(self.lengths)
+
+    @property
+    def is_panel(self):
+        """Whether they came as one frame with a row for each step."""
+        return self.layout == "list" and self.row_index is not None and not isinstance(self.row_index, list)
 
     @property
     def same_length(self):
@@ -88,18 +106,63 @@ def _one_by_one(X):
     return 2 in dimensions
 
 
-def _is_frame(part):
-    return hasattr(part, "columns") and hasattr(part, "iloc")
+def _is_pandas(value, dimensions=2):
+    library = type(value).__module__.partition(".")[0]
+    # Frames of other packages, such as geopandas, are pandas' as well.
+    known = library == "pandas" or any(kind.__module__.startswith("pandas.") for kind in type(value).__mro__)
+    return known and hasattr(value, "iloc") and value.ndim == dimensions
+
+
+def _labels(part):
+    """Return the column labels of a data frame of pandas, polars or pyarrow, as they are; or None."""
+    if _is_pandas(part):
+        return list(part.columns)
+    library = type(part).__module__.partition(".")[0]
+    if library == "polars" and hasattr(part, "get_columns"):
+        return list(part.columns)
+    if library == "pyarrow" and hasattr(part, "schema"):
+        return list(part.schema.names)
+    return None
 
 
 def frame_columns(given):
-    """Return the column names of a data frame, or of the data frames in a list; None without one."""
-    frames = [part for part in (given if isinstance(given, list | tuple) else [given]) if _is_frame(part)]
-    found = [list(map(str, frame.columns)) for frame in frames]
-    for names in found:
-        if names != found[0]:
-            raise ValueError(f"the data frames have different columns: {found[0]} and {names}")
-    return found[0] if found else None
+    """Return the column names of a data frame, or of the data frames in a list; None without one.
+
+    Parameters
+    ----------
+    given : object
+        Any data: what has no columns has no names.
+
+    Returns
+    -------
+    list of str, or None
+        None, too, for columns that are numbered 0, 1, 2, ...: pandas numbers them where there are no names.
+
+    Raises
+    ------
+    ValueError
+        If a name occurs twice, the frames of a list have different columns, or some have none.
+    """
+    several = isinstance(given, list | tuple) or (
+        isinstance(given, np.ndarray) and given.dtype == object and given.ndim == 1
+    )
+    found = [_labels(part) for part in (given if several else [given])]
+    if all(labels is None for labels in found):
+        return None
+    first = found[0]
+    for number, labels in enumerate(found):
+        if labels != first:
+            if labels is None or first is None:
+                raise ValueError(
+                    f"the data frames have different columns: of the list, item {number} has "
+                    f"{labels or 'no column names'}, item 0 has {first or 'none'}"
+                )
+            raise ValueError(f"the data frames have different columns: {first} and {labels} (item {number})")
+    names = list(map(str, first))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the column {twice!r} occurs twice in {names}; expected different names")
+    return None if first == list(range(len(first))) else names
 
 
 def check_columns(name, columns, fitted):
@@ -111,68 +174,300 @@ def check_columns(name, columns, fitted):
         )
 
 
-def as_sequences(estimator, X, *, reset, allow_nan=False):
-    """Check X with scikit-learn's `validate_data`, features as columns, whatever the layout.
+def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
+    """Check X as scikit-learn's `validate_data` does, features as columns, whatever the layout.
 
     Parameters
     ----------
     estimator : estimator
-        Gets, or is compared with, ``n_features_in_``.
+        Gets, or is compared with, ``n_features_in_`` and ``feature_names_in_``.
     X : array_like
-        (n, T, F), a list of (T_i, F), or (n, F) for sequences of one step.
+        (n, T, F), a list of (T_i, F), (n, F) for sequences of one step, or a panel: a data frame of pandas
+        with a MultiIndex (instance, time), one with a series in each cell, or sktime's long format.
     reset : bool
         True in fit.
     allow_nan : bool
-        Let NaN through.
+        Let NaN through, and make NaN of what is missing.
+    tables : bool
+        Whether (n, F) is a table of steps as good as any, and no warning is due.
 
     Returns
     -------
     Sequences
     """
-    words = {
-        "reset": reset,
-        "dtype": [np.float64, np.float32],
-        "ensure_all_finite": "allow-nan" if allow_nan else True,
-    }
-    if _one_by_one(X):
-        parts = [np.asarray(part) for part in X]
-        for number, part in enumerate(parts):
-            if part.ndim != 2:
-                raise ValueError(f"X[{number}] has shape {part.shape}, expected (time, features)")
-            if part.shape[1] != parts[0].shape[1]:
-                raise ValueError(
-                    f"X[{number}] has {part.shape[1]} features, X[0] has {parts[0].shape[1]}"
-                )
-            if not len(part):
-                raise ValueError(f"X[{number}] has no time step")
-        lengths = np.array([len(part) for part in parts])
-        rows, columns = np.concatenate(parts), frame_columns(X)
-        if columns is not None:
-            # With their names, which validate_data keeps and compares.
-            rows = next(type(part) for part in X if _is_frame(part))(rows, columns=columns)
-        return Sequences(validate_data(estimator, rows, **words), lengths, "list")
-    if getattr(X, "ndim", 2) >= 3 or (isinstance(X, list | tuple) and _depth(X) >= 3):
-        X = np.asarray(X)
-        if X.ndim != 3:
-            raise ValueError(f"Found array with dim {X.ndim} for X, expected {_SHAPES}")
-        n, steps, features = X.shape
-        if n and not steps:
-            raise ValueError(f"X has shape {X.shape}: there is no time step")
-        # Features, not steps, are scikit-learn's columns: validate_data would count axis 1.
-        rows = validate_data(estimator, X.reshape(n * steps, features), **words)
-        return Sequences(rows, np.full(n, steps), "array")
-    rows = validate_data(estimator, X, **words)
-    return Sequences(rows, np.ones(len(rows), int), "table")
+    names = frame_columns(X)  # first: what two names of one column mean, nobody knows
+    if _is_pandas(X):
+        sequences = _from_frame(X, allow_nan)
+        if sequences.frames is not X:
+            names = frame_columns(sequences.frames)
+    elif _one_by_one(X):
+        sequences = _from_parts(list(X), allow_nan)
+    else:
+        if isinstance(X, list | tuple) and not len(X):
+            X = np.empty((0, 1))  # for scikit-learn's words
+        rows = as_number_array("X", X, allow_nan=allow_nan, dtype=None)
+        if rows.ndim >= 3:
+            if rows.ndim != 3:
+                raise ValueError(f"Found array with dim {rows.ndim} for X, expected {_SHAPES}")
+            n, steps, features = rows.shape
+            if n and not steps:
+                raise ValueError(f"X has shape {rows.shape}: there is no time step")
+            if reset and not tables:
+                _warn_of_channels_first(rows)
+            # Features, not steps, are scikit-learn's columns: validate_data would count axis 1.
+            sequences = Sequences(rows.reshape(n * steps, features), np.full(n, steps), "array")
+        else:
+            sequences = _table(rows, X if names else None)
+    rows = check_array(
+        sequences.rows, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X",
+        estimator=estimator,
+    )
+    _check_numbered(estimator, X, names, reset)
+    # Names and number of features; the numbers have been checked.
+    validate_data(estimator, _named(names, rows), reset=reset, skip_check_array=True)
+    sequences.rows = rows
+    if sequences.layout == "table" and reset and not tables:
+        n, features = rows.shape
+        warn(
+            f"X has shape {rows.shape}: it is read as {n} sequences of one time step. Pass X[None] for one "
+            f"series of {n} steps, X[:, :, None] for {n} series of {features} steps, and X[:, None] for "
+            "sequences of one step, which then are not warned of (X.to_numpy()[...] of a data frame). For "
+            "forecasts of a series there is LSTMForecaster"
+        )
+    return sequences
 
 
-def _depth(nested):
-    depth = 0
-    while isinstance(nested, list | tuple) and nested:
-        nested, depth = nested[0], depth + 1
-    return depth + getattr(nested, "ndim", 0)
+def _named(names, rows):
+    """Return what scikit-learn reads the names and the number of features from."""
+    if names is None:
+        return rows
+    for library in ("pandas", "polars"):
+        if library in sys.modules:
+            return sys.modules[library].DataFrame({name: [] for name in names})
+    import pyarrow
+
+    return pyarrow.table({name: [] for name in names})
 
 
-def step_rows(name, values, X, *, dtype, estimator=None):
+def _check_numbered(estimator, X, names, reset):
+    """Refuse numbered columns in another order: to scikit-learn a number is no name."""
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if reset or (names is None) == (fitted is None):
+        return
+    if names is None and _labels(X[0] if _is_list(X) else X) is None:
+        return
+    numbered = list(map(str, range(len(fitted if names is None else names))))
+    given, known = names or numbered, numbered if fitted is None else list(fitted)
+    if set(given) == set(known) == set(numbered):
+        check_columns("X", given, known)
+
+
+def _table(rows, frame):
+    index = frame.index if frame is not None and _is_pandas(frame) else None
+    return Sequences(rows, np.ones(len(rows) if rows.ndim else 0, int), "table", frame, index)
+
+
+def _from_parts(parts, allow_nan):
+    arrays = []
+    for number, part in enumerate(parts):
+        array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
+        if array.ndim != 2:
+            raise ValueError(f"X[{number}] has shape {array.shape}, expected (time, features)")
+        if array.shape[1] != arrays[0].shape[1] if arrays else False:
+            raise ValueError(
+                f"X[{number}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; expected "
+                "(time, features) with the same features"
+            )
+        if not len(array):
+            raise ValueError(f"X[{number}] has no time step")
+        arrays.append(array)
+    index = [part.index for part in parts] if all(map(_is_pandas, parts)) else None
+    lengths = np.array([len(array) for array in arrays])
+    return Sequences(np.concatenate(arrays), lengths, "list", parts, row_index=index)
+
+
+def _from_frame(X, allow_nan):
+    """Read a data frame of pandas: a panel, one with series in its cells, the long format, or a table."""
+    if set(X.columns) == _LONG and X.shape[1] == len(_LONG):
+        return _from_panel(_pivoted(X), allow_nan)
+    if X.index.nlevels > 1:
+        return _from_panel(X, allow_nan)
+    if X.shape[1] and len(X) and all(dtype.kind == "O" for dtype in X.dtypes):
+        cells = X.to_numpy(dtype=object)
+        holds = np.array([getattr(cell, "ndim", None) == 1 for cell in cells.ravel()])
+        if holds.all():
+            return _from_cells(X, cells, allow_nan)
+        if holds.any():
+            row, column = divmod(int(np.argmin(holds)), X.shape[1])
+            raise TypeError(
+                f"X has series in its cells, and {cells[row, column]!r} in row {row}, column "
+                f"{X.columns[column]!r}; expected a series in each cell"
+            )
+    return _table(as_number_array("X", X, allow_nan=allow_nan, dtype=None), X)
+
+
+def _from_panel(X, allow_nan):
+    """Read a frame whose index is (instance, time): one sequence for each instance, in order."""
+    instances, time = X.index.droplevel(-1), X.index.get_level_values(-1)
+    codes, labels = instances.factorize()  # in order of appearance
+    try:
+        order, _ = time.factorize(sort=True)
+    except TypeError:
+        raise TypeError(f"the last level of X's MultiIndex holds {time.dtype} that have no order; expected "
+                        "the times of an instance") from None
+    if (codes < 0).any() or (order < 0).any():
+        raise ValueError("X's MultiIndex has missing labels; expected (instance, time) for each row")
+    step = np.diff(codes)
+    same = step == 0
+    if (step < 0).any():
+        row = int(np.argmax(step < 0)) + 1
+        raise ValueError(
+            f"X's rows of instance {instances[row]} are not together (row {row}); expected one instance "
+            "after another: X.sort_index()"
+        )
+    backwards = same & (np.diff(order) <= 0)
+    if backwards.any():
+        row = int(np.argmax(backwards)) + 1
+        raise ValueError(
+            f"X has the time {time[row]} after {time[row - 1]} for instance {instances[row]} (row {row}); "
+            "expected increasing times: X.sort_index()"
+        )
+    rows = as_number_array("X", X, allow_nan=allow_nan, dtype=None)
+    lengths = np.bincount(codes, minlength=0)
+    return Sequences(rows, lengths, "list", X, labels, X.index)
+
+
+def _from_cells(X, cells, allow_nan):
+    """Read a frame with a series in each cell: a row is a sequence, a column a feature."""
+    parts = []
+    for number, row in enumerate(cells):
+        columns = [
+            as_number_array(f"X[{number}][{label!r}]", cell, allow_nan=allow_nan)
+            for label, cell in zip(X.columns, row, strict=True)
+        ]
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError(
+                f"X[{number}] has series of {[len(column) for column in columns]} steps in its cells; "
+                "expected one length in a row"
+            )
+        if not len(columns[0]):
+            raise ValueError(f"X[{number}] has no time step")
+        parts.append(np.stack(columns, axis=1))
+    lengths = np.array([len(part) for part in parts])
+    return Sequences(np.concatenate(parts), lengths, "list", X, X.index)
+
+
+def _pivoted(X):
+    """Return sktime's long format as a frame with the index (instance, time) and a column for each dim_id."""
+    if X[["case_id", "dim_id", "reading_id"]].isna().any(axis=None):
+        raise ValueError("X has missing labels in case_id, dim_id or reading_id; expected one for each value")
+    if X.duplicated(["case_id", "dim_id", "reading_id"]).any():
+        raise ValueError("X has two values of one (case_id, dim_id, reading_id); expected one")
+    panel = X.pivot(index=["case_id", "reading_id"], columns="dim_id", values="value")
+    return panel.reindex(X["case_id"].unique(), level=0)
+
+
+def _warn_of_channels_first(x):
+    """Warn of arrays that look like (sequences, features, time), as sktime and aeon have them.
+
+    They do where there are many more features than steps, or more features than steps and values that change
+    much less from feature to feature than from step to step.
+    """
+    n, steps, features = x.shape
+    if features <= steps or features < 8:
+        return
+    if features < 16 or features < 4 * steps:
+        part = x[:: max(1, n // 100)].astype(np.float64, copy=False)
+        by_step, by_feature = (np.diff(part, axis=axis) for axis in (1, 2))
+        if not np.isfinite(by_step).any() or not np.isfinite(by_feature).any():
+            return
+        with np.errstate(over="ignore"):
+            if np.nanmean(by_feature**2) >= np.nanmean(by_step**2) / 4:
+                return
+    warn(
+        f"X has shape {x.shape}: it is read as {n} sequences of {steps} time steps and {features} features. "
+        "If it is (sequences, features, time), as sktime's numpy3D, pass X.transpose(0, 2, 1)"
+    )
+
+
+def _check_index(name, given, index, what):
+    """Refuse values whose labels are those of X in another order, or others of their kind."""
+    mine = getattr(given, "index", None) if _is_pandas(given, 1) or _is_pandas(given) else None
+    if mine is None or index is None or len(mine) != len(index) or mine.nlevels != index.nlevels:
+        return
+    if mine.equals(index):
+        return
+    kinds = [
+        [getattr(level.dtype, "kind", "O") for level in (
+            one.levels if one.nlevels > 1 else [one]
+        )] for one in (mine, index)
+    ]
+    kinds = [["i" if kind in "iu" else kind for kind in one] for one in kinds]
+    if kinds[0] != kinds[1]:
+        return  # numbered, against dates: nothing to compare
+    for number, (label, expected) in enumerate(zip(mine, index, strict=True)):
+        if label != expected:
+            raise ValueError(
+                f"{name} has the index label {label!r} at position {number}, X's {what} have {expected!r}; "
+                f"expected one index. Align them, or pass {name}.to_numpy() if the order is right"
+            )
+
+
+def _is_list(values):
+    return isinstance(values, list | tuple) or (
+        isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1
+    )
+
+
+def _converted(name, values, dtype, allow_nan):
+    if dtype is None:
+        return as_labels(name, values)
+    return as_number_array(name, values, allow_nan=allow_nan, dtype=dtype)
+
+
+def row_values(name, values, X, *, dtype, allow_nan=False):
+    """Check values that come with every sequence of X: targets (n,) or (n, O), or labels.
+
+    Parameters
+    ----------
+    name : str
+        The argument, for messages.
+    values : array_like
+        In pandas with an index: the index has to be that of X, if X has one, too.
+    X : Sequences
+    dtype : dtype or None
+        What they shall become; None: they are labels, and stay what they are.
+    allow_nan : bool
+        Whether numbers may be missing.
+
+    Returns
+    -------
+    ndarray of shape (n,) or (n, O)
+    """
+    if _is_list(values):
+        frame_columns(values)
+    try:
+        array = _converted(name, values, dtype, allow_nan)
+    except ValueError as error:
+        if "shape" not in str(error) and "ragged" not in str(error) and "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{error}; one value for each step needs every_step=True") from None
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected (n,) or (n, outputs); one target for each step needs "
+            "every_step=True"
+        )
+    if len(array) != len(X) and len(array) == len(X.rows):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {len(X)} sequences, {name} "
+            f"has {len(array)} rows, one for each step; expected one for each sequence, or every_step=True"
+        )
+    check_consistent_length(X.lengths, array)
+    _check_index(name, values, X.index, "sequences")
+    return array
+
+
+def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
     """Check values that come with every step of X, and put them one below the other.
 
     Parameters
@@ -180,28 +475,39 @@ def step_rows(name, values, X, *, dtype, estimator=None):
     name : str
         The argument, for messages.
     values : array_like
-        (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O).
+        (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O); for a panel also (S,) or (S, O), row by row.
     X : Sequences
     dtype : dtype or None
-        What they shall become; None keeps it.
+        What they shall become; None: they are labels, and stay what they are.
+    estimator : ignored
+    allow_nan : bool
+        Whether numbers may be missing.
 
     Returns
     -------
     ndarray of shape (S,) or (S, O)
     """
-    values = values.to_numpy() if hasattr(values, "to_numpy") else values  # a frame iterates over columns
-    try:
-        n = len(values)
-    except TypeError:
-        raise TypeError(f"{name} is {type(values).__name__}, expected an array or a list of arrays") from None
-    if n != len(X):
+    if not _is_list(values):
+        if isinstance(values, str | bytes | dict) or not hasattr(values, "__len__"):
+            raise TypeError(
+                f"{name} is {type(values).__name__}, expected an array or a list of arrays"
+            )
+        array = _converted(name, values, dtype, allow_nan)  # a frame iterates over columns
+        if X.is_panel and array.ndim in (1, 2) and len(array) == len(X.rows):
+            _check_index(name, values, X.row_index, "rows")
+            return array
+        _check_index(name, values, X.index, "sequences")
+        values = array
+    else:
+        frame_columns(values)
+    if len(values) != len(X):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {len(X)} sequences, "
-            f"{name} has {n}"
+            f"{name} has {len(values)}"
         )
     parts = []
-    for number, (part, length) in enumerate(zip(values, X.lengths, strict=True)):
-        part = np.asarray(part)
+    for number, (given, length) in enumerate(zip(values, X.lengths, strict=True)):
+        part = _converted(f"{name}[{number}]", given, dtype, allow_nan)
         if part.ndim not in (1, 2):
             raise ValueError(
                 f"{name} has {part.ndim + 1} dimensions, expected one value, or one row of values, for each "
@@ -211,10 +517,21 @@ def step_rows(name, values, X, *, dtype, estimator=None):
             raise ValueError(f"{name}[{number}] has {len(part)} steps, X[{number}] has {length}")
         if part.shape[1:] != np.shape(parts[0] if parts else part)[1:]:
             raise ValueError(f"{name}[{number}] has shape {part.shape}, {name}[0] has {parts[0].shape}")
+        if isinstance(X.row_index, list):
+            _check_index(f"{name}[{number}]", given, X.row_index[number], f"sequence {number}")
         parts.append(part)
-    return check_array(
-        np.concatenate(parts), ensure_2d=False, dtype=dtype, input_name=name, estimator=estimator
-    )
+    return np.concatenate(parts)
+
+
+def check_groups(groups, X):
+    """Check labels of the sequences' groups, (n,)."""
+    array = as_labels("groups", groups)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1:
+        raise ValueError(f"groups has shape {array.shape}, expected (n,), one label for each sequence")
+    check_consistent_length(X.lengths, array)
+    _check_index("groups", groups, X.index, "sequences")
+    return array
 
 
 def check_weight(sample_weight, X, every_step=False):
@@ -226,8 +543,7 @@ def check_weight(sample_weight, X, every_step=False):
     """
     if sample_weight is None:
         return None
-    by_step = every_step and not isinstance(sample_weight, Real)
-    by_step = by_step and np.ndim(next(iter(sample_weight), 0)) == 1
+    by_step = every_step and not isinstance(sample_weight, Real) and _by_step(sample_weight, X)
     if by_step:
         weight = step_rows("sample_weight", sample_weight, X, dtype=np.float64)
         if weight.ndim != 1:
@@ -235,6 +551,9 @@ def check_weight(sample_weight, X, every_step=False):
         target = weight
     else:
         weight, target = sample_weight, X.lengths
+        if not isinstance(weight, Real):
+            weight = as_number_array("sample_weight", weight, allow_nan=False)
+            _check_index("sample_weight", sample_weight, X.index, "sequences")
     weight = _check_sample_weight(weight, target, dtype=np.float64)
     if (weight < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`: weights are numbers >= 0")
@@ -243,29 +562,178 @@ def check_weight(sample_weight, X, every_step=False):
     return weight
 
 
+def _by_step(weight, X):
+    """Whether weights came for each step, and not for each sequence."""
+    if _is_list(weight):
+        return bool(len(weight)) and np.ndim(weight[0]) == 1
+    if len(np.shape(weight)) == 1:  # row by row, with the index of a panel
+        return X.is_panel and len(weight) == len(X.rows) != len(X)
+    return True
+
+
 def per_step(weight, X):
     """Return weights of sequences as weights of their steps, (S,)."""
     return weight if weight is None or len(weight) == len(X.rows) else np.repeat(weight, X.lengths)
 
 
-class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no data frame has three axes
-    OneToOneFeatureMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+_LARGEST = 1e154  # the square of more is no float64
+_HUGE = 1e9  # from here on a value that makes all others equal is taken for a fault of the data
+_SAMPLE = 1000  # steps by which that is judged
+_AT_ONCE = 2**18  # numbers that are summed in one go
+
+
+def _moments(rows, weight, column):
+    """Return the means and standard deviations of the columns, in float64, and which do not vary.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (S, F)
+        NaN is left out.
+    weight : ndarray of shape (S,) or None
+        All above 0.
+    column : callable
+        What a column is called in messages, by its number.
+    """
+    empty = np.full(rows.shape[1], np.nan)
+    lowest, highest = (
+        (f.reduce(rows, axis=0).astype(np.float64) if len(rows) else empty) for f in (np.fmin, np.fmax)
+    )
+    largest = np.fmax(np.abs(lowest), np.abs(highest))
+    if (largest > _LARGEST).any():
+        number = int(np.nanargmax(largest))
+        value = lowest[number] if -lowest[number] == largest[number] else highest[number]
+        raise ValueError(
+            f"{column(number)} has the value {value:g}; expected absolute values of at most {_LARGEST:g}, "
+            "which float64 can square: mark it as missing (NaN), or correct it"
+        )
+    nothing = np.isnan(largest)
+    lowest, highest, largest = (np.where(nothing, 0, part) for part in (lowest, highest, largest))
+    # Two steps of the dtype: what rounding leaves of a constant that was computed.
+    constant = highest - lowest <= 2 * np.spacing(largest.astype(rows.dtype)).astype(np.float64)
+    # Within [-1, 1] about the middle of the range, so that nothing cancels, overflows or vanishes.
+    middle = lowest + (highest - lowest) / 2
+    exponent = np.frexp(highest - lowest)[1]
+
+    def sums(center, square):
+        total, first, second = np.zeros((3, rows.shape[1]))
+        size = max(1, _AT_ONCE // max(rows.shape[1], 1))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            values = np.ldexp(part - middle, -exponent) - center
+            there = ~np.isnan(values)
+            counts = there if weight is None else there * weight[start : start + size, None]
+            values[~there] = 0
+            total += counts.sum(axis=0)
+            first += (counts * values).sum(axis=0)
+            if square:
+                second += (counts * values**2).sum(axis=0)
+        total[total == 0] = 1  # a column that is never there
+        return first / total, second / total
+
+    center = sums(0, False)[0]
+    rest, square = sums(center, True)  # the second pass finds what the first has rounded
+    center = center + rest
+    deviation = np.ldexp(np.sqrt(np.maximum(square - rest**2, 0)), exponent)
+    mean = np.where(lowest == highest, lowest, middle + np.ldexp(center, exponent))
+    constant |= deviation == 0
+    _refuse_blind(rows, mean, np.where(constant, 1, deviation), largest, column)
+    return mean, deviation, constant
+
+
+def _refuse_blind(rows, mean, scale, largest, column):
+    """Refuse columns in which a huge value makes all others equal, once they are scaled, in float32."""
+    suspects = np.flatnonzero(largest > _HUGE)
+    if not suspects.size:
+        return
+    sample = rows[:: max(1, len(rows) // _SAMPLE), suspects]
+    scaled = ((sample - mean[suspects]) / scale[suspects]).astype(np.float32)
+    before, after = (
+        1 + (np.diff(np.sort(part, axis=0), axis=0) > 0).sum(axis=0) for part in (sample, scaled)
+    )
+    blind = suspects[(before > 2) & (after <= np.maximum(before / 2, 2))]
+    # float32 numbers of such a size may be far apart themselves.
+    if blind.size:
+        number = int(blind[0])
+        raise ValueError(
+            f"{column(number)} has values up to {largest[number]:g}, beside which the others are all "
+            "the same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
+        )
+
+
+class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
+    """`transform` for every layout: scikit-learn's own wrapper of it makes data frames of tables alone."""
+
+    def fit_transform(self, X, y=None, **fit_params):
+        """Fit, and scale the same data.
+
+        Parameters
+        ----------
+        X : array_like
+            As in `fit`.
+        y : ignored
+        **fit_params : dict
+            Further arguments of `fit`.
+
+        Returns
+        -------
+        ndarray, list of ndarrays, data frame, or list of them
+            As `transform` returns.
+        """
+        return self.fit(X, y, **fit_params).transform(X)
+
+    def transform(self, X):
+        """Scale.
+
+        Parameters
+        ----------
+        X : array_like
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray, list of ndarrays, data frame, or list of them
+            In the layout of X. After ``set_output(transform="pandas")``, or "polars", tables, panels and the
+            sequences of a list are data frames, in pandas with the index of X.
+        """
+        check_is_fitted(self)
+        X = as_sequences(self, X, reset=False, allow_nan=True, tables=True)
+        return self._output(X, self._transform_rows(X.rows))
+
+    def _output(self, X, rows):
+        library = _get_output_config("transform", self)["dense"]
+        if library == "default" or X.layout == "array":
+            return X.restored(rows)
+        container = ADAPTERS_MANAGER.adapters[library]
+        names = self.get_feature_names_out()
+        if X.layout == "table" or X.is_panel:
+            return container.create_container(rows, X.frames, columns=names)
+        origins = X.frames if isinstance(X.frames, list) else [None] * len(X)
+        return [
+            container.create_container(part, origin, columns=names)
+            for part, origin in zip(X.by_step(rows), origins, strict=True)
+        ]
+
+
+class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
     .. math:: z = (x - \mu) / \sigma, \qquad
         \mu = \frac{\sum_s w_s x_s}{\sum_s w_s}, \quad
         \sigma^2 = \frac{\sum_s w_s (x_s - \mu)^2}{\sum_s w_s}
 
-    scikit-learn's ``StandardScaler`` for arrays (n, T, F) and lists of (T_i, F); (n, F) is scaled as
-    there. Every sequence comes back in the layout it came in. NaN is left out of the sums, and stays.
+    scikit-learn's ``StandardScaler`` for arrays (n, T, F), lists of (T_i, F) and panels; (n, F) is scaled as
+    there. Every sequence comes back in the layout it came in. NaN is left out of the sums, and stays; so are
+    masked elements and the missing values of data frames, which become NaN.
 
     Parameters
     ----------
     with_mean : bool, default=True
         Subtract the mean.
     with_std : bool, default=True
-        Divide by the standard deviation; a feature that does not vary is not divided.
+        Divide by the standard deviation. A feature that does not vary, by more than two steps of its dtype,
+        is not divided.
 
     Attributes
     ----------
@@ -273,6 +741,8 @@ class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no da
         float64; 0 and 1 where nothing is subtracted or divided.
     n_features_in_ : int
         F.
+    feature_names_in_ : ndarray of shape (F,)
+        The names of the columns, if `fit` had data frames.
 
     Examples
     --------
@@ -299,7 +769,7 @@ class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no da
 
         Parameters
         ----------
-        X : array_like of shape (n, T, F) or (n, F), or list of arrays (T_i, F)
+        X : array_like of shape (n, T, F) or (n, F), list of arrays (T_i, F), or panel
         y : ignored
         sample_weight : array_like of shape (n,), optional
             What each sequence counts.
@@ -307,48 +777,54 @@ class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no da
         Returns
         -------
         SequenceScaler
+
+        Raises
+        ------
+        ValueError
+            If anything does not fit, or a value is too large to be squared, or so large that it makes all
+            others equal.
         """
-        X = as_sequences(self, X, reset=True, allow_nan=True)
-        weight = check_weight(sample_weight, X)
-        return self._fit_rows(X.rows, per_step(weight, X))
+        before = dict(vars(self))
+        try:
+            X = as_sequences(self, X, reset=True, allow_nan=True, tables=True)
+            weight = check_weight(sample_weight, X)
+            return self._fit_rows(X.rows, per_step(weight, X))
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
 
-    def _fit_rows(self, rows, weight=None):
-        there = ~np.isnan(rows)
-        weight = there.astype(np.float64) if weight is None else there * weight[:, None]
-        total = weight.sum(axis=0)
-        total[total == 0] = 1  # a feature that is never there
-
-        def average(values):
-            return np.einsum("sf,sf->f", weight, np.where(there, values, 0)) / total
-
-        mean = average(rows.astype(np.float64, copy=False))
-        deviation = np.sqrt(average((rows - mean) ** 2))
-        # What rounding leaves of a constant is not to be blown up.
-        constant = deviation <= 10 * np.finfo(rows.dtype).eps * np.abs(mean)
+    def _fit_rows(self, rows, weight=None, *, name="X"):
+        """Find mean and standard deviation of rows (S, F), which `name` calls in messages."""
+        if weight is not None:
+            counted = weight > 0
+            if not counted.all():
+                rows, weight = rows[counted], weight[counted]
+            weight = weight / weight.max()
+        mean, deviation, constant = _moments(rows, weight, lambda number: self._column(name, number))
         self.n_features_in_ = rows.shape[1]
         self.mean_ = mean if self.with_mean else np.zeros_like(mean)
         self.scale_ = np.where(constant, 1.0, deviation) if self.with_std else np.ones_like(mean)
         return self
 
-    def transform(self, X):
-        """Scale.
+    def _column(self, name, number):
+        names = getattr(self, "feature_names_in_", None)
+        return f"column {number if names is None else repr(str(names[number]))} of {name}"
 
-        Parameters
-        ----------
-        X : array_like
-            As in `fit`.
+    def _transform_rows(self, rows, *, name="X"):
+        with np.errstate(over="ignore"):
+            scaled = ((rows - self.mean_) / self.scale_).astype(rows.dtype, copy=False)
+        return self._checked(name, rows, scaled)
 
-        Returns
-        -------
-        ndarray or list of ndarray
-            In the layout of X.
-        """
-        check_is_fitted(self)
-        X = as_sequences(self, X, reset=False, allow_nan=True)
-        return X.restored(self._transform_rows(X.rows))
-
-    def _transform_rows(self, rows):
-        return ((rows - self.mean_) / self.scale_).astype(rows.dtype, copy=False)
+    def _checked(self, name, rows, scaled):
+        wrong = np.isinf(scaled)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{self._column(name, column)} has the value {rows[row, column]:g}, which is too large for "
+                f"{rows.dtype} once it is scaled: mark it as missing (NaN), or correct it"
+            )
+        return scaled
 
     def inverse_transform(self, X):
         """Undo `transform`.
@@ -364,5 +840,7 @@ class SequenceScaler(  # type: ignore[call-arg]  # scikit-learn's keyword: no da
             In the layout of X.
         """
         check_is_fitted(self)
-        X = as_sequences(self, X, reset=False, allow_nan=True)
-        return X.restored((X.rows * self.scale_ + self.mean_).astype(X.rows.dtype, copy=False))
+        X = as_sequences(self, X, reset=False, allow_nan=True, tables=True)
+        with np.errstate(over="ignore"):
+            rows = (X.rows * self.scale_ + self.mean_).astype(X.rows.dtype, copy=False)
+        return X.restored(self._checked("X", X.rows, rows))

@@ -7,7 +7,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted
@@ -15,7 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 from lstm_ext import losses
 from lstm_ext.sklearn._network import Network, only_stochastic, to_dtype
 from lstm_ext.sklearn._readings import Reading, check_quantiles
-from lstm_ext.sklearn._sequences import SequenceScaler, as_sequences, check_weight, per_step, step_rows
+from lstm_ext.sklearn._sequences import (
+    SequenceScaler,
+    as_sequences,
+    check_groups,
+    check_weight,
+    per_step,
+    row_values,
+    step_rows,
+)
 
 
 class _Supervised(Network):
@@ -75,10 +83,11 @@ class _Supervised(Network):
 
     def _rows(self, X, y, prediction, sample_weight):
         """Return y, its prediction and the weights for a score: one for each sequence, or step."""
-        if not self.every_step:
-            return y, prediction, sample_weight
         X = as_sequences(self, X, reset=False, allow_nan=self._allow_nan)
-        y = step_rows("y", y, X, dtype=None)
+        dtype = np.float64 if isinstance(self, RegressorMixin) else None
+        if not self.every_step:
+            return row_values("y", y, X, dtype=dtype), prediction, check_weight(sample_weight, X)
+        y = step_rows("y", y, X, dtype=dtype)
         if X.layout == "list":
             prediction = np.concatenate(prediction)
         else:
@@ -292,15 +301,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self.every_step:
             y = step_rows("y", y, X, dtype=np.float64, estimator=self)
         else:
-            y = check_array(
-                y, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="y", estimator=self
-            )
-            if y.ndim > 2:
-                raise ValueError(
-                    f"y has shape {y.shape}, expected (n,) or (n, outputs); one target for each step needs "
-                    "every_step=True"
-                )
-            check_consistent_length(X.lengths, y)
+            y = row_values("y", y, X, dtype=np.float64)
         return (y, True) if y.ndim == 2 else (y[:, None], False)
 
     def _fit(self, X, y, sample_weight, groups, incremental, comm=None):
@@ -313,8 +314,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             raise ValueError(f"y has {y.min()}, and loss='poisson' is for counts >= 0")
         weight = check_weight(sample_weight, X, self.every_step)
         if groups is not None:
-            groups = column_or_1d(groups)
-            check_consistent_length(X.lengths, groups)
+            groups = check_groups(groups, X)
             if self.loss != "nse":
                 raise ValueError(f"groups are for loss='nse', this is loss={self.loss!r}")
         reading = Reading(self.loss, self.quantiles)
@@ -330,10 +330,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             )
             self._fit_scaler(X, weight)
             scaled = self.scale and self.loss != "poisson"
-            self.y_scaler_ = SequenceScaler()._fit_rows(y, by_row) if scaled else None
+            self.y_scaler_ = SequenceScaler()._fit_rows(y, by_row, name="y") if scaled else None
             self.n_outputs_, self._columns, self._reading = y.shape[1], columns, reading
         if self.y_scaler_ is not None:
-            y = self.y_scaler_._transform_rows(y)
+            y = self.y_scaler_._transform_rows(y, name="y")
         data = self._data(X, to_dtype("y", y, self.dtype), weight)
         if self.loss == "nse":
             if groups is None and not self.every_step:
@@ -542,9 +542,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             if y.ndim != 1:
                 raise ValueError(f"y has {y.shape[1]} labels for each step, expected one")
         else:
-            y = column_or_1d(y, warn=True)
-            check_array(y, ensure_2d=False, dtype=None, input_name="y", estimator=self)
-            check_consistent_length(X.lengths, y)
+            y = column_or_1d(row_values("y", y, X, dtype=None), warn=True)
         check_classification_targets(y)
         return y
 
