@@ -148,3 +148,32 @@ def test_the_gradient_reaches_the_first_of_many_steps(pooling):
         return np.abs(gradient_times_input(model, x, output=0)[:, :20]).sum()
 
     assert reach(pooling) > 1000 * reach("last")
+
+
+@POOLINGS
+def test_safetensors_keep_the_pooling_and_other_formats_refuse_it(pooling, tmp_path):
+    pytest.importorskip("safetensors", reason="the file format of lstm_ext.io.save")
+    from lstm_ext import io
+
+    model, (x, _) = model_of(pooling), example()
+    io.save(model, tmp_path / "model.safetensors")
+    copy = io.load(tmp_path / "model.safetensors")
+    assert copy.pooling == pooling
+    np.testing.assert_array_equal(copy.predict(x), model.predict(x))
+    one_way = model_of(pooling, bidirectional=False)
+    for export in (
+        lambda: io.to_torch(one_way), lambda: io.to_keras(one_way),
+        lambda: io.export_c(one_way, str(tmp_path / "model.c")),
+    ):
+        with pytest.raises(ValueError, match=f"pooling is '{pooling}'; expected 'last' for"):
+            export()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@POOLINGS
+def test_onnx_refuses_a_pooling(pooling, tmp_path):
+    pytest.importorskip("onnx", reason="the exporter needs it")
+    from lstm_ext import io
+
+    with pytest.raises(ValueError, match=f"pooling is '{pooling}'; expected 'last' for an ONNX graph"):
+        io.to_onnx(model_of(pooling), tmp_path / "model.onnx")
