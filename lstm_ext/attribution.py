@@ -60,7 +60,7 @@ class _Output:
             for word, value in self.data.words.items()
         }
         y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
-        features = self.model._features(y, h_n)
+        features = self.model._features(y, h_n, np.concatenate([self.counted] * K))
         if self.model.every_step:
             features = features[np.arange(K * N), np.tile(self.at, K)]
         return (features @ self.weight + self.bias).reshape(K, N), y, h_n
@@ -77,7 +77,8 @@ class _Output:
         else:
             upon = np.zeros_like(y)
             upon[np.arange(K * N), np.tile(self.at, K)] = self.weight
-        dx = self.lstm.backward(tape, *self.model._upon(upon, h_n))[0]
+        counted = np.concatenate([self.counted] * K)
+        dx = self.lstm.backward(tape, *self.model._upon(upon, h_n, y, counted))[0]
         return dx.reshape(points.shape).astype(np.float64)
 
     def product(self, difference, gradient):

@@ -9,6 +9,7 @@ import numpy as np
 from lstm_ext._checks import count
 from lstm_ext._files import read_archive, write_archive
 from lstm_ext._options import CONFIGURATION, checked_count
+from lstm_ext._pooling import POOLINGS, POOLS
 from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
@@ -86,6 +87,10 @@ class Model:
     after having read the whole sequence; they are joined. Sequence to sequence
     (``every_step=True``): h runs over the hidden states of all steps.
 
+    With `pooling`, h is one vector made of the hidden states of all steps that count: of the forward and
+    the backward direction of each step, if there are two. Long sequences then learn faster, as the
+    gradient reaches every step at once.
+
     Parameters
     ----------
     lstm : LSTM
@@ -99,6 +104,11 @@ class Model:
         One of `losses.LOSSES` with its defaults, or an object: one of those classes, or any with
         ``check`` and ``value_and_gradient`` as in `losses.Loss`. Some need more outputs than there
         are targets: quantile one for each level, gaussian two.
+    pooling : {"last", "mean", "max", "attention"}
+        What a sequence to one model reads: the last hidden state, or over all steps the mean, the largest
+        value of each unit, or a mean with learned weights, :math:`a = \mathrm{softmax}_t (v \cdot h_t)`
+        (C. Raffel, D. P. W. Ellis, "Feed-forward networks with attention can solve some long-term memory
+        problems", ICLR workshop 2016). v, `attention`, begins at 0, which is the mean.
     rng : None, int or numpy.random.Generator
         Where the readout's first weights come from: glorot uniform, bias 0 (X. Glorot, Y. Bengio,
         "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010).
@@ -109,6 +119,7 @@ class Model:
         Its parameters are the first part of `parameters`; `weight` and `bias` follow.
     output_size : int
     every_step : bool
+    pooling : str
     loss : object
 
     Notes
@@ -117,7 +128,7 @@ class Model:
     gradient and one tape.
     """
 
-    def __init__(self, lstm, output_size, *, every_step=False, loss="mse", rng=None):
+    def __init__(self, lstm, output_size, *, every_step=False, loss="mse", pooling="last", rng=None):
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
         if not lstm.batch_first:
@@ -129,10 +140,15 @@ class Model:
             loss = LOSSES[loss]()
         elif not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
             raise TypeError(f"loss must be a name or have value_and_gradient, got {loss!r}")
+        if not isinstance(pooling, str) or pooling not in POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
+        if every_step and pooling != "last":
+            raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
         self.lstm = lstm
         self.output_size = output_size
         self.every_step = bool(every_step)
         self.loss = loss
+        self.pooling = pooling
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
         self.weight[...] = np.random.default_rng(rng).uniform(-bound, bound, self.weight.shape)
@@ -141,11 +157,15 @@ class Model:
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
         output_size, n_lstm = self.output_size, self.lstm.parameters.size
         shape = (output_size, self.lstm.output_size)
-        n = n_lstm + output_size * (shape[1] + 1)
+        n_pool = _pool_parameters(self.pooling, shape[1])
+        n = n_lstm + n_pool + output_size * (shape[1] + 1)
         self._parameters, self._gradient = np.zeros((2, n), self.lstm.dtype)
         self.lstm.bind(self._parameters[:n_lstm], self._gradient[:n_lstm])
+        self._attention, self._dattention = (
+            a[n_lstm : n_lstm + n_pool] for a in (self._parameters, self._gradient)
+        )
         self._weight, self._dweight = (
-            a[n_lstm:-output_size].reshape(shape) for a in (self._parameters, self._gradient)
+            a[n_lstm + n_pool : -output_size].reshape(shape) for a in (self._parameters, self._gradient)
         )
         self._bias, self._dbias = (a[-output_size:] for a in (self._parameters, self._gradient))
         self._tape = self.lstm.tape()
@@ -178,6 +198,15 @@ class Model:
         return self._gradient
 
     @property
+    def attention(self):
+        """With ``pooling="attention"`` the vector v, (`lstm.output_size`,), else empty: a view."""
+        return self._attention
+
+    @attention.setter
+    def attention(self, values):
+        _assign("attention", self._attention, values)
+
+    @property
     def weight(self):
         """Weights of the readout, (O, `lstm.output_size`): a view into `parameters`.
 
@@ -201,17 +230,20 @@ class Model:
     def named_parameters(self):
         """Return views into `parameters` by name: ``lstm.weight_ih_l0`` to ``bias``."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_parameters().items()}
-        return lstm | {"weight": self.weight, "bias": self.bias}
+        pool = {"attention": self._attention} if self._attention.size else {}
+        return lstm | pool | {"weight": self.weight, "bias": self.bias}
 
     def named_gradients(self):
         """Return views into `gradient`, by the names of `named_parameters`."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_gradients().items()}
-        return lstm | {"weight": self._dweight, "bias": self._dbias}
+        pool = {"attention": self._dattention} if self._attention.size else {}
+        return lstm | pool | {"weight": self._dweight, "bias": self._dbias}
 
     def __repr__(self):
+        pooling = "" if self.pooling == "last" else f", pooling={self.pooling!r}"
         return (
             f"Model({self.lstm!r}, output_size={self.output_size}, every_step={self.every_step}, "
-            f"loss={self.loss!r})"
+            f"loss={self.loss!r}{pooling})"
         )
 
     def __getstate__(self):
@@ -220,14 +252,18 @@ class Model:
             "output_size": self.output_size,
             "every_step": self.every_step,
             "loss": self.loss,
+            "pooling": self.pooling,
+            "attention": self._attention.copy(),
             "weight": self.weight.copy(),
             "bias": self.bias.copy(),
         }
 
     def __setstate__(self, state):
         weight, bias = state.pop("weight"), state.pop("bias")
-        self.__dict__.update(state)
+        attention = state.pop("attention", ())  # pickles of earlier versions have no pooling
+        self.__dict__.update({"pooling": "last"} | state)
         self._lay_out()
+        self._attention[...] = attention
         self.weight[...], self.bias[...] = weight, bias
 
     # What comes in ----------------------------------------------------------------------------
@@ -297,10 +333,19 @@ class Model:
 
     # What comes out ---------------------------------------------------------------------------
 
-    def _features(self, y, h_n):
+    def _pool(self, y, counted):
+        """Return how the hidden states of all steps become one vector; None where they do not."""
+        if self.pooling == "last":
+            return None
+        return POOLS[self.pooling](y, counted, self._attention)
+
+    def _features(self, y, h_n, counted=None):
         """Hidden states that the readout reads: (N, T, D*H) or (N, D*H)."""
         if self.every_step:
             return y
+        pool = self._pool(y, counted)
+        if pool is not None:
+            return pool.forward(y)
         top = h_n[-self._directions :].transpose(1, 0, 2)
         return top.reshape(len(top), self.weight.shape[1])
 
@@ -327,9 +372,9 @@ class Model:
 
     def _predict(self, data):
         y, (h_n, _) = self.lstm(data.x, **data.words)
-        prediction = self._features(y, h_n) @ self.weight.T + self.bias
-        counted = data.counted if self.every_step else None
-        if counted is not None:
+        counted = data.counted
+        prediction = self._features(y, h_n, counted) @ self.weight.T + self.bias
+        if self.every_step and counted is not None:
             prediction[~counted] = 0
         return prediction
 
@@ -398,7 +443,8 @@ class Model:
         """Return the loss and the final states; `state` are those to begin with."""
         with self._lock:
             hidden, final = self.lstm.forward(data.x, state, tape=self._tape, seed=seed, **data.words)
-            features = self._features(hidden, final[0])
+            pool = self._pool(hidden, data.counted)
+            features = self._features(hidden, final[0]) if pool is None else pool.forward(hidden)
             prediction = features @ self._weight.T + self._bias
             value, dprediction = self.loss.value_and_gradient(
                 prediction, data.y, data.weights(self.every_step)
@@ -407,14 +453,21 @@ class Model:
             np.matmul(rows.T, features.reshape(len(rows), -1), out=self._dweight)
             rows.sum(axis=0, out=self._dbias)
             self.lstm.gradient[...] = 0
-            dy, dstate = self._upon(dprediction @ self._weight, final[0])
+            dfeatures = dprediction @ self._weight
+            if pool is None:
+                dy, dstate = self._upon(dfeatures, final[0])
+            else:
+                (dy, self._dattention[...]), dstate = pool.backward(dfeatures), None
             self.lstm.backward(self._tape, dy, dstate, input_gradient=False)
         return value, final
 
-    def _upon(self, dfeatures, h_n):
-        """Return (dy, dstate) that carry the gradient of what the readout reads."""
+    def _upon(self, dfeatures, h_n, y=None, counted=None):
+        """Return (dy, dstate) that carry the gradient of what the readout reads; pooling needs y."""
         if self.every_step:
             return dfeatures, None
+        pool = self._pool(y, counted)
+        if pool is not None:
+            return pool.backward(dfeatures)[0], None
         dh_n = np.zeros_like(h_n)
         dh_top = dfeatures.reshape(len(dfeatures), self._directions, -1)
         dh_n[-self._directions :] = dh_top.transpose(1, 0, 2)
@@ -454,26 +507,39 @@ class Model:
             )
         v = v.astype(self.lstm.dtype, copy=False)
         n = self.lstm.parameters.size
-        v_weight, v_bias = v[n : -self.output_size].reshape(self.weight.shape), v[-self.output_size :]
+        n_weight = n + self._attention.size
+        v_attention, v_bias = v[n:n_weight], v[-self.output_size :]
+        v_weight = v[n_weight : -self.output_size].reshape(self.weight.shape)
         tape = self.lstm.tape()
         (hidden, (h_n, _)), (hidden_dot, (h_dot, _)) = self.lstm.jvp(
             data.x, dparameters=v[:n], tape=tape, seed=seed, **data.words
         )
-        features, features_dot = self._features(hidden, h_n), self._features(hidden_dot, h_dot)
+        pool = self._pool(hidden, data.counted)
+        if pool is None:
+            features, features_dot = self._features(hidden, h_n), self._features(hidden_dot, h_dot)
+        else:
+            features, features_dot = pool.forward(hidden), pool.jvp(hidden_dot, v_attention)
         prediction = features @ self.weight.T + self.bias
         prediction_dot = features_dot @ self.weight.T + features @ v_weight.T + v_bias
         weights = data.weights(self.every_step)
         d = self.loss.value_and_gradient(prediction, data.y, weights)[1]
         d_dot = self.loss.gradient_jvp(prediction, prediction_dot, data.y, weights)
 
-        dy, dstate = self._upon(d @ self.weight, h_n)
-        dy_dot, dstate_dot = self._upon(d_dot @ self.weight + d @ v_weight, h_n)
         product = np.empty_like(self._parameters)
+        dfeatures, dfeatures_dot = d @ self.weight, d_dot @ self.weight + d @ v_weight
+        if pool is None:
+            dy, dstate = self._upon(dfeatures, h_n)
+            dy_dot, dstate_dot = self._upon(dfeatures_dot, h_n)
+        else:
+            dy, dstate, dstate_dot = pool.backward(dfeatures)[0], None, None
+            dy_dot, product[n:n_weight] = pool.backward_jvp(
+                dfeatures, dfeatures_dot, hidden_dot, v_attention
+            )
         product[:n] = self.lstm.backward_jvp(
             tape, dy, dy_dot, dstate, dstate_dot, input_gradient=False
         )["gradient_dot"]
         rows, rows_dot = d.reshape(-1, self.output_size), d_dot.reshape(-1, self.output_size)
-        product[n : -self.output_size].reshape(self.weight.shape)[...] = (
+        product[n_weight : -self.output_size].reshape(self.weight.shape)[...] = (
             rows_dot.T @ features.reshape(len(rows), -1) + rows.T @ features_dot.reshape(len(rows), -1)
         )
         product[-self.output_size :] = rows_dot.sum(axis=0)
@@ -642,6 +708,8 @@ class Model:
             "every_step": self.every_step,
             "loss": names[0],
         }
+        if self.pooling != "last":
+            configuration["pooling"] = self.pooling
         if self.loss.options:
             configuration["loss_options"] = self.loss.options
         write_archive(path, configuration, {"parameters": self._parameters})
@@ -687,7 +755,8 @@ class Model:
         if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
             raise ValueError(f"its parameters are {dtype}, its dtype is {configuration['dtype']!r}")
         # Compared before a model of these sizes is made.
-        n = _parameter_count(words, count("output_size", output_size, 1))
+        pooling = configuration.get("pooling", "last")
+        n = _parameter_count(words, count("output_size", output_size, 1), pooling)
         if shape != (n,) or len(data) != n * dtype.itemsize:
             raise ValueError(f"it has parameters of shape {shape}, a model of its sizes has {n}")
         parameters = np.frombuffer(data, dtype)
@@ -701,16 +770,23 @@ class Model:
             output_size,
             every_step=configuration["every_step"],
             loss=loss,
+            pooling=pooling,
         )
         model.parameters = parameters
         return model
 
 
-def _parameter_count(words, output_size):
+def _pool_parameters(pooling, features):
+    """Count the parameters of a pooling."""
+    return features if pooling == "attention" else 0
+
+
+def _parameter_count(words, output_size, pooling="last"):
     """Count the parameters of a model of these sizes, without making it."""
     lstm = checked_count(words)
     directions = 2 if words.get("bidirectional") else 1
-    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
+    features = directions * (words.get("proj_size") or words["hidden_size"])
+    return lstm + _pool_parameters(pooling, features) + output_size * (features + 1)
 
 
 def _assign(name, target, values):

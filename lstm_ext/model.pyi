@@ -31,6 +31,7 @@ class Model:
     lstm: LSTM
     output_size: int
     every_step: bool
+    pooling: str
     loss: _Loss
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Model:
         *,
         every_step: bool = False,
         loss: str | _Loss = "mse",
+        pooling: str = "last",
         rng: int | np.random.Generator | None = None,
     ) -> None: ...
     @property
@@ -47,6 +49,10 @@ class Model:
     def parameters(self, values: npt.ArrayLike) -> None: ...
     @property
     def gradient(self) -> _Array: ...
+    @property
+    def attention(self) -> _Array: ...
+    @attention.setter
+    def attention(self, values: npt.ArrayLike) -> None: ...
     @property
     def weight(self) -> _Array: ...
     @weight.setter

@@ -430,8 +430,8 @@ def test_partial_fit_is_an_epoch():
 
 
 def test_early_stopping_returns_to_the_best():
-    X, y, _ = ragged(60)
-    y = y + 3 * np.random.default_rng(0).normal(size=60)
+    X, y, _ = ragged(180)
+    y = y + 3 * np.random.default_rng(0).normal(size=180)
     for solver in ("adam", "lbfgs"):
         estimator = LSTMRegressor(
             24, solver=solver, early_stopping=True, validation_fraction=0.3, learning_rate_init=0.02,

@@ -153,6 +153,13 @@ def bare_lstm(**words):
     return lstm
 
 
+def refuse_pooling(model, target):
+    """Raise ValueError for a model whose readout reads more than the last hidden state."""
+    pooling = getattr(model, "pooling", "last")
+    if pooling != "last":
+        raise ValueError(f"pooling is {pooling!r}; expected 'last' for {target}, which does not pool here")
+
+
 def refuse_options(lstm, target, allowed=()):
     """Raise ValueError for an option of `lstm` that `target` does not have.
 

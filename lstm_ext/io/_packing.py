@@ -19,7 +19,7 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
 _LSTM_WORDS = tuple(word for word in CONFIGURATION if word != "cell_activation")
-_MODEL_WORDS = ("output_size", "every_step")
+_MODEL_WORDS = ("output_size", "every_step", "pooling")
 
 
 def _public(module, base):
@@ -84,6 +84,8 @@ class Packer:
             described = {"is": kind, "lstm": self.pack(value.lstm, _join(place, "lstm"))}
             self._parameters({"weight": value.weight, "bias": value.bias}, place)
             described |= {word: getattr(value, word) for word in _MODEL_WORDS}
+            if value.attention.size:
+                self._parameters({"attention": value.attention}, place)
             return described | {"loss": self.pack(value.loss, _join(place, "loss"))}
         if cls in LOSSES.values():
             return {"is": kind, **self._settings(value, place)}
@@ -184,7 +186,8 @@ class Unpacker:
         return lstm
 
     def _model(self, words, place):
-        check_words(words, ("lstm", *_MODEL_WORDS, "loss"))
+        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))  # earlier files have none
+        pooling = words.get("pooling", "last")
         loss = self.unpack(words["loss"], _join(place, "loss"), LOSSES)
         lstm = self.unpack(words["lstm"], _join(place, "lstm"), ("LSTM",))
         output_size, every_step = words["output_size"], words["every_step"]
@@ -194,8 +197,10 @@ class Unpacker:
             raise FormatError(
                 f"it has {self.total} numbers, and output_size={shorten(output_size)} needs more"
             )
-        model = Model(lstm, output_size, every_step=every_step, loss=loss)
+        model = Model(lstm, output_size, every_step=every_step, loss=loss, pooling=pooling)
         views = {"weight": model.weight, "bias": model.bias}
+        if model.attention.size:
+            views["attention"] = model.attention
         self.tensors.check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
         self._fill(views, place)
         return model

@@ -12,6 +12,7 @@ import numpy as np
 from lstm_ext import __version__, _options
 from lstm_ext._files import replace_file
 from lstm_ext.io import _c_templates
+from lstm_ext.io._common import refuse_pooling
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -56,6 +57,7 @@ def export_c(model, path, *, weights="inline", name="model"):
     """
     if not isinstance(model, (LSTM, Model)):
         raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
+    refuse_pooling(model, "C code")
     lstm = model if isinstance(model, LSTM) else model.lstm
     path = os.fspath(path)
     folder, file_name = os.path.split(path)

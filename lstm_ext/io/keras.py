@@ -14,6 +14,7 @@ from lstm_ext.io._common import (
     common_dtype,
     fill,
     refuse_options,
+    refuse_pooling,
     shorten,
 )
 from lstm_ext.io._hdf5 import open_hdf5
@@ -472,6 +473,7 @@ def to_keras(obj):
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
+    refuse_pooling(obj, "Keras's LSTM")
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "Keras's LSTM", ("bidirectional", "reverse", "bias", "activations"))
     gates, inner, output = lstm.activations

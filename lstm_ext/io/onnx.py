@@ -12,7 +12,7 @@ from lstm_ext import __version__
 from lstm_ext._files import replace_file
 from lstm_ext._options import as_flag
 from lstm_ext.io import _onnx_lstm, _onnx_read
-from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, reorder_gates, require
+from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, refuse_pooling, reorder_gates, require
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -101,6 +101,7 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
     onnx = require("onnx", "onnx")
     if not isinstance(model, (LSTM, Model)):
         raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
+    refuse_pooling(model, "an ONNX graph")
     lstm = model if isinstance(model, LSTM) else model.lstm
     lengths, initial_states = as_flag("lengths", lengths), as_flag("initial_states", initial_states)
     if activation not in (None, "softmax"):

@@ -14,6 +14,7 @@ from lstm_ext.io._common import (
     common_dtype,
     fill,
     refuse_options,
+    refuse_pooling,
     shorten,
 )
 from lstm_ext.io._tensors import open_tensors
@@ -221,6 +222,7 @@ def to_torch(obj, *, prefix=None, head="head"):
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
+    refuse_pooling(obj, "torch.nn.LSTM")
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "torch.nn.LSTM", ("bidirectional", "proj_size", "bias"))
     if prefix is None:

@@ -31,6 +31,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     n_outputs_: int
     n_iter_: int
     loss_: float
+    best_loss_: float
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
     def __init__(
@@ -44,12 +45,12 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         solver: str = "adam",
         learning_rate_init: float = 0.003,
         batch_size: int = 32,
-        max_iter: int = 200,
+        max_iter: int | str = "auto",
         alpha: float = 0.0,
         momentum: float = 0.9,
         max_norm: float | None = 1.0,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
@@ -80,6 +81,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     n_features_in_: int
     n_iter_: int
     loss_: float
+    best_loss_: float
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
     def __init__(
@@ -91,12 +93,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         solver: str = "adam",
         learning_rate_init: float = 0.003,
         batch_size: int = 32,
-        max_iter: int = 200,
+        max_iter: int | str = "auto",
         alpha: float = 0.0,
         momentum: float = 0.9,
         max_norm: float | None = 1.0,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,

@@ -1,6 +1,11 @@
 """What `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster` share: the network and its training."""
 
+import contextlib
+import copy
 import inspect
+import math
+import os
+import sys
 import warnings
 from numbers import Integral, Real
 
@@ -32,11 +37,76 @@ _LSTM_WORDS = frozenset(inspect.signature(LSTM).parameters)
 # What a network that goes on cannot change.
 _BUILDING = (
     "hidden_size", "num_layers", "dtype", "every_step", "loss", "quantiles", "strategy", "window", "horizon",
-    "difference", "coverage", "scale",
+    "difference", "coverage", "scale", "pooling", "merge_steps", "static_columns", "categorical_columns",
 )
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# With "auto": epochs, and the steps of the optimiser that they make at the least. 40 sequences make two
+# steps in an epoch, and 20 steps without a better loss say nothing.
+_EPOCHS, _LEAST_STEPS = 200, 1000
+_PATIENCE, _LEAST_PATIENCE = 10, 200
+# The loss after an epoch is taken on so many of the sequences at the most.
+_JUDGED = 2048
+# Where fewer are set aside, folds judge in turn, and all sequences are learned from in the end.
+_FEW_ASIDE, _FOLDS = 50, 5
 _DROPPING = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")
 # Hidden states of so many numbers are made at a time in inference.
 _NUMBERS_AT_ONCE = 2**24
+
+
+def warn_caller(message, category=UserWarning):
+    """Warn, and point at the line outside this package that called it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE + os.sep):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+class _Best(EarlyStopping):
+    """Ends a training by tolerance and patience; whatever ends it, the weights of the lowest loss are kept.
+
+    The loss is that of the validation set or, without one, of `data` after the epoch, without dropout. The
+    mean over an epoch's mini-batches would not do: each is of other weights, and a spike in the epoch's last
+    steps stands in none of them.
+
+    Parameters
+    ----------
+    patience : int
+    tol : float
+    data : dict or None
+        What `Model.evaluate` takes; None: watch the validation loss.
+    penalty : float
+        Half of it times the squared norm of the weights belongs to the loss of `data`.
+    """
+
+    def __init__(self, patience, tol, data, penalty=0.0):
+        super().__init__(patience, tol, "validation_loss" if data is None else "loss")
+        self._data, self._penalty = data, penalty
+
+    def on_fit_begin(self, model, epochs, done):
+        """Check the data once."""
+        super().on_fit_begin(model, epochs, done)
+        self.lowest, self.lowest_epoch = math.inf, 0
+        if self._data is not None:
+            self._checked = model._checked(**self._data)
+
+    def _loss(self, record):
+        if self._data is None:
+            return record["validation_loss"]
+        theta = self._model.parameters
+        loss = self._model._evaluate(self._checked)
+        return loss + 0.5 * self._penalty * float(np.vdot(theta, theta)) if self._penalty else loss
+
+    def on_epoch_end(self, record):
+        """Keep the weights if their loss is the lowest; return whether the training has to end."""
+        loss, self.last_epoch = self._loss(record), record["epoch"]
+        loss = loss if math.isfinite(loss) else math.inf
+        if loss < self.lowest or not self.lowest_epoch:
+            self.lowest, self.lowest_epoch = loss, self.last_epoch
+            self._parameters = self._model.parameters.copy()
+        # Patience counts from the last loss that was lower by more than the tolerance.
+        if loss < self.best - self.min_delta or not self.best_epoch:
+            self.best, self.best_epoch = loss, self.last_epoch
+        return self.done
 
 
 class _Curves(Callback):
@@ -76,12 +146,12 @@ class Network(BaseEstimator):
         "solver": [StrOptions({"adam", "adamw", "rmsprop", "sgd", "lbfgs"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "max_norm": [Interval(Real, 0, None, closed="neither"), None],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
@@ -133,6 +203,11 @@ class Network(BaseEstimator):
         """Whether the layer has a policy for missing values."""
         return (self.lstm_options or {}).get("nan") in ("zero", "hold")
 
+    @property
+    def _takes_nan(self):
+        """Whether the fitted network does: `lstm_options` may have been set anew since."""
+        return self.model_.lstm.nan in ("zero", "hold")
+
     def _check_parameters(self):
         self._validate_params()
         options = self.lstm_options or {}
@@ -148,6 +223,37 @@ class Network(BaseEstimator):
                 "which draws anew: take another solver"
             )
 
+    # ---- all or nothing
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self):
+        """Give every fitted attribute back as it was, if the block raises.
+
+        That includes what a training changes in place: the network's weights, its optimiser, the random
+        numbers, the curves. Ctrl-C within the training proper is no failure: what has been learned stays.
+        """
+        parameters = set(self._get_param_names())
+        before = {name: value for name, value in vars(self).items() if name not in parameters}
+        kept = {name: list(value) for name, value in before.items() if isinstance(value, list)}
+        model, rng = before.get("model_"), before.get("_rng")
+        weights = None if model is None else model.parameters.copy()
+        state = None if rng is None else copy.deepcopy(rng.bit_generator.state)
+        kept["_optimizer"] = copy.deepcopy(before.get("_optimizer"))
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and getattr(error, "_network_is_whole", False):
+                raise
+            for name in set(vars(self)) - parameters:
+                delattr(self, name)
+            vars(self).update(before)
+            vars(self).update({name: value for name, value in kept.items() if name in before})
+            if model is not None:
+                model.parameters = weights
+            if rng is not None:
+                rng.bit_generator.state = state
+            raise
+
     # ---- training
 
     def _goes_on(self, incremental):
@@ -156,13 +262,14 @@ class Network(BaseEstimator):
 
     def _architecture(self, n_inputs, n_outputs):
         given = self.get_params(deep=False)
-        words = {word: given[word] for word in _BUILDING if word in given}
-        words["lstm_options"] = dict(self.lstm_options or {})
+        words = {word: copy.deepcopy(given[word]) for word in _BUILDING if word in given}
+        words["lstm_options"] = copy.deepcopy(dict(self.lstm_options or {}))
         return {"inputs": n_inputs, "outputs": n_outputs, **words}
 
     def _check_architecture(self, n_inputs, n_outputs):
         for word, value in self._architecture(n_inputs, n_outputs).items():
-            if repr(self._built[word]) != repr(value):  # quantiles may be an array
+            # A file of an earlier version says nothing of a parameter that came later.
+            if word in self._built and not _equal(self._built[word], value):
                 raise ValueError(
                     f"the network that is there was made with {word}={self._built[word]!r}, now it would be "
                     f"{value!r}: set warm_start=False and call fit for a new one"
@@ -171,19 +278,21 @@ class Network(BaseEstimator):
     def _generator(self):
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _new_network(self, n_inputs, n_outputs, *, every_step, loss, rng, bias=0):
+    def _new_network(
+        self, n_inputs, n_outputs, *, every_step, loss, rng, bias=0, pooling="last", static_size=0
+    ):
         """Make a model; nothing of the estimator is touched before it stands."""
-        lstm = LSTM(
-            n_inputs, self.hidden_size, self.num_layers, dtype=self.dtype, rng=rng,
-            **(self.lstm_options or {}),
-        )
-        model = Model(lstm, n_outputs, every_step=every_step, loss=loss, rng=rng)
+        options = dict(self.lstm_options or {})
+        if static_size:
+            options["static_size"] = static_size
+        lstm = LSTM(n_inputs, self.hidden_size, self.num_layers, dtype=self.dtype, rng=rng, **options)
+        model = Model(lstm, n_outputs, every_step=every_step, loss=loss, pooling=pooling, rng=rng)
         model.bias[...] = bias
         self.model_ = model
         self._built = self._architecture(n_inputs, n_outputs)
         self._rng = rng
         self.n_iter_, self.loss_curve_ = 0, []
-        self.validation_loss_curve_ = [] if self.early_stopping else None
+        self.validation_loss_curve_ = None
         self._optimizer = None
 
     def _new_optimizer(self):
@@ -208,50 +317,130 @@ class Network(BaseEstimator):
             raise ValueError("with comm, random_state must be a number: all ranks draw alike")
         return team
 
-    def _train(self, data, *, incremental, split, comm=None):
+    def _in_epochs(self, value, epochs, least, data):
+        """Return a number of epochs: as given, or so many that they make at least `least` steps."""
+        return value if value != "auto" else max(epochs, math.ceil(least / self._steps_of(len(data["x"]))))
+
+    def _steps_of(self, n):
+        """Count the steps of the optimiser in an epoch of n sequences."""
+        return -(-n // self.batch_size)
+
+    def _train(
+        self, data, *, incremental, split, comm=None, folds=None, validation=None, early_stopping=None,
+        **words,
+    ):
         """Train `model_` on a dict of x, y, lengths, sample_weight, each an array or None.
 
-        split() gives the numbers of those to learn from and of those set aside for `early_stopping`;
-        `comm` is what `_team` has returned.
+        split() gives the numbers of those to learn from and of those set aside for early stopping, and
+        folds(data), if given, pairs of them in which each sequence is set aside once, or None where one
+        split is enough. `validation` is a dict like `data` to watch in place of those set aside,
+        `early_stopping` stands for the parameter, `words` go to `Model.fit`, and `comm` is what `_team`
+        has returned.
+
+        Returns
+        -------
+        tuple (data, outputs) or None
+            The sequences set aside, a dict like `data`, and what networks that have not learned from them
+            gave for them.
         """
         callbacks = [_Curves(self, comm is None or comm.first), *(self.callbacks or ())]
         if incremental:
             if self._optimizer is None:
                 self._optimizer = self._new_optimizer()
             # One epoch is no ground to judge convergence on.
-            self._steps(data, 1, callbacks=callbacks)
-            return
-        validation = None
-        if self.early_stopping:
+            with _learning():
+                self._steps(data, 1, callbacks=callbacks, **words)
+            return None
+        stops = self.early_stopping if early_stopping is None else early_stopping
+        if validation is None and stops:
+            counting = _counting(data)
+            pairs = folds(counting) if folds is not None and self.solver != "lbfgs" else None
+            if pairs is not None:
+                return self._cross_train(counting, pairs, callbacks, comm, words)
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
-            if self.validation_loss_curve_ is None:
-                self.validation_loss_curve_ = [np.nan] * self.n_iter_
-        weight = data["sample_weight"]
-        if weight is not None:
-            # What weighs nothing would still take a place in a mini-batch.
-            data = _taken(data, np.flatnonzero(weight.reshape(len(weight), -1).any(axis=1)))
-        stopping = EarlyStopping(
-            self.n_iter_no_change, self.tol, "validation_loss" if validation else "loss",
-            restore_best=self.early_stopping,
-        )
+        data = _counting(data)
+        self._curve_beside(validation is not None)
         if self.solver == "lbfgs":
-            self._minimize(data, validation, callbacks, stopping if validation else None)
-            return
+            with _learning():
+                self._minimize(data, validation, callbacks)
+        else:
+            self._descend(data, validation, callbacks, comm, words)
+        return None if validation is None else (validation, self._raw_outputs(validation))
+
+    def _curve_beside(self, validated):
+        """Let `validation_loss_curve_` run beside `loss_curve_`, if there is or was a validation."""
+        if validated and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = [np.nan] * self.n_iter_
+
+    def _descend(self, data, validation, callbacks, comm, words):
+        """Train by mini-batches until the loss no longer falls, and keep the best weights."""
+        epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, data)
+        stopping = self._stopping(data, validation)
         self._optimizer = self._new_optimizer()
-        records = self._steps(
-            data, self.max_iter, validation=validation, callbacks=callbacks, early_stopping=stopping,
-            comm=comm,
-        )
-        # Somebody else may have ended it before.
-        if len(records) == self.max_iter and not stopping.done:
-            which = "validation loss" if validation else "loss"
-            warnings.warn(
-                f"max_iter={self.max_iter} reached, and the {which} has still fallen by more than tol="
-                f"{self.tol} in the last n_iter_no_change={self.n_iter_no_change} epochs",
-                ConvergenceWarning,
-                stacklevel=4,
+        with _learning():
+            records = self._steps(
+                data, epochs, validation=validation, callbacks=callbacks, early_stopping=stopping, comm=comm,
+                **words,
             )
+        self.best_loss_ = stopping.lowest
+        # Somebody else may have ended it before.
+        if len(records) == epochs and not stopping.done:
+            which = "validation loss" if validation else "loss"
+            warn_caller(
+                f"max_iter={epochs} reached, and the {which} has still fallen by more than tol={self.tol} in "
+                f"the last {stopping.patience} epochs (n_iter_no_change={self.n_iter_no_change!r}): set "
+                f"max_iter={2 * epochs}, or a larger learning_rate_init (it is {self.learning_rate_init:g}) "
+                "or tol",
+                ConvergenceWarning,
+            )
+
+    def _stopping(self, data, validation):
+        patience = self._in_epochs(self.n_iter_no_change, _PATIENCE, _LEAST_PATIENCE, data)
+        if validation:
+            return _Best(patience, self.tol, None)
+        n = len(data["x"])
+        # Spread over all sequences, in case they are sorted.
+        judged = data if n <= _JUDGED else _taken(data, np.linspace(0, n - 1, _JUDGED).astype(int))
+        return _Best(patience, self.tol, judged, 0.0 if self.solver == "adamw" else self.alpha)
+
+    def _cross_train(self, data, pairs, callbacks, comm, words):
+        """Find by folds how many steps are best, and make so many on all sequences.
+
+        Few sequences set aside would say little about when to end, and would be missed.
+        """
+        start, steps, index, outputs, curves = self.model_.parameters.copy(), [], [], [], []
+        epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, data)
+        for learn, aside in pairs:
+            self.model_.parameters = start
+            part, validation = _counting(_taken(data, learn)), _taken(data, aside)
+            stopping = self._stopping(part, validation)
+            self._optimizer = self._new_optimizer()
+            records = self._steps(
+                part, epochs, validation=validation, early_stopping=stopping, comm=comm, **words
+            )
+            per_epoch = self._steps_of(len(part["x"]))
+            steps.append(stopping.lowest_epoch * per_epoch)
+            curves.append((per_epoch, [record["validation_loss"] for record in records]))
+            index.append(aside)
+            outputs.append(self._raw_outputs(validation))
+        per_epoch = self._steps_of(len(data["x"]))
+        best = max(1, round(float(np.median(steps)) / per_epoch))
+        self.model_.parameters = start
+        self._optimizer = self._new_optimizer()
+        self._curve_beside(True)
+        done = self.n_iter_
+        with _learning():
+            self._steps(data, best, callbacks=callbacks, comm=comm, **words)
+        # Beside each epoch the folds' losses after as many steps, while any of them goes on.
+        for epoch in range(done, self.n_iter_):
+            after = (epoch - done + 1) * per_epoch
+            at = [(after // size - 1, curve) for size, curve in curves]
+            there = [curve[k] for k, curve in at if 0 <= k < len(curve)]
+            self.validation_loss_curve_[epoch] = float(np.mean(there)) if there else np.nan
+        reached = [curve for _, curve in curves]
+        self.best_loss_ = float(np.mean([min(curve) for curve in reached]))
+        return _taken(data, np.concatenate(index)), np.concatenate(outputs)
 
     def _steps(self, data, epochs, **words):
         return self.model_.fit(
@@ -259,25 +448,36 @@ class Network(BaseEstimator):
             **words,
         )
 
-    def _minimize(self, data, validation, callbacks, stopping):
+    def _raw_outputs(self, data):
+        return self._outputs(data["x"], data["lengths"], data.get("static"))
+
+    def _minimize(self, data, validation, callbacks):
+        stopping = self._stopping(data, validation) if validation else None
         result = fit_lbfgs(
-            self.model_, **data, max_iter=self.max_iter, tol=self.tol, weight_decay=self.alpha,
+            self.model_, **data, max_iter=self._lbfgs_iterations, tol=self.tol, weight_decay=self.alpha,
             validation=validation, callbacks=callbacks, early_stopping=stopping,
         )
         if not self.loss_curve_:  # it began at a minimum
             self.n_iter_, self.loss_ = 1, result.fun
+        self.best_loss_ = stopping.lowest if stopping else self.loss_
         if result.status == 1:
-            warnings.warn(
-                f"lbfgs has not converged within max_iter={self.max_iter} iterations: raise max_iter, or tol "
-                f"({self.tol})",
+            warn_caller(
+                f"lbfgs has not converged within max_iter={self._lbfgs_iterations} iterations: raise "
+                f"max_iter, or tol ({self.tol})",
                 ConvergenceWarning,
-                stacklevel=5,
             )
+
+    @property
+    def _lbfgs_iterations(self):
+        return _EPOCHS if self.max_iter == "auto" else self.max_iter
 
     # ---- inference
 
-    def _outputs(self, x, lengths=None):
-        """Raw outputs in float64, (n, O) or (n, T, O), of any number of sequences."""
+    def _outputs(self, x, lengths=None, static=None, seed=None):
+        """Raw outputs in float64, (n, O) or (n, T, O), of any number of sequences.
+
+        seed draws what dropout drops; None: nothing is dropped.
+        """
         model = self.model_
         weight, bias = model.weight.astype(np.float64), model.bias.astype(np.float64)
         n, steps = x.shape[:2]
@@ -285,10 +485,52 @@ class Network(BaseEstimator):
         parts = []
         for start in range(0, n, size):
             part = slice(start, start + size)
-            hidden, (h_n, _) = model.lstm(x[part], lengths=None if lengths is None else lengths[part])
+            few = None if lengths is None else lengths[part]
+            words = {"lengths": few, "static": None if static is None else static[part]}
+            if seed is None:
+                hidden, (h_n, _) = model.lstm(x[part], **words)
+            else:
+                hidden, (h_n, _) = model.lstm.forward(
+                    x[part], tape=model.lstm.tape(), seed=seed + start, **words
+                )
+            counted = None if few is None else np.arange(steps) < few[:, None]
             # In float64, so that a prediction does not depend on which others are asked for.
-            parts.append(model._features(hidden, h_n).astype(np.float64) @ weight.T + bias)
+            parts.append(model._features(hidden, h_n, counted).astype(np.float64) @ weight.T + bias)
         return np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def _learning():
+    """Mark a Ctrl-C that comes while the network learns: its weights are whole, the best so far."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error._network_is_whole = True
+        raise
+
+
+def _equal(one, other):
+    """Whether two settings mean the same, by whatever numbers and sequences they are written."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    one, other = (v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in (one, other))
+    several = [isinstance(v, list | tuple) for v in (one, other)]
+    if all(several):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if any(several):
+        return False
+    try:
+        return bool(one == other) or repr(one) == repr(other)
+    except (TypeError, ValueError):  # objects that compare in a way of their own
+        return repr(one) == repr(other)
+
+
+def _counting(data):
+    """Leave out what weighs nothing: it would still take a place in a mini-batch."""
+    weight = data["sample_weight"]
+    if weight is None:
+        return data
+    return _taken(data, np.flatnonzero(weight.reshape(len(weight), -1).any(axis=1)))
 
 
 def _taken(data, index):

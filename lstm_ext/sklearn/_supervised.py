@@ -6,14 +6,21 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from lstm_ext import losses
-from lstm_ext.sklearn._network import Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._network import (
+    _FEW_ASIDE,
+    _FOLDS,
+    Network,
+    only_stochastic,
+    to_dtype,
+    warn_caller,
+)
 from lstm_ext.sklearn._readings import Reading, check_quantiles
 from lstm_ext.sklearn._sequences import (
     SequenceScaler,
@@ -70,22 +77,35 @@ class _Supervised(Network):
                 f"sequences aside, and that does not go: {error}"
             ) from error
 
+    def _folds(self, data, labels=None, few=_FEW_ASIDE):
+        """Return pairs of numbers, each sequence set aside once; None where one split sets enough aside."""
+        n = len(data["x"])
+        if n * self.validation_fraction >= few or n < 2:
+            return None
+        seed = int(self._rng.integers(2**31))
+        counts = None if labels is None else np.unique(labels, return_counts=True)[1]
+        if counts is not None and counts.min() > 1:
+            folds = StratifiedKFold(int(min(_FOLDS, counts.min())), shuffle=True, random_state=seed)
+        else:
+            folds, labels = KFold(min(_FOLDS, n), shuffle=True, random_state=seed), None
+        return list(folds.split(np.zeros(n), labels))
+
     def _raw(self, X):
         """Return X, checked, and the outputs for it: a row for each sequence, or step."""
         check_is_fitted(self)
-        X = as_sequences(self, X, reset=False, allow_nan=self._allow_nan)
+        X = as_sequences(self, X, reset=False, allow_nan=self._takes_nan)
         x, lengths = self._scaled(X)
         outputs = self._outputs(x, lengths)
-        return X, X.unpadded(outputs) if self.every_step else outputs
+        return X, X.unpadded(outputs) if self.model_.every_step else outputs
 
     def _answer(self, X, rows):
-        return X.by_step(rows) if self.every_step else rows
+        return X.by_step(rows) if self.model_.every_step else rows
 
     def _rows(self, X, y, prediction, sample_weight):
         """Return y, its prediction and the weights for a score: one for each sequence, or step."""
-        X = as_sequences(self, X, reset=False, allow_nan=self._allow_nan)
+        X = as_sequences(self, X, reset=False, allow_nan=self._takes_nan)
         dtype = np.float64 if isinstance(self, RegressorMixin) else None
-        if not self.every_step:
+        if not self.model_.every_step:
             return row_values("y", y, X, dtype=dtype), prediction, check_weight(sample_weight, X)
         y = step_rows("y", y, X, dtype=dtype)
         if X.layout == "list":
@@ -123,8 +143,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Step size; not used by "lbfgs".
     batch_size : int, default=32
         Sequences in a mini-batch.
-    max_iter : int, default=200
-        Epochs, or iterations of "lbfgs".
+    max_iter : int or "auto", default="auto"
+        Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
+        steps of the optimiser (up to 160 sequences with the default `batch_size`).
     alpha : float, default=0
         Weight decay: of "adamw" decoupled, else the L2 penalty ``alpha / 2 * sum(theta**2)``.
     momentum : float, default=0.9
@@ -132,13 +153,16 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     max_norm : float or None, default=1
         The gradient is scaled down to this norm. Not used by "lbfgs".
     tol : float, default=1e-4
-        Training ends when the loss has not fallen by more than `tol` for `n_iter_no_change` epochs. For
-        "lbfgs", the largest element of the gradient at which it ends.
-    n_iter_no_change : int, default=10
-        See `tol`.
+        Training ends when the loss after an epoch has not fallen by more than `tol` for `n_iter_no_change`
+        epochs. The parameters with the lowest loss are kept. For "lbfgs", the largest element of the
+        gradient at which it ends.
+    n_iter_no_change : int or "auto", default="auto"
+        See `tol`. "auto": 10, or more where 10 epochs make fewer than 200 steps of the optimiser.
     early_stopping : bool, default=False
         Set `validation_fraction` of the sequences aside, watch the loss on them in place of the training
-        loss, and return to the parameters that were best on them.
+        loss, and return to the parameters that were best on them. If that sets fewer than 50 sequences
+        aside, five networks are trained instead, each on four fifths of the sequences. Then a network is
+        trained on all sequences, for as many steps as were best for them (the median).
     validation_fraction : float, default=0.1
         See `early_stopping`.
     warm_start : bool, default=False
@@ -153,6 +177,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         ``{"nan": "hold"}`` or ``"zero"`` X may have NaN.
     callbacks : list, optional
         Called with the record of every epoch, as in `Model.fit`; one that returns True ends the training.
+        The five networks of `early_stopping` are trained without them.
     random_state : int, RandomState or None, default=None
         Draws the first weights, the order of mini-batches, what is dropped, and what is set aside. An int
         makes a fit repeat exactly.
@@ -172,16 +197,24 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Epochs so far.
     loss_ : float
         Loss of the last epoch.
+    best_loss_ : float
+        The lowest loss, whose parameters were kept: of the training set after an epoch, on at most 2048
+        sequences and without dropout, or with `early_stopping` of those set aside.
     loss_curve_ : list of float
         Of every epoch, the mean over its mini-batches, each before its step.
     validation_loss_curve_ : list of float or None
-        With `early_stopping`, beside `loss_curve_`; NaN for epochs of `partial_fit`.
+        With `early_stopping`, beside `loss_curve_`: with few sequences the mean of the five networks after as
+        many steps. NaN for epochs of `partial_fit`.
 
     Notes
     -----
     X is an array (n, T, F), a list of n arrays (T_i, F), or (n, F) for sequences of one step. y is (n,) or
     (n, O); with ``every_step=True`` (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O). `predict` may run
     in several threads at once.
+
+    If `fit` or `partial_fit` raises, the estimator is as it was before: not fitted, or with the network of
+    the last fit. Ctrl-C during the training is the exception: what has been learned is kept. During the
+    five trainings of `early_stopping` it is not.
 
     Examples
     --------
@@ -211,12 +244,12 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         solver="adam",
         learning_rate_init=0.003,
         batch_size=32,
-        max_iter=200,
+        max_iter="auto",
         alpha=0.0,
         momentum=0.9,
         max_norm=1.0,
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change="auto",
         early_stopping=False,
         validation_fraction=0.1,
         warm_start=False,
@@ -239,6 +272,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
     def _check_parameters(self):
@@ -274,7 +308,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         ValueError
             If anything does not fit, or X or y have NaN or inf.
         FloatingPointError
-            If the loss is no longer finite.
+            If the loss is no longer finite. After an error the estimator is as it was before.
         """
         return self._fit(X, y, sample_weight, groups, incremental=False, comm=comm)
 
@@ -304,7 +338,11 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             y = row_values("y", y, X, dtype=np.float64)
         return (y, True) if y.ndim == 2 else (y[:, None], False)
 
-    def _fit(self, X, y, sample_weight, groups, incremental, comm=None):
+    def _fit(self, *arguments, **words):
+        with self._all_or_nothing():
+            return self._learn(*arguments, **words)
+
+    def _learn(self, X, y, sample_weight, groups, incremental, comm=None):
         self._check_parameters()
         comm = self._team(comm)
         goes_on = self._goes_on(incremental)
@@ -317,6 +355,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             groups = check_groups(groups, X)
             if self.loss != "nse":
                 raise ValueError(f"groups are for loss='nse', this is loss={self.loss!r}")
+        elif self.loss == "nse" and not incremental:
+            taken = "each sequence counts as a basin of its own"
+            taken = taken if self.every_step else "all count as one basin"
+            warn_caller(
+                f"groups is None; expected the basin of each sequence for loss='nse': {taken}. A search or "
+                "pipeline hands groups on with metadata routing alone: "
+                "sklearn.set_config(enable_metadata_routing=True), set_fit_request(groups=True). Give "
+                "groups=np.arange(n) or np.zeros(n) to say that this is meant",
+            )
         reading = Reading(self.loss, self.quantiles)
         n_outputs = y.shape[1] * reading.per_target
         if goes_on:
@@ -342,7 +389,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
                 lengths = X.lengths if self.every_step else np.ones(len(X), int)
                 by_row = per_step(weight, X) if self.every_step else weight
                 data["y"] = reading.loss.prepare(data["y"], scale=_group_scale(y, lengths, groups, by_row))
-        self._train(data, incremental=incremental, split=lambda: self._split(len(X)), comm=comm)
+        self._train(
+            data, incremental=incremental, split=lambda: self._split(len(X)), folds=self._folds, comm=comm
+        )
         return self
 
     def predict(self, X, return_std=False):
@@ -434,7 +483,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     ----------
     classes_ : ndarray of shape (K,)
         The labels, sorted.
-    model_, x_scaler_, n_features_in_, n_iter_, loss_, loss_curve_, validation_loss_curve_
+    model_, x_scaler_, n_features_in_, n_iter_, loss_, best_loss_, loss_curve_, validation_loss_curve_
         As in `LSTMRegressor`. The loss is the cross entropy, in nats.
 
     Notes
@@ -464,12 +513,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         solver="adam",
         learning_rate_init=0.003,
         batch_size=32,
-        max_iter=200,
+        max_iter="auto",
         alpha=0.0,
         momentum=0.9,
         max_norm=1.0,
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change="auto",
         early_stopping=False,
         validation_fraction=0.1,
         warm_start=False,
@@ -511,7 +560,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         ValueError
             If anything does not fit, X has NaN or inf, or y has one class only.
         FloatingPointError
-            If the loss is no longer finite.
+            If the loss is no longer finite. After an error the estimator is as it was before.
         """
         return self._fit(X, y, sample_weight, None, incremental=False, comm=comm)
 
@@ -546,7 +595,11 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         check_classification_targets(y)
         return y
 
-    def _fit(self, X, y, sample_weight, classes, incremental, comm=None):
+    def _fit(self, *arguments, **words):
+        with self._all_or_nothing():
+            return self._learn(*arguments, **words)
+
+    def _learn(self, X, y, sample_weight, classes, incremental, comm=None):
         self._check_parameters()
         comm = self._team(comm)
         goes_on = self._goes_on(incremental)
@@ -554,8 +607,6 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         y = self._labels(y, X)
         weight = check_weight(sample_weight, X, self.every_step)
         if incremental:
-            if not goes_on and hasattr(self, "classes_"):
-                del self.classes_  # of a fit that failed
             _check_partial_fit_first_call(self, classes)
             classes = self.classes_
         else:
@@ -567,7 +618,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         if len(classes) < 2:
             raise ValueError(
                 f"This {type(self).__name__} needs samples of at least 2 classes in the data, but the data "
-                f"contains only one class: {classes[0]!r}"
+                f"contains only one class: {np.asarray(classes).tolist()[0]!r}"
             )
         unseen = np.setdiff1d(y, classes)
         if unseen.size:
@@ -584,7 +635,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         number = np.searchsorted(classes, y)
         data = self._data(X, number, weight)
         labels = None if self.every_step else number
-        self._train(data, incremental=incremental, split=lambda: self._split(len(X), labels), comm=comm)
+        self._train(
+            data, incremental=incremental, split=lambda: self._split(len(X), labels),
+            folds=lambda data: self._folds(data, None if self.every_step else data["y"]), comm=comm,
+        )
         return self
 
     def predict(self, X):

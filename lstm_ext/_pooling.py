@@ -1,0 +1,132 @@
+"""Pooling over time: one feature vector from the hidden states of all steps that count."""
+
+import numpy as np
+
+POOLINGS = ("last", "mean", "max", "attention")
+
+
+class MeanPool:
+    """The mean of the hidden states."""
+
+    n_parameters = 0
+
+    def __init__(self, hidden, counted, parameters=None):
+        n, steps = hidden.shape[:2]
+        counted = np.ones((n, steps), bool) if counted is None else counted
+        self.share = (counted / np.maximum(counted.sum(axis=1), 1)[:, None]).astype(hidden.dtype)
+
+    def forward(self, hidden):
+        """Pool hidden states (N, T, F) to features (N, F)."""
+        return _weighted(self.share, hidden)
+
+    def backward(self, dfeatures):
+        """Return the gradients by the hidden states, and by the parameters."""
+        return self.share[..., None] * dfeatures[:, None], np.zeros(0)
+
+    def jvp(self, hidden_dot, parameters_dot=None):
+        """Differentiate the features along a direction."""
+        return _weighted(self.share, hidden_dot)
+
+    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot=None):
+        """Differentiate what `backward` returns along a direction."""
+        return self.backward(dfeatures_dot)
+
+
+class MaxPool:
+    """The largest value of each hidden unit; its gradient goes to the first step that has it."""
+
+    n_parameters = 0
+
+    def __init__(self, hidden, counted, parameters=None):
+        steps = np.ones(hidden.shape[:2], bool) if counted is None else counted
+        self.shape = hidden.shape
+        self.some = steps.any(axis=1)[:, None]  # a sequence without a step has features of 0
+        self.index = np.where(steps[..., None], hidden, -np.inf).argmax(axis=1)[:, None]
+
+    def forward(self, hidden):
+        """Pool hidden states (N, T, F) to features (N, F)."""
+        return np.where(self.some, np.take_along_axis(hidden, self.index, axis=1)[:, 0], 0)
+
+    def backward(self, dfeatures):
+        """Return the gradients by the hidden states, and by the parameters."""
+        dhidden = np.zeros(self.shape, dfeatures.dtype)
+        np.put_along_axis(dhidden, self.index, np.where(self.some, dfeatures, 0)[:, None], axis=1)
+        return dhidden, np.zeros(0)
+
+    def jvp(self, hidden_dot, parameters_dot=None):
+        """Differentiate the features along a direction."""
+        return self.forward(hidden_dot)
+
+    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot=None):
+        """Differentiate what `backward` returns along a direction."""
+        return self.backward(dfeatures_dot)
+
+
+class AttentionPool:
+    r"""A weighted mean, whose weights a learned vector v takes from the hidden states.
+
+    .. math:: f = \sum_t a_t h_t, \quad a = \mathrm{softmax}_t (v \cdot h_t)
+
+    C. Raffel, D. P. W. Ellis, "Feed-forward networks with attention can solve some long-term memory
+    problems", ICLR workshop 2016, without the tanh. With v = 0, as training begins, it is the mean.
+    """
+
+    n_parameters = 1  # for each feature
+
+    def __init__(self, hidden, counted, parameters):
+        self.hidden, self.vector = hidden, parameters
+        score = hidden @ parameters
+        counted = np.ones(score.shape, bool) if counted is None else counted
+        score = np.where(counted, score, -np.inf)
+        top = score.max(axis=1, keepdims=True)
+        weight = np.exp(score - np.where(np.isfinite(top), top, 0))
+        total = weight.sum(axis=1, keepdims=True)
+        self.weight = (weight / np.where(total > 0, total, 1)).astype(hidden.dtype)
+
+    def forward(self, hidden):
+        """Pool hidden states (N, T, F) to features (N, F)."""
+        return _weighted(self.weight, hidden)
+
+    def _dscore(self, dfeatures):
+        along = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
+        mean = (self.weight * along).sum(axis=1, keepdims=True)
+        return along - mean, self.weight * (along - mean)
+
+    def backward(self, dfeatures):
+        """Return the gradients by the hidden states, and by the parameters."""
+        _, dscore = self._dscore(dfeatures)
+        dhidden = self.weight[..., None] * dfeatures[:, None] + dscore[..., None] * self.vector
+        return dhidden, np.einsum("nt,ntf->f", dscore, self.hidden)
+
+    def _weight_dot(self, hidden_dot, parameters_dot):
+        score_dot = hidden_dot @ self.vector + self.hidden @ parameters_dot
+        mean = (self.weight * score_dot).sum(axis=1, keepdims=True)
+        return self.weight * (score_dot - mean)
+
+    def jvp(self, hidden_dot, parameters_dot):
+        """Differentiate the features along a direction."""
+        weight_dot = self._weight_dot(hidden_dot, parameters_dot)
+        return _weighted(weight_dot, self.hidden) + _weighted(self.weight, hidden_dot)
+
+    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot):
+        """Differentiate what `backward` returns along a direction."""
+        weight_dot = self._weight_dot(hidden_dot, parameters_dot)
+        centred, dscore = self._dscore(dfeatures)
+        along_dot = np.einsum("ntf,nf->nt", self.hidden, dfeatures_dot)
+        along_dot += np.einsum("ntf,nf->nt", hidden_dot, dfeatures)
+        along = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
+        mean_dot = (weight_dot * along + self.weight * along_dot).sum(axis=1, keepdims=True)
+        dscore_dot = weight_dot * centred + self.weight * (along_dot - mean_dot)
+        dhidden_dot = (
+            weight_dot[..., None] * dfeatures[:, None] + self.weight[..., None] * dfeatures_dot[:, None]
+            + dscore_dot[..., None] * self.vector + dscore[..., None] * parameters_dot
+        )
+        dvector_dot = np.einsum("nt,ntf->f", dscore_dot, self.hidden)
+        return dhidden_dot, dvector_dot + np.einsum("nt,ntf->f", dscore, hidden_dot)
+
+
+def _weighted(weight, hidden):
+    return np.matmul(weight[:, None], hidden)[:, 0]
+
+
+POOLS = {"mean": MeanPool, "max": MaxPool, "attention": AttentionPool}
