@@ -22,15 +22,15 @@ def stored(x):
 class Stored:
     """What a training asks of x, (N, T, I), without its numbers: shape, rows, windows of steps.
 
-    A memory map is read sequence by sequence. Other sources are read in blocks of `rows` sequences, as
-    many as one of their chunks holds.
+    A memory map is read sequence by sequence, and so is a source whose attribute `random_access` is True.
+    Other sources are read in blocks of `rows` sequences, as many as one of their chunks holds.
     """
 
     def __init__(self, source):
         self.source, self.dtype, self.shape = source, source.dtype, tuple(source.shape)
         self.ndim, self.window = len(self.shape), slice(None)
         self.rows = 1
-        if not isinstance(source, np.memmap):
+        if not isinstance(source, np.memmap) and not getattr(source, "random_access", False):
             chunks = getattr(source, "chunks", None)
             # A contiguous data set has no chunks: about a megabyte at a time then.
             each = max(int(np.prod(self.shape[1:])) * self.dtype.itemsize, 1)
@@ -65,6 +65,8 @@ class Stored:
         return self._read(np.asarray(key)).astype(self.dtype, copy=False)
 
     def _read(self, index):
+        if getattr(self.source, "random_access", False):
+            return np.asarray(self.source[index])[:, self.window]
         if self.rows == 1 and isinstance(self.source, np.memmap):
             values = np.asarray(self.source[index, self.window])
             self._give_back(values.nbytes)

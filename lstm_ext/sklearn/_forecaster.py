@@ -1,104 +1,152 @@
-"""`LSTMForecaster`: time series, cut into windows, and continued."""
+"""`LSTMForecaster`: the estimator around `_hybrid`, which computes its forecasts."""
 
+import copy
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.special import ndtri
-from sklearn.utils import check_array
+from scipy.stats import t as student
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from lstm_ext.sklearn._network import Network, to_dtype
-from lstm_ext.sklearn._readings import Reading
-from lstm_ext.sklearn._sequences import SequenceScaler, check_columns, frame_columns
+from lstm_ext.sklearn._backtest import backtest, naive_error
+from lstm_ext.sklearn._hybrid import PARTS, Fit, Past, combined, inverse, regressed, smoothed
+from lstm_ext.sklearn._network import Network
+from lstm_ext.sklearn._sequences import check_columns, frame_columns
+from lstm_ext.sklearn._series import Series, check_same_index, following, packed, read, unpacked
+from lstm_ext.sklearn._smoothing import recent
 
 
 class LSTMForecaster(Network):
-    r"""Forecast time series with an LSTM.
+    r"""Forecast time series: exponential smoothing, ridge regression on lags, and LSTMs for what these leave.
 
-    The series are cut into windows. At each step the LSTM reads the step before and the exogenous inputs of
-    this one, and forecasts this one.
+    A forecast is the weighted mean of three:
 
-    ``strategy="recursive"``: it forecasts further steps by taking each forecast for what was measured. Any
-    horizon can be asked for.
+    - *smoothing*: level, damped trend and season of each series by exponential smoothing;
+    - *differences*: ridge regression on the lags of the series relative to its last value, step by step;
+    - *levels*: ridge regression on the lags of the series without its season, and an LSTM that forecasts what this
+      regression leaves. Inputs X enter both regressions and the LSTM.
 
-    ``strategy="direct"``: where a window ends, the LSTM goes on for `horizon` steps and is told, in place of
-    the series, that it is not known. It learns to forecast these steps as well as each step of the window.
-    Nothing that was forecast is fed back.
+    The mean of `n_members` LSTMs is taken. Each does not learn from one of `n_members` parts of time, so that the
+    errors of all three can be measured on steps that they have not learned from. These errors choose the transform,
+    the weights (inverse mean squared errors: J. M. Bates and C. W. J. Granger, *Oper. Res. Q.* 20:451, 1969), the
+    share of the LSTM's correction, and the width of the intervals.
+
+    All series together are learned from, each in units of its own level and scale.
 
     Parameters
     ----------
-    window : int, default=24
-        Steps that a forecast looks back.
+    window : int or "auto", default="auto"
+        Steps that a forecast looks back. "auto": two periods and at least 24, but a third of the shortest series at
+        the most.
     horizon : int, default=1
         Steps to forecast.
+    period : int or "auto", default="auto"
+        Steps of a season, 1 for none. "auto": what helps to forecast; periods of the calendar are tried where y has
+        an index of dates.
     strategy : {"recursive", "direct"}, default="recursive"
-    difference : int or None, default=None
-        Learn how the series differs from its value so many steps before: 1 for series with a trend, the
-        period for those with a season. What is learned is then a correction of the naive or seasonal
-        naive forecast.
+        "recursive" learns one step, and takes each forecast for what was measured; any horizon can be asked for.
+        "direct" learns all steps up to `horizon`; nothing that was forecast is fed back.
+    difference : int, None or "auto", default="auto"
+        "auto": the weighted mean of forecasts with and without differences to the last value. An int: everything
+        learns how the series differs from its value so many steps before. None: no differences.
+    transform : {"auto", "log", "boxcox"} or None, default="auto"
+        Of the series. "auto": logarithms where all values are positive and they forecast better. "boxcox": the
+        power that is most likely (G. E. P. Box and D. R. Cox, *J. R. Stat. Soc. B* 26:211, 1964).
+    n_members : int, default=5
+        LSTMs whose mean is taken; 0: smoothing and regressions alone.
     loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian"}, default="mse"
-        As in `LSTMRegressor`; "gaussian" and, with ``strategy="direct"``, "quantile" give intervals.
-        "poisson" is for counts, and not with `difference`.
+        Of the LSTMs, as in `LSTMRegressor`. With "gaussian" and "quantile" the width of intervals varies with what
+        the LSTM reads. "poisson" is for counts: the LSTM forecasts their rate by itself, beside smoothing.
     coverage : float, default=0.9
         The probability within an interval.
     hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm
         As in `LSTMRegressor`, with windows for sequences.
-    tol, n_iter_no_change, warm_start, scale, dtype, lstm_options, callbacks, random_state, verbose
-        As in `LSTMRegressor`.
     early_stopping : bool, default=True
+        End the training of a member when its loss on the part of time that it does not learn from no longer falls,
+        and keep its best weights.
     validation_fraction : float, default=0.1
-        As in `LSTMRegressor`; the last windows of each series are set aside. What follows them is not learned
-        from; the steps within them, which their neighbours have learned, are judged, too. So the validation
-        loss says when to end, and is lower than that of a forecast.
+        With ``n_members=1``: this share of each series, at its end, is not learned from.
+    tol, n_iter_no_change, warm_start, dtype, lstm_options, callbacks, random_state, verbose
+        As in `LSTMRegressor`. Patience is counted in steps of the optimiser: at least 100 and at most 1000, and a
+        member makes at most 5000.
+    scale : bool, default=True
+        Read each series relative to its mean and the size of its steps, and X relative to its mean and standard
+        deviation.
 
     Attributes
     ----------
+    models_ : list of lstm_ext.Model
+        The members.
     model_ : lstm_ext.Model
-    y_scaler_, X_scaler_ : SequenceScaler or None
-        Of the series as it is read, and of the exogenous inputs.
-    target_mean_, target_scale_ : ndarray of shape (horizon, D), or (1, D) if recursive
-        With which the targets are standardised, each step ahead by itself.
+        The first of them.
+    period_ : int
+    transform_ : {"none", "log", "boxcox", "log1p"}
+    window_ : int
+    weights_ : dict
+        The weight of "smoothing", "differences" and "levels" for each column of y.
+    lstm_share_ : ndarray of shape (D,)
+        How much of the LSTM's correction is used, 0 to 1.
+    fitted_values_ : ndarray of shape (T, D) or list of them
+        Forecasts of one step for the series of `fit`; NaN at its start, and before its last 2000 steps.
     n_series_, n_outputs_, n_exogenous_ : int
         Series that `fit` had, their columns, and columns of X.
-    n_iter_, loss_, loss_curve_, validation_loss_curve_
-        As in `LSTMRegressor`.
+    n_iter_ : int
+        Epochs of the member that took most.
+    loss_ : float
+        The mean of the members' last losses.
+    loss_curve_, validation_loss_curve_ : list of float
+        Of each epoch, the mean over the members that had it.
 
     Notes
     -----
-    A series is an array (T,) or (T, D), evenly spaced in time; several are a list of them. Exogenous inputs
-    X are (T, K), or a list of them; X[t] belongs to y[t] and has to be known for the steps that are forecast
-    (the calendar, a plan, another forecast). What is measured along with y, and not known in advance, is a
-    further column of y. With ``lstm_options={"nan": "hold"}`` or ``"zero"`` y and X may have NaN: what is
-    missing is no target.
+    A series is an array (T,) or (T, D), evenly spaced in time; several are a list of them. A pandas Series or frame
+    with an index of dates is answered by one with the dates that follow. A frame with a MultiIndex (series, time),
+    and a long frame with a column of names and one of dates, are several series.
+
+    Exogenous inputs X are (T, K), or a list of them; X[t] belongs to y[t] and has to be known for the steps that are
+    forecast (the calendar, a plan, another forecast). What is measured along with y, and not known in advance, is a
+    further column of y. Where both carry an index, it is compared.
+
+    With ``lstm_options={"nan": "hold"}`` or ``"zero"`` y and X may have NaN: what is missing is no target, and is read
+    as lying on a straight line between its neighbours.
+
+    Intervals are split-conformal (J. Lei and others, *J. Am. Stat. Assoc.* 113:1094, 2018), over parts of time that
+    are left out in turn (R. F. Barber and others, *Ann. Stat.* 49:486, 2021). They assume that the series goes on
+    behaving as it did.
 
     Examples
     --------
     >>> import numpy as np
     >>> from lstm_ext.sklearn import LSTMForecaster
     >>> y = np.sin(0.3 * np.arange(300))
-    >>> forecaster = LSTMForecaster(window=30, horizon=10, max_iter=50, random_state=0).fit(y[:290])
+    >>> forecaster = LSTMForecaster(horizon=10, n_members=2, random_state=0).fit(y[:290])
     >>> bool(np.abs(forecaster.predict() - y[290:]).max() < 0.2)
     True
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
-        "window": [Interval(Integral, 1, None, closed="left")],
+        "window": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "horizon": [Interval(Integral, 1, None, closed="left")],
+        "period": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "strategy": [StrOptions({"direct", "recursive"})],
-        "difference": [Interval(Integral, 1, None, closed="left"), None],
+        "difference": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "transform": [StrOptions({"auto", "log", "boxcox"}), None],
+        "n_members": [Interval(Integral, 0, None, closed="left")],
         "loss": [StrOptions({"mse", "mae", "huber", "quantile", "poisson", "gaussian"})],
         "coverage": [Interval(Real, 0, 1, closed="neither")],
     }
 
     def __init__(
         self,
-        window=24,
+        window="auto",
         horizon=1,
         *,
+        period="auto",
         strategy="recursive",
-        difference=None,
+        difference="auto",
+        transform="auto",
+        n_members=5,
         loss="mse",
         coverage=0.9,
         hidden_size=32,
@@ -106,12 +154,12 @@ class LSTMForecaster(Network):
         solver="adam",
         learning_rate_init=0.003,
         batch_size=32,
-        max_iter=200,
+        max_iter="auto",
         alpha=0.0,
         momentum=0.9,
         max_norm=1.0,
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change="auto",
         early_stopping=True,
         validation_fraction=0.1,
         warm_start=False,
@@ -129,10 +177,16 @@ class LSTMForecaster(Network):
         )
         self.window = window
         self.horizon = horizon
+        self.period = period
         self.strategy = strategy
         self.difference = difference
+        self.transform = transform
+        self.n_members = n_members
         self.loss = loss
         self.coverage = coverage
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "weights_")
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -142,98 +196,31 @@ class LSTMForecaster(Network):
         if self.strategy == "recursive" and self.loss == "quantile":
             raise ValueError(
                 "loss='quantile' needs strategy='direct': quantiles of one step do not add up to those of "
-                "several; loss='gaussian' does"
+                "several; loss='gaussian' does, and every loss has intervals"
             )
-        if self.loss == "poisson" and self.difference:
-            raise ValueError("loss='poisson' is for counts, and difference makes others of them")
-
-    # ---- what comes in
-
-    def _series(self, name, series, columns=None, nan=False):
-        """Return (list of (T, D) arrays, whether a list came, whether a series has columns)."""
-        several = isinstance(series, list | tuple) and len(series) > 0 and np.ndim(series[0]) > 0
-        checked, dimensions = [], set()
-        for number, one in enumerate(series if several else [series]):
-            one_name = f"{name}[{number}]" if several else name
-            one = check_array(
-                one, ensure_2d=False, dtype=np.float64, input_name=one_name, estimator=self,
-                ensure_all_finite="allow-nan" if nan else True,
-            )
-            if one.ndim not in (1, 2):
-                raise ValueError(f"{one_name} has shape {one.shape}, expected (time,) or (time, columns)")
-            dimensions.add(one.ndim)
-            one = one.reshape(len(one), -1)
-            columns = one.shape[1] if columns is None else columns
-            if one.shape[1] != columns:
-                raise ValueError(f"{one_name} has {one.shape[1]} columns, expected {columns}")
-            checked.append(one)
-        if len(dimensions) > 1:
-            raise ValueError(f"{name} has series of shape (time,) and of shape (time, columns)")
-        return checked, several, dimensions == {2}
-
-    def _exogenous(self, name, X, steps, why, columns, nan=False):
-        """Return X as a list, each with as many steps as it has to have, and `why` says why."""
-        if X is None:
-            if columns:
-                raise ValueError(f"{name} is None, expected {columns} columns: fit had exogenous inputs")
-            return [np.empty((n, 0)) for n in steps]
-        if columns == 0:
-            raise ValueError(f"{name} was given, and fit had no exogenous inputs")
-        checked, several, _ = self._series(name, X, columns, nan)
-        if len(checked) == 1 < len(steps) and not several:
-            checked = checked * len(steps)  # the same for all series: a calendar
-        if len(checked) != len(steps):
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: there are {len(steps)} series, "
-                f"{name} has {len(checked)}"
-            )
-        for number, (one, n) in enumerate(zip(checked, steps, strict=True)):
-            if len(one) != n:
-                raise ValueError(f"{name} has {len(one)} steps for series {number}, expected {n}, {why}")
-        return checked
-
-    # ---- windows
-
-    def _inputs(self, y, X, known):
-        """Join features: the series where it is known, 0 elsewhere, whether it is, and X.
-
-        y (N, S, D) and X (N, S, K) in their own units, known (S,) bool.
-        """
-        if self.y_scaler_ is not None:
-            y = (y - self.y_scaler_.mean_) / self.y_scaler_.scale_
-        if self.X_scaler_ is not None:
-            X = (X - self.X_scaler_.mean_) / self.X_scaler_.scale_
-        parts = [np.where(known[:, None], y, 0), X]
-        if self.strategy == "direct":
-            parts.insert(1, np.broadcast_to(~known[:, None], (*y.shape[:2], 1)))
-        return to_dtype("y", np.concatenate(parts, axis=2), self.dtype)
-
-    def _windows(self, y, X):
-        """Cut one series: inputs (n, S, D), exogenous inputs (n, S, K) and targets (n, S, D)."""
-        lag = self.difference or 0
-        z = y[lag:] - y[:-lag] if lag else y
-        ahead = self._ahead
-        cut, cut_X = _slide(z, self.window + ahead), _slide(X[lag:], self.window + ahead)
-        targets = cut[:, 1:]
-        if lag and ahead > lag:
-            # Against the last values that are known at the window's end.
-            step = np.arange(ahead)
-            first = lag + self.window + np.arange(len(cut))[:, None]
-            targets = targets.copy()
-            targets[:, -ahead:] = y[first + step] - y[first + step - lag * (step // lag + 1)]
-        return cut[:, :-1], cut_X[:, 1:], targets
+        if self.loss == "poisson":
+            if isinstance(self.difference, Integral):
+                raise ValueError("loss='poisson' is for counts, and difference makes others of them")
+            if self.transform in ("log", "boxcox"):
+                raise ValueError(f"loss='poisson' is for counts, and transform={self.transform!r} makes others of them")
+            if not self.n_members:
+                raise ValueError("loss='poisson' is a loss of LSTMs, and n_members is 0")
 
     @property
-    def _ahead(self):
-        """Steps beyond a window that are learned."""
-        return 1 if self.strategy == "recursive" else self.horizon
+    def _lag(self):
+        """The steps of an explicit difference, else 0."""
+        return int(self.difference) if isinstance(self.difference, Integral) else 0
 
-    def fit(self, y, X=None, *, comm=None):
+    # ---- learning
+
+    def fit(self, y, unused=None, *, X=None, comm=None):
         """Learn from series.
 
         Parameters
         ----------
-        y : array_like of shape (T,) or (T, D), or list of such arrays
+        y : array_like of shape (T,) or (T, D), series, frame, or list of them
+        unused : None
+            scikit-learn's pipelines and searches give None here.
         X : array_like of shape (T, K), or list of such arrays, optional
             Exogenous inputs; one array serves several series of equal length.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
@@ -249,105 +236,118 @@ class LSTMForecaster(Network):
         ValueError
             If a series is too short for one window and its horizon, or anything does not fit.
         """
+        if unused is not None:
+            raise TypeError(
+                "fit has a second argument by position; expected fit(y, X=X): the series comes first, and fit(X, y) "
+                "would forecast the inputs"
+            )
+        with self._all_or_nothing():
+            self._learn(y, X, comm)
+        return self
+
+    def _learn(self, y, X, comm):
         self._check_parameters()
         comm = self._team(comm)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but y is None.")
-        nan = self._allow_nan
-        series, several, columns = self._series("y", y, nan=nan)
-        exogenous = self._exogenous("X", X, [len(one) for one in series], "as y", None, nan)
-        names = {"y": frame_columns(y), "X": frame_columns(X)}
-        if self.loss == "poisson" and any((one < 0).any() for one in series):
+        series = read("y", y, allow_nan=self._allow_nan)
+        inputs = self._exogenous("X", X, series, series.lengths, "as y", None, self._allow_nan)
+        if self.loss == "poisson" and any((one < 0).any() for one in series.values):
             raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
-        ahead = self._ahead
-        least = (self.difference or 0) + self.window + ahead
-        for number, one in enumerate(series):
-            if len(one) < least:
-                words = f"window={self.window}, horizon={ahead}, difference={self.difference or 0}"
-                raise ValueError(f"series {number} of y has {len(one)} steps, expected {least}: {words}")
+        ahead = self.horizon if self.strategy == "direct" else 1
+        goes_on = self._goes_on(False) or (self.warm_start and hasattr(self, "weights_"))
+        least = self._lag + (4 if self.window == "auto" else self.window) + ahead
+        for number, length in enumerate(series.lengths):
+            if length < least:
+                window = 4 if self.window == "auto" else self.window
+                words = f"window={window}, horizon={ahead}, difference={self._lag}"
+                raise ValueError(f"series {number} of y has {length} steps, expected {least}: {words}")
+        if all(np.isnan(one[self._lag :]).all() for one in series.values):
+            raise ValueError("y has no window that something is known to follow: all its values are missing")
 
-        cut = [self._windows(*pair) for pair in zip(series, exogenous, strict=True)]
-        inputs, inputs_X, targets = (np.concatenate(parts) for parts in zip(*cut, strict=True))
-        missing = np.isnan(targets).any(axis=2)
-        beyond = np.arange(targets.shape[1]) >= self.window - 1
-        if missing.all():
-            raise ValueError("y has no window that something is known to follow")
-        reading = Reading(self.loss, self._quantiles)
-        n_outputs = targets.shape[2] * reading.per_target
-        n_inputs = targets.shape[2] + exogenous[0].shape[1] + (self.strategy == "direct")
-        known = np.arange(inputs.shape[1]) < self.window
-        if self._goes_on(False):
-            self._check_architecture(n_inputs, n_outputs)
-        else:
-            self._new_network(
-                n_inputs, n_outputs, every_step=True, loss=reading.loss, rng=self._generator(),
-                bias=reading.start(targets.reshape(-1, targets.shape[2])),
-            )
-            self._reading = reading
-            self.n_outputs_, self.n_exogenous_ = targets.shape[2], exogenous[0].shape[1]
-            self._fit_scalers(series, exogenous, targets[:, beyond])
-        self._names = names
-        # What `predict` goes on from.
-        self.n_series_, self._several, self._columns = len(series), several, columns
-        keep = self.window + (self.difference or 0)
-        pairs = zip(series, exogenous, strict=True)
-        self._tails = [(one[-keep:].copy(), x[-keep:].copy()) for one, x in pairs]
+        n_outputs, n_exogenous = series.values[0].shape[1], inputs[0].shape[1]
+        if goes_on:
+            self._check_architecture(n_exogenous, n_outputs)
+        rng = self._generator()
+        self._x_mean, self._x_scale = _standardisation(inputs, self.scale)
+        fitted = Fit(self, series, [self._scaled_inputs(X) for X in inputs], ahead)
+        fitted.choose_transform()
+        models = copy.deepcopy(self.models_) if goes_on else None
+        members = fitted.train(rng, models, comm) if self.n_members else []
+        fitted.judge(members)
 
-        # The steps of a window are one step ahead, those beyond it 1, 2, ... steps.
-        lead = np.maximum(np.arange(targets.shape[1]) - (self.window - 1), 0)
-        targets = (targets - self.target_mean_[lead]) / self.target_scale_[lead]
-        data = {
-            "x": self._inputs(inputs, inputs_X, known),
-            "y": to_dtype("y", np.nan_to_num(targets, nan=0.0), self.dtype),
-            "lengths": None,
-            "sample_weight": (~missing).astype(np.float64) if missing.any() else None,
+        self.n_series_, self.n_outputs_, self.n_exogenous_ = len(series), n_outputs, n_exogenous
+        self._built = self._architecture(n_exogenous, n_outputs)
+        self._reading, self.models_ = fitted.reading, members
+        if members:
+            self.model_ = members[0]
+        elif hasattr(self, "model_"):
+            del self.model_
+        before = goes_on and self.n_iter_
+        curves = fitted.curves
+        self.n_iter_ = (before or 0) + max((len(c["loss"]) for c in curves), default=0)
+        old = (self.loss_curve_, self.validation_loss_curve_) if goes_on else ([], [])
+        self.loss_curve_ = [*old[0], *_mean_curve(curves, "loss")]
+        self.validation_loss_curve_ = [*(old[1] or []), *_mean_curve(curves, "validation_loss")] or None
+        self.loss_ = float(np.mean([c["loss"][-1] for c in curves])) if curves else np.nan
+        self._state = fitted.state
+        self.weights_ = dict(zip(PARTS, fitted.state["weights"], strict=True))
+        self.period_, self.transform_ = fitted.period, fitted.state["transform"]
+        self.window_, self.lstm_share_ = fitted.window, fitted.state["share"]
+        shown = [one[:, 0] if series.flat else one for one in fitted.fitted_values()]
+        self.fitted_values_ = shown if series.several else shown[0]
+        self._names = {"y": frame_columns(y), "X": None if X is None else frame_columns(X)}
+        self._remember(series, inputs)
+
+    def _remember(self, series, inputs):
+        """Keep what `predict` goes on from."""
+        at = [recent(length, self.period_) for length in series.lengths]
+        keep = self.window_ + self._state["lag"] + 1
+        at = [min(start, max(0, length - keep)) for start, length in zip(at, series.lengths, strict=True)]
+        self._history = [one[start:].copy() for one, start in zip(series.values, at, strict=True)]
+        self._history_X = [one[start:].copy() for one, start in zip(inputs, at, strict=True)]
+        self._form = {
+            "several": series.several, "flat": series.flat, "make": series.make,
+            "names": series.names if isinstance(series.names, list | str | int) else None,
+            "indexes": [packed(index) for index in series.indexes],
+            "keys": None if series.keys is None else [_plain(key) for key in series.keys],
+            "labels": None if series.labels is None else [[_plain(name) for name in series.labels[0]],
+                                                          _plain(series.labels[1])],
         }
-        counts = [len(windows[0]) for windows in cut]
-        known = ~missing[:, beyond].all(axis=1)
-        self._train(
-            data, incremental=False, split=lambda: self._last_windows(counts, ahead, known), comm=comm
-        )
-        return self
 
-    @property
-    def _quantiles(self):
-        tail = (1 - self.coverage) / 2
-        return [tail, 0.5, 1 - tail]
+    def _scaled_inputs(self, X):
+        return _held((X - self._x_mean) / self._x_scale)
 
-    def _fit_scalers(self, series, exogenous, targets):
-        self.y_scaler_ = self.X_scaler_ = None
-        shape = (self._ahead, self.n_outputs_)
-        self.target_mean_, self.target_scale_ = np.zeros(shape), np.ones(shape)
-        if not self.scale:
-            return
-        lag = self.difference or 0
-        read = np.concatenate([one[lag:] - one[:-lag] if lag else one for one in series])
-        self.y_scaler_ = SequenceScaler()._fit_rows(read)
-        if self.n_exogenous_:
-            self.X_scaler_ = SequenceScaler()._fit_rows(np.concatenate(exogenous))
-        if self.loss != "poisson":
-            scaler = SequenceScaler()._fit_rows(targets.reshape(-1, np.prod(shape)))
-            self.target_mean_, self.target_scale_ = scaler.mean_.reshape(shape), scaler.scale_.reshape(shape)
-
-    def _last_windows(self, counts, ahead, known):
-        """Set the last windows of each series aside, and leave out those that reach into their targets.
-
-        known: for each window whether something is known to follow; others are not set aside.
-        """
-        learn, test, start = [], [], 0
-        for n in counts:
-            follows = np.flatnonzero(known[start : start + n])
-            aside = follows[len(follows) - max(1, round(self.validation_fraction * len(follows))) :]
-            first = aside[0] if aside.size else n + ahead - 1
-            learn.append(np.arange(start, start + max(0, first - (ahead - 1))))
-            test.append(start + aside)
-            start += n
-        if not sum(known[part].sum() for part in learn):
+    def _exogenous(self, name, X, series, steps, why, columns, nan=False, indexes=None):
+        """Return X as a list, each with as many steps as it has to have, and `why` says why."""
+        if X is None:
+            if columns:
+                raise ValueError(f"{name} is None, expected {columns} columns: fit had exogenous inputs")
+            return [np.empty((n, 0)) for n in steps]
+        if columns == 0:
+            raise ValueError(f"{name} was given, and fit had no exogenous inputs")
+        if getattr(X, "ndim", None) == 1 and getattr(X, "dtype", None) != object and not hasattr(X, "index"):
+            raise ValueError(f"{name} has shape {np.shape(X)}; expected (time, inputs): {name}[:, None] is one input")
+        found = read(name, X, allow_nan=nan, columns=columns)
+        if found.make in ("panel", "long") and series.keys is not None:
+            order = found.keys.get_indexer(series.keys)
+            if (order < 0).any():
+                raise ValueError(f"{name} lacks the series {series.keys[int(np.argmin(order))]!r} of y")
+            found.values, found.indexes = ([part[k] for k in order] for part in (found.values, found.indexes))
+        checked, given = found.values, found.indexes
+        if len(checked) == 1 < len(steps) and not found.several:
+            checked, given = checked * len(steps), given * len(steps)  # the same for all series: a calendar
+        if len(checked) != len(steps):
             raise ValueError(
-                f"early_stopping=True sets validation_fraction={self.validation_fraction} of {sum(counts)} "
-                "windows aside, and leaves none to learn from"
+                f"Found input variables with inconsistent numbers of samples: there are {len(steps)} series, "
+                f"{name} has {len(checked)}"
             )
-        return np.concatenate(learn), np.concatenate(test)
+        expected = series.indexes if indexes is None else indexes
+        for number, (one, n, index, other) in enumerate(zip(checked, steps, given, expected, strict=True)):
+            if len(one) != n:
+                raise ValueError(f"{name} has {len(one)} steps for series {number}, expected {n}, {why}")
+            check_same_index(name, index, other, number, found.several)
+        return checked
 
     # ---- forecasts
 
@@ -357,168 +357,307 @@ class LSTMForecaster(Network):
         Parameters
         ----------
         horizon : int, optional
-            Steps; default and, with ``strategy="direct"``, largest: the parameter `horizon`.
+            Steps; default and, with ``strategy="direct"``, largest: the parameter `horizon`. A series in its place
+            is `y`, as a pipeline gives it.
         X : array_like of shape (horizon, K), or list of such arrays
             The exogenous inputs of the steps that are forecast, if `fit` had any.
         y : array_like of shape (T,) or (T, D), or list of such arrays, optional
-            Series to continue in place of those of `fit`; their last `window` steps (and `difference`
-            before them) are read.
+            Series to continue in place of those of `fit`. The longer they are, the better their level, scale and
+            season are known; at least `window_` steps.
         X_past : array_like of shape (T, K), or list of such arrays
             The exogenous inputs of `y`.
 
         Returns
         -------
         ndarray of shape (horizon,) or (horizon, D), or a list of them
-            The mean, with "mae" and "quantile" the median; a list for a list of series.
+            A list for a list of series; pandas objects with the dates that follow where the series had dates.
         """
         check_is_fitted(self)
         task = self._task(horizon, X, y, X_past)
-        forecast = self._recursive(task)[0] if self._is_recursive else self._direct(task)[0]
-        if self._reading.axis:
-            forecast = forecast[..., 1]
-        return self._answer(task, forecast)
+        return task["series"].answer(list(self._forecast(task)[0]), task["horizon"])
 
-    def predict_interval(self, horizon=None, X=None, *, y=None, X_past=None, coverage=None, n_paths=500):
-        """Bounds between which the series will be, step by step, with a probability of `coverage`.
+    def predict_interval(self, horizon=None, X=None, *, y=None, X_past=None, coverage=None):
+        """Bounds between which the series will be, each step with a probability of `coverage`.
 
-        With ``loss="quantile"`` the network predicts them. With ``loss="gaussian"`` they come from the
-        predicted standard deviations, and with ``strategy="recursive"`` from `n_paths` drawn paths, in
-        each of which what was drawn is fed back (`random_state` draws).
+        They are split-conformal: as far from the forecast, in units of the series' scale, as that share of the
+        errors of forecasts over parts of time that were not learned from, for each number of steps ahead.
 
         Parameters
         ----------
         horizon, X, y, X_past
             As in `predict`.
         coverage : float, optional
-            Default: the parameter `coverage`; with "quantile" it can be no other.
-        n_paths : int, default=500
+            Default: the parameter `coverage` that `fit` had.
 
         Returns
         -------
         lower, upper : as `predict` returns
         """
         check_is_fitted(self)
-        if self._reading.name not in ("quantile", "gaussian"):
-            raise ValueError(
-                f"predict_interval needs loss='quantile' or 'gaussian', this is loss={self._reading.name!r}"
-            )
-        coverage = self.coverage if coverage is None else coverage
-        if not 0 < coverage < 1:
+        coverage = self._built["coverage"] if coverage is None else coverage
+        if not isinstance(coverage, Real) or not 0 < coverage < 1:
             raise ValueError(f"coverage is {coverage!r}, expected a number between 0 and 1")
         task = self._task(horizon, X, y, X_past)
-        if self._is_recursive:
-            if not isinstance(n_paths, Integral) or n_paths < 2:
-                raise ValueError(f"n_paths is {n_paths!r}, expected an integer of at least 2")
-            paths = self._recursive(task, self._generator(), n_paths)
-            bounds = np.quantile(paths, [(1 - coverage) / 2, (1 + coverage) / 2], axis=0)
-        elif self._reading.name == "quantile":
-            learned = self._built["coverage"]
-            if coverage != learned:
-                raise ValueError(f"coverage is {coverage}, this forecaster has learned coverage={learned}")
-            quantiles = self._direct(task)[0]
-            bounds = quantiles[..., 0], quantiles[..., -1]
-        else:
-            mean, deviation = self._direct(task)
-            half = ndtri((1 + coverage) / 2) * deviation
-            bounds = mean - half, mean + half
-        return tuple(self._answer(task, bound) for bound in bounds)
+        _, middle, width, past = self._forecast(task)
+        half = width * self._quantile(task["horizon"], coverage)
+        answers = []
+        for sign in (-1, 1):
+            bound = np.stack([
+                inverse(self._state, part, one) for part, one in zip(middle + sign * half, past, strict=True)
+            ])
+            if self._built["loss"] == "poisson":
+                bound = np.maximum(bound, 0)
+            answers.append(task["series"].answer(list(bound), task["horizon"]))
+        return tuple(answers)
+
+    def _quantile(self, horizon, coverage):
+        """Return how many units of width an interval is to each side, (horizon, D)."""
+        state = self._state["interval"]
+        size = state["size"]
+        steps = len(size)
+        if horizon > steps:  # errors go on to grow as they have grown
+            growth = np.full(size.shape[1], 0.5)
+            if steps > 1:
+                ratio = np.log(np.maximum(size[-1], 1e-300) / np.maximum(size[0], 1e-300)) / np.log(steps)
+                growth = np.clip(ratio, 0.0, 1.0)
+            more = np.arange(steps + 1, horizon + 1)[:, None] / steps
+            size = np.concatenate([size, size[-1] * more**growth])
+        size = size[:horizon]
+        levels = np.linspace(0, 1, len(state["errors"]))
+        count = state["count"]
+        level = min(coverage * (1 + 1 / np.maximum(count, 1)), 1.0)
+        factor = np.array([np.interp(level, levels, column) for column in state["errors"].T])
+        # Few errors say little about their tail: there a Student's t with their number of degrees of freedom.
+        wide = student.ppf((1 + coverage) / 2, max(count - 1, 1))
+        if 1 / max(count, 1) > (1 - coverage):
+            factor = np.maximum(factor, wide)
+        return size * factor * student.ppf((1 + coverage) / 2, max(state["free"], 2)) / student.ppf(
+            (1 + coverage) / 2, np.inf
+        )
+
+    def score(self, y, unused=None, *, X=None):
+        """Return how well the series of `fit` are forecast: minus the mean absolute scaled error.
+
+        .. math:: -\\frac{1}{h} \\sum_{k=1}^{h} |\\hat y_{T+k} - y_{T+k}| / q, \\qquad
+            q = \\mathrm{mean}_t |y_t - y_{t-m}|
+
+        over the series of `fit`, the last 2000 steps of each, and m its period (R. J. Hyndman and A. B. Koehler,
+        *Int. J. Forecasting* 22:679, 2006). 0 is best; -1 is as good as the (seasonal) naive forecast of one step.
+
+        Parameters
+        ----------
+        y : array_like of shape (h,) or (h, D), or list of them
+            What followed the series of `fit`.
+        unused : None
+        X : array_like of shape (h, K), optional
+            The exogenous inputs of these steps.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        if unused is not None:
+            raise TypeError("score has a second argument by position; expected score(y, X=X)")
+        truth = read("y", y, allow_nan=True, columns=self.n_outputs_)
+        if len(truth) != self.n_series_:
+            raise ValueError(f"y has {len(truth)} series, expected {self.n_series_}: fit had as many")
+        lengths = set(truth.lengths)
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(f"y has series of {sorted(lengths)} steps; expected one length, of at least 1")
+        task = self._task(lengths.pop(), X, None, None)
+        for number, (index, other) in enumerate(zip(truth.indexes, task["series"].indexes, strict=True)):
+            if index is not None and other is not None:
+                check_same_index("y", index, following(other, task["horizon"]), number, truth.several)
+        errors = []
+        for one, forecast, past in zip(truth.values, self._forecast(task)[0], self._history, strict=True):
+            errors.append(np.abs(forecast - one) / naive_error(past, self.period_))
+        return -float(np.nanmean(errors))
+
+    def update(self, y, *, X=None):
+        """Take in what was measured since, without learning anew.
+
+        Level, trend, season and scale follow; regressions, LSTMs and weights stay. `fit` learns anew.
+
+        Parameters
+        ----------
+        y : array_like of shape (t,) or (t, D), or list of them
+            What follows the series of `fit`.
+        X : array_like of shape (t, K), or list of them, optional
+            Its exogenous inputs, if `fit` had any.
+
+        Returns
+        -------
+        LSTMForecaster
+        """
+        check_is_fitted(self)
+        check_columns("y", frame_columns(y), self._names["y"])
+        new = read("y", y, allow_nan=self._takes_missing, columns=self.n_outputs_)
+        if len(new) != self.n_series_:
+            raise ValueError(f"y has {len(new)} series, expected {self.n_series_}: fit had as many")
+        before = self._remembered()
+        for number, (index, other) in enumerate(zip(new.indexes, before.indexes, strict=True)):
+            if index is not None and other is not None:
+                check_same_index("y", index, following(other, len(index)), number, new.several)
+        inputs = self._exogenous(
+            "X", X, new, new.lengths, "as y", self.n_exogenous_, self._takes_missing
+        )
+        new.values = [np.concatenate(pair) for pair in zip(self._history, new.values, strict=True)]
+        inputs = [np.concatenate(pair) for pair in zip(self._history_X, inputs, strict=True)]
+        form = self._form
+        self._remember(new, inputs)
+        ends = [
+            packed(following(other, length)) if other is not None else None
+            for other, length in zip(before.indexes, read("y", y, allow_nan=True).lengths, strict=True)
+        ]
+        self._form = {**form, "indexes": ends}
+        return self
+
+    def backtest(self, y, horizon=None, origins=8, *, X=None, step=None, coverage=None):
+        """Forecast from several origins, learning anew at each, and compare with naive forecasts.
+
+        Parameters
+        ----------
+        y : array_like of shape (T,) or (T, D), or list of them
+        horizon : int, optional
+            Default: the parameter `horizon`.
+        origins : int or sequence of int, default=8
+            How many, `step` steps from one to the next, the last forecast ending with the series; or the lengths
+            of the parts from which is forecast.
+        X : array_like of shape (T, K), or list of them, optional
+        step : int, optional
+            Default: a quarter of the horizon, and at least 1.
+        coverage : float, optional
+            Of the intervals. Default: the parameter `coverage`.
+
+        Returns
+        -------
+        Backtest
+            Its ``table`` has MAE, RMSE, MASE and coverage of this forecaster, the naive and the seasonal naive
+            forecast; print it, or call its ``plot``. This object itself is not fitted.
+        """
+        return backtest(self, y, horizon, origins, X, step, coverage)
+
+    # ---- the way from series to forecasts
 
     @property
-    def _is_recursive(self):
-        return self.strategy == "recursive"
+    def _takes_missing(self):
+        return self._built["lstm_options"].get("nan") in ("zero", "hold")
+
+    def _remembered(self):
+        """Return the series that were remembered, as `read` returns series."""
+        import_needed = self._form["make"] != "array" or any(self._form["indexes"])
+        form = self._form
+        keys = form["keys"]
+        if keys is not None:
+            import pandas as pd
+
+            keys = pd.Index([tuple(key) if isinstance(key, list) else key for key in keys])
+        return Series(
+            self._history, form["several"], form["flat"], form["names"],
+            [unpacked(one) for one in form["indexes"]] if import_needed else None, keys, form["make"], form["labels"],
+        )
 
     def _task(self, horizon, X, y, X_past):
-        """Check what is to be continued: a dict of arrays with the series as first axis."""
-        horizon = self.horizon if horizon is None else horizon
-        if not isinstance(horizon, Integral) or horizon < 1:
+        """Check what is to be continued."""
+        if horizon is not None and not isinstance(horizon, Integral) and np.ndim(horizon) > 0 and y is None:
+            horizon, y = None, horizon
+        horizon = self._built["horizon"] if horizon is None else horizon
+        if isinstance(horizon, bool | np.bool_) or not isinstance(horizon, Integral) or horizon < 1:
             raise ValueError(f"horizon is {horizon!r}, expected an integer of at least 1")
-        learned = self._built["horizon"]
-        if not self._is_recursive and horizon > learned:
+        if self._built["strategy"] == "direct" and horizon > self._built["horizon"]:
             raise ValueError(
-                f"horizon is {horizon}, this forecaster has learned {learned} steps: fit with a longer "
-                "horizon, or strategy='recursive'"
+                f"horizon is {horizon}, this forecaster has learned {self._built['horizon']} steps: fit with a "
+                "longer horizon, or strategy='recursive'"
             )
-        keep = self.window + (self.difference or 0)
         for name, given, fitted in (("y", y, "y"), ("X_past", X_past, "X"), ("X", X, "X")):
-            check_columns(name, frame_columns(given), self._names[fitted])
+            if given is not None:
+                check_columns(name, frame_columns(given), self._names[fitted])
         if y is None:
             if X_past is not None:
                 raise ValueError("X_past was given without y")
-            tails, several, columns = self._tails, self._several, self._columns
+            series, past = self._remembered(), self._history_X
         else:
-            series, several, columns = self._series("y", y, self.n_outputs_, self._allow_nan)
+            series = read("y", y, allow_nan=self._takes_missing, columns=self.n_outputs_)
             past = self._exogenous(
-                "X_past", X_past, [len(one) for one in series], "as y", self.n_exogenous_, self._allow_nan
+                "X_past", X_past, series, series.lengths, "as y", self.n_exogenous_, self._takes_missing
             )
-            for number, one in enumerate(series):
-                if len(one) < keep:
-                    raise ValueError(f"series {number} of y has {len(one)} steps, expected at least {keep}")
-            tails = [(one[-keep:], x[-keep:]) for one, x in zip(series, past, strict=True)]
-        if self.difference:
-            for number, (one, _) in enumerate(tails):
-                if np.isnan(one[-self.difference :]).any():
-                    raise ValueError(
-                        f"series {number} of y has a gap in its last {self.difference} steps, to which "
-                        f"forecasts with difference={self.difference} are added: fill it"
-                    )
-        future = self._exogenous("X", X, [horizon] * len(tails), "the horizon", self.n_exogenous_)
-        return {
-            "y": np.stack([tail[0] for tail in tails]),
-            "X": np.concatenate([np.stack([tail[1] for tail in tails]), np.stack(future)], axis=1),
-            "horizon": int(horizon), "several": several, "columns": columns,
-        }
-
-    def _answer(self, task, forecast):
-        if not task["columns"]:
-            forecast = forecast[..., 0]
-        return list(forecast) if task["several"] else forecast[0]
-
-    def _read_window(self, task):
-        """Return the series as it is read, differences if asked for, (N, window, D)."""
-        lag = self.difference or 0
-        return task["y"][:, lag:] - task["y"][:, :-lag] if lag else task["y"]
-
-    def _direct(self, task):
-        """Return [forecast (N, h, D) or (N, h, D, Q), with "gaussian" the standard deviation]."""
-        lag, horizon = self.difference or 0, task["horizon"]
-        known = np.arange(self.window + horizon - 1) < self.window
-        y = np.pad(self._read_window(task), ((0, 0), (0, horizon - 1), (0, 0)))
-        outputs = self._outputs(self._inputs(y, task["X"][:, lag + 1 :], known))[:, self.window - 1 :]
-        values = self._reading.read(outputs, self.target_mean_[:horizon], self.target_scale_[:horizon])
+            least = self.window_ + self._state["lag"]
+            for number, length in enumerate(series.lengths):
+                if length < least:
+                    raise ValueError(f"series {number} of y has {length} steps, expected at least {least}")
+            if self._built["loss"] == "poisson" and any((one < 0).any() for one in series.values):
+                raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
+            if self._state["transform"] in ("log", "boxcox"):
+                for number, one in enumerate(series.values):
+                    if (one <= 0).any():
+                        raise ValueError(
+                            f"series {number} of y has the value {np.nanmin(one):g}; expected values above 0: this "
+                            f"forecaster has learned with transform={self._state['transform']!r}"
+                        )
+        lag = self._state["lag"]
         if lag:
-            step = np.arange(horizon)
-            naive = task["y"][:, task["y"].shape[1] + step - lag * (step // lag + 1)]
-            values[0] = values[0] + (naive[..., None] if self._reading.axis else naive)
-        return values
-
-    def _recursive(self, task, rng=None, n_paths=1):
-        """Feed forecasts back: paths (n_paths, N, h, D). With rng each step is drawn, else the mean."""
-        lag, lstm = self.difference or 0, self.model_.lstm
-        weight, bias = (a.astype(np.float64) for a in (self.model_.weight, self.model_.bias))
-        window, X = self._read_window(task), task["X"][:, lag:]
-        n = len(window)
-        levels = list(np.tile(task["y"], (n_paths, 1, 1)).transpose(1, 0, 2)[-max(lag, 1) :])
-        known = np.ones(1, bool)
-        hidden, state = lstm(
-            self._inputs(window, X[:, 1 : self.window + 1], np.ones(self.window, bool))
+            for number, one in enumerate(series.values):
+                if np.isnan(one[-lag:]).any():
+                    raise ValueError(
+                        f"series {number} of y has a gap in its last {lag} steps, to which forecasts with "
+                        f"difference={lag} are added: fill it"
+                    )
+        expected = None
+        if X is not None:
+            expected = [None if index is None else following(index, int(horizon)) for index in series.indexes]
+        future = self._exogenous(
+            "X", X, series, [int(horizon)] * len(series), "the horizon", self.n_exogenous_, indexes=expected
         )
-        last = np.tile(hidden[:, -1], (n_paths, 1))
-        state = tuple(np.tile(part, (1, n_paths, 1)) for part in state)
-        X = np.tile(X, (n_paths, 1, 1))
-        path = np.empty((n_paths * n, task["horizon"], self.n_outputs_))
-        for step in range(task["horizon"]):
-            outputs = last.astype(np.float64) @ weight.T + bias
-            values = self._reading.read(outputs, self.target_mean_[0], self.target_scale_[0])
-            value = values[0] if rng is None else rng.normal(values[0], values[1])
-            path[:, step] = value + levels[-lag] if lag else value
-            levels.append(path[:, step])
-            if step + 1 < task["horizon"]:
-                at = self.window + step + 1
-                hidden, state = lstm(self._inputs(value[:, None], X[:, at : at + 1], known), state)
-                last = hidden[:, -1]
-        return path.reshape(n_paths, n, *path.shape[1:])
+        inputs = [self._scaled_inputs(np.concatenate(pair)) for pair in zip(past, future, strict=True)]
+        return {"series": series, "X": inputs, "horizon": int(horizon)}
+
+    def _forecast(self, task):
+        """Return forecasts (N, h, D), the same transformed, the unit of their width, and what is added up on."""
+        state, horizon = self._state, task["horizon"]
+        pasts = [Past(state, y, X) for y, X in zip(task["series"].values, task["X"], strict=True)]
+        paths = {
+            "smoothing": smoothed(pasts, state["period"], horizon),
+            **regressed(state, pasts, horizon, -1, self.models_, self._reading, state["share"]),
+        }
+        forecasts, middle = combined(state, pasts, paths, state["weights"])
+        scale = np.stack([past.scale for past in pasts])[:, None]
+        spread = paths["spread"] if paths["spread"] is not None else 1.0
+        return forecasts, middle, scale * spread, pasts
 
 
-def _slide(array, span):
-    """All windows of `span` rows of (T, D): (n, span, D)."""
-    return np.lib.stride_tricks.sliding_window_view(array, span, axis=0).swapaxes(1, 2)
+def _standardisation(inputs, scale):
+    """Mean and standard deviation of the columns of X, over all series; NaN does not count."""
+    rows = np.concatenate(inputs)
+    mean, deviation = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+    if scale and rows.size:
+        there = ~np.isnan(rows).all(axis=0)
+        mean[there] = np.nanmean(rows[:, there], axis=0)
+        deviation[there] = np.nanstd(rows[:, there], axis=0)
+        varies = np.nanmax(rows, axis=0, initial=-np.inf) > np.nanmin(rows, axis=0, initial=np.inf)
+        deviation[~varies | (deviation == 0)] = 1.0
+    return mean, deviation
+
+
+def _held(X):
+    """Return X (T, K) with each missing value replaced by the last one that is known, or 0, the mean."""
+    missing = np.isnan(X)
+    if missing.any():
+        last = np.maximum.accumulate(np.where(missing, -1, np.arange(len(X))[:, None]), axis=0)
+        X = np.where(last < 0, 0.0, np.take_along_axis(X, np.maximum(last, 0), axis=0))
+    return X
+
+
+def _mean_curve(curves, name):
+    """Return the mean of the members' curves, each as long as it is."""
+    found = [curve[name] for curve in curves if curve[name]]
+    longest = max((len(one) for one in found), default=0)
+    return [float(np.mean([one[k] for one in found if k < len(one)])) for k in range(longest)]
+
+
+def _plain(value):
+    """Return a name as text or a number that a file can hold."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    value = value.item() if hasattr(value, "item") else value
+    return value if isinstance(value, str | int | float) or value is None else str(value)

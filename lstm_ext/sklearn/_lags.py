@@ -1,5 +1,7 @@
 """Ridge regression of a series on its own lags, from the moments of its rows alone."""
 
+from itertools import pairwise
+
 import numpy as np
 
 _PENALTIES = np.logspace(-3, 4, 15)
@@ -10,47 +12,62 @@ _ROWS_AT_ONCE = 4096
 _PRICE = 1.2
 
 
-def moments(series, inputs, window, lead, n_blocks):
+def moments(series, inputs, targets, window, lead, edges):
     """Sum up products of lags, inputs and targets, block by block in time.
 
     Parameters
     ----------
     series : list of ndarray of shape (T_i, D)
         What is read: without NaN.
-    inputs : list of (ndarray of shape (T_i, K), ndarray of shape (T_i, D))
-        Exogenous inputs, and the series as targets, where NaN is no target.
+    inputs : list of ndarray of shape (T_i, K)
+    targets : list of ndarray of shape (T_i, D)
+        The series, with NaN where there is no target.
     window, lead : int
         Lags that are read; how many steps ahead the target is.
-    n_blocks : int
+    edges : list of ndarray of B + 1 int
+        The steps at which the blocks of targets of each series begin, and its length.
 
     Returns
     -------
-    ndarray of shape (n_blocks, D, P, P)
+    ndarray of shape (B, D, P, P)
         P = window * D + 3 K + 1 + 1: lags (the oldest first), the inputs of the target's step and of the two before
         it, 1, and the target of this column.
     """
-    columns, n_inputs = series[0].shape[1], inputs[0][0].shape[1]
+    columns, n_inputs = series[0].shape[1], inputs[0].shape[1]
     size = window * columns + 3 * n_inputs + 2
-    total = np.zeros((n_blocks, columns, size, size))
-    for values, (X, targets) in zip(series, inputs, strict=True):
-        count = len(values) - window - lead + 1
-        for block, steps in enumerate(np.array_split(np.arange(max(count, 0)), n_blocks)):
-            for start in range(0, len(steps), _ROWS_AT_ONCE):
-                part = steps[start : start + _ROWS_AT_ONCE]
-                rows = _rows(values, X, part, window, lead)
-                target = targets[part + window + lead - 1]
+    total = np.zeros((len(edges[0]) - 1, columns, size, size))
+    for values, X, target, cuts in zip(series, inputs, targets, edges, strict=True):
+        for block, (begin, end) in enumerate(pairwise(cuts)):
+            for start in range(max(begin, window + lead - 1), end, _ROWS_AT_ONCE):
+                at = np.arange(start, min(start + _ROWS_AT_ONCE, end))
+                rows = _rows(values, X, at, window, lead)
+                found = target[at]
+                known = ~np.isnan(found)
+                if known.all() and columns == 1:
+                    full = np.column_stack([rows, found])
+                    total[block, 0] += full.T @ full
+                    continue
                 for column in range(columns):
-                    known = ~np.isnan(target[:, column])
-                    full = np.column_stack([rows[known], target[known, column]])
+                    there = known[:, column]
+                    full = np.column_stack([rows[there], found[there, column]])
                     total[block, column] += full.T @ full
     return total
 
 
-def _rows(values, X, first, window, lead):
-    """Rows whose windows begin at the steps `first`: lags, inputs, 1."""
-    lags = values[first[:, None] + np.arange(window)].reshape(len(first), -1)
-    at = np.maximum(first[:, None] + window + lead - 1 - np.arange(3), 0)
-    return np.column_stack([lags, X[at].reshape(len(first), -1), np.ones(len(first))])
+def _rows(values, X, at, window, lead):
+    """Rows for the targets of the steps `at`: lags, inputs, 1."""
+    lags = values[at[:, None] - (window + lead - 1) + np.arange(window)].reshape(len(at), -1)
+    steps = np.maximum(at[:, None] - np.arange(3), 0)
+    return np.column_stack([lags, X[steps].reshape(len(at), -1), np.ones(len(at))])
+
+
+def one_step(coefficients, values, X, window, lead, at):
+    """Forecast the steps `at` of one series from what lies `lead` steps before them, (len(at), D)."""
+    found = np.empty((len(at), values.shape[1]))
+    for start in range(0, len(at), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        found[part] = _rows(values, X, at[part], window, lead) @ coefficients
+    return found
 
 
 def fit(total, window, columns, period, relative):

@@ -213,14 +213,18 @@ def seasonal_adjustment(z, period, share=0.1):
     before = middle[0] - line @ middle[:ends] / norm * ahead[::-1]
     after = middle[-1] + line @ middle[-ends:] / norm * ahead
     above = z - np.concatenate([before, middle, after])
-    decay = 1 - share
-    season, following = np.empty_like(z), np.empty((period, columns))
-    for phase in range(period):
-        values = above[phase::period]
-        ones = np.ones(len(values))
-        past, weight = (lfilter([1.0], [1.0, -decay], v, axis=0) for v in (values, ones))
-        future = lfilter([1.0], [1.0, -decay], values[::-1], axis=0)[::-1]
-        season[phase::period] = (past + future - values) / (weight + weight[::-1] - 1)[:, None]
-        following[(phase - steps) % period] = past[-1] / weight[-1]
+    # A row for each cycle; what is missing of the first one weighs nothing.
+    decay, cycles = 1 - share, -(-steps // period)
+    lacking = cycles * period - steps
+    values = np.concatenate([np.zeros((lacking, columns)), above]).reshape(cycles, period, columns)
+    ones = (np.arange(cycles * period) >= lacking).astype(float).reshape(cycles, period, 1)
+
+    def both_ways(rows):
+        past = lfilter([1.0], [1.0, -decay], rows, axis=0)
+        return past, past + lfilter([1.0], [1.0, -decay], rows[::-1], axis=0)[::-1] - rows
+
+    (past, total), (past_weight, weight) = both_ways(values), both_ways(ones)
+    season = (total / weight).reshape(-1, columns)[lacking:]
+    following = past[-1] / past_weight[-1]
     level = following.mean(axis=0)
     return z - season, following - level
