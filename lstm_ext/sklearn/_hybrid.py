@@ -422,6 +422,8 @@ class Fit:
             ends = np.unique(np.linspace(first, steps - 1, min(each, steps - first)).astype(int))
             blocks = np.searchsorted(self.edges[number], ends, side="right") - 1
             self.origins += [(int(number), int(end) + lag, int(block)) for end, block in zip(ends, blocks, strict=True)]
+        # Later errors say more about those to come: half a weight for each third of the series before its end.
+        self.late = np.array([0.5 ** (3 - 3 * end / len(self.values[number])) for number, end, _ in self.origins])
 
     # ---- smoothing and regressions
 
@@ -549,9 +551,14 @@ class Fit:
     def _weigh(self, state, judged):
         """Weights of the parts by their errors, (3, D), and the error of the weighted mean."""
         horizon = self.estimator.horizon
-        squares = np.stack([
-            np.nanmean(np.square(judged["errors"][part][:, :horizon]), axis=(0, 1)) for part in PARTS
-        ])
+
+        def mean_square(errors):
+            errors = errors[:, :horizon]
+            weight = np.where(np.isfinite(errors), self.late[:, None, None], 0.0)
+            total = (weight * np.where(weight > 0, errors, 0.0) ** 2).sum(axis=(0, 1))
+            return total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
+
+        squares = np.stack([mean_square(judged["errors"][part]) for part in PARTS])
         weights = 1 / np.maximum(squares, 1e-24)
         if state["absolute"]:
             weights[1] = 0
@@ -559,7 +566,7 @@ class Fit:
             weights[1] = 0  # the series was differenced already, or shall not be
         weights /= weights.sum(axis=0)
         total = sum(w * judged["errors"][part] for part, w in zip(PARTS, weights, strict=True))
-        return weights, float(np.nanmean(np.square(total[:, :horizon])))
+        return weights, float(mean_square(total).mean())
 
     # ---- LSTMs
 
@@ -786,9 +793,7 @@ class Fit:
         if state["absolute"]:
             errors[np.isnan(judged["errors"]["levels"])] = np.nan
         count = int(np.isfinite(errors[:, 0]).any(axis=1).sum())
-        # Later errors say more about those to come: half a weight for each third of the series before its end.
-        age = np.array([1 - end / len(self.values[number]) for number, end, _ in self.origins])
-        weight = np.where(np.isfinite(errors), 0.5 ** (3 * age)[:, None, None], 0.0)
+        weight = np.where(np.isfinite(errors), self.late[:, None, None], 0.0)
         square = np.where(weight > 0, errors, 0.0) ** 2
         size = np.sqrt((weight * square).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-300))
         for step in range(1, len(size)):  # no farther step is better known, where few errors say otherwise
