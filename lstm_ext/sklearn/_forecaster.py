@@ -23,55 +23,57 @@ class LSTMForecaster(Network):
 
     - *smoothing*: level, damped trend and season of each series by exponential smoothing;
     - *differences*: ridge regression on the lags of the series relative to its last value, step by step;
-    - *levels*: ridge regression on the lags of the series without its season, and an LSTM that forecasts what this
+    - *levels*: ridge regression on the lags of the series without its season, and an LSTM that forecasts what
+    this
       regression leaves. Inputs X enter both regressions and the LSTM.
 
-    The mean of `n_members` LSTMs is taken. Each does not learn from one of `n_members` parts of time, so that the
-    errors of all three can be measured on steps that they have not learned from. These errors choose the transform,
-    the weights (inverse mean squared errors: J. M. Bates and C. W. J. Granger, *Oper. Res. Q.* 20:451, 1969), the
-    share of the LSTM's correction, and the width of the intervals.
+    The mean of `n_members` LSTMs is taken. Each does not learn from one of `n_members` parts of time, so that
+    the errors of all three can be measured on steps that they have not learned from. These errors choose the
+    transform, the weights (inverse mean squared errors: J. M. Bates and C. W. J. Granger, *Oper. Res. Q.*
+    20:451, 1969), the share of the LSTM's correction, and the width of the intervals.
 
     All series together are learned from, each in units of its own level and scale.
 
     Parameters
     ----------
     window : int or "auto", default="auto"
-        Steps that a forecast looks back. "auto": two periods and at least 24, but a third of the shortest series at
-        the most.
+        Steps that a forecast looks back. "auto": two periods and at least 24, but a third of the shortest
+        series at the most.
     horizon : int, default=1
         Steps to forecast.
     period : int or "auto", default="auto"
-        Steps of a season, 1 for none. "auto": what helps to forecast; periods of the calendar are tried where y has
-        an index of dates.
+        Steps of a season, 1 for none. "auto": what helps to forecast; periods of the calendar are tried where
+        y has an index of dates.
     strategy : {"recursive", "direct"}, default="recursive"
-        "recursive" learns one step, and takes each forecast for what was measured; any horizon can be asked for.
-        "direct" learns all steps up to `horizon`; nothing that was forecast is fed back.
+        "recursive" learns one step, and takes each forecast for what was measured; any horizon can be asked
+        for. "direct" learns all steps up to `horizon`; nothing that was forecast is fed back.
     difference : int, None or "auto", default="auto"
-        "auto": the weighted mean of forecasts with and without differences to the last value. An int: everything
-        learns how the series differs from its value so many steps before. None: no differences.
+        "auto": the weighted mean of forecasts with and without differences to the last value. An int:
+        everything learns how the series differs from its value so many steps before. None: no differences.
     transform : {"auto", "log", "boxcox"} or None, default="auto"
-        Of the series. "auto": logarithms where all values are positive and they forecast better. "boxcox": the
-        power that is most likely (G. E. P. Box and D. R. Cox, *J. R. Stat. Soc. B* 26:211, 1964).
+        Of the series. "auto": logarithms where all values are positive and they forecast better. "boxcox":
+        the power that is most likely (G. E. P. Box and D. R. Cox, *J. R. Stat. Soc. B* 26:211, 1964).
     n_members : int, default=5
         LSTMs whose mean is taken; 0: smoothing and regressions alone.
     loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian"}, default="mse"
-        Of the LSTMs, as in `LSTMRegressor`. With "gaussian" and "quantile" the width of intervals varies with what
-        the LSTM reads. "poisson" is for counts: the LSTM forecasts their rate by itself, beside smoothing.
+        Of the LSTMs, as in `LSTMRegressor`. With "gaussian" and "quantile" the width of intervals varies with
+        what the LSTM reads. "poisson" is for counts: the LSTM forecasts their rate by itself, beside
+        smoothing.
     coverage : float, default=0.9
         The probability within an interval.
     hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm
         As in `LSTMRegressor`, with windows for sequences.
     early_stopping : bool, default=True
-        End the training of a member when its loss on the part of time that it does not learn from no longer falls,
-        and keep its best weights.
+        End the training of a member when its loss on the part of time that it does not learn from no longer
+        falls, and keep its best weights.
     validation_fraction : float, default=0.1
         With ``n_members=1``: this share of each series, at its end, is not learned from.
     tol, n_iter_no_change, warm_start, dtype, lstm_options, callbacks, random_state, verbose
-        As in `LSTMRegressor`. Patience is counted in steps of the optimiser: at least 100 and at most 1000, and a
-        member makes at most 5000.
+        As in `LSTMRegressor`. Patience is counted in steps of the optimiser: at least 100 and at most 1000,
+        and a member makes at most 5000.
     scale : bool, default=True
-        Read each series relative to its mean and the size of its steps, and X relative to its mean and standard
-        deviation.
+        Read each series relative to its mean and the size of its steps, and X relative to its mean and
+        standard deviation.
 
     Attributes
     ----------
@@ -99,20 +101,20 @@ class LSTMForecaster(Network):
 
     Notes
     -----
-    A series is an array (T,) or (T, D), evenly spaced in time; several are a list of them. A pandas Series or frame
-    with an index of dates is answered by one with the dates that follow. A frame with a MultiIndex (series, time),
-    and a long frame with a column of names and one of dates, are several series.
+    A series is an array (T,) or (T, D), evenly spaced in time; several are a list of them. A pandas Series or
+    frame with an index of dates is answered by one with the dates that follow. A frame with a MultiIndex
+    (series, time), and a long frame with a column of names and one of dates, are several series.
 
-    Exogenous inputs X are (T, K), or a list of them; X[t] belongs to y[t] and has to be known for the steps that are
-    forecast (the calendar, a plan, another forecast). What is measured along with y, and not known in advance, is a
-    further column of y. Where both carry an index, it is compared.
+    Exogenous inputs X are (T, K), or a list of them; X[t] belongs to y[t] and has to be known for the steps
+    that are forecast (the calendar, a plan, another forecast). What is measured along with y, and not known
+    in advance, is a further column of y. Where both carry an index, it is compared.
 
-    With ``lstm_options={"nan": "hold"}`` or ``"zero"`` y and X may have NaN: what is missing is no target, and is read
-    as lying on a straight line between its neighbours.
+    With ``lstm_options={"nan": "hold"}`` or ``"zero"`` y and X may have NaN: what is missing is no target,
+    and is read as lying on a straight line between its neighbours.
 
-    Intervals are split-conformal (J. Lei and others, *J. Am. Stat. Assoc.* 113:1094, 2018), over parts of time that
-    are left out in turn (R. F. Barber and others, *Ann. Stat.* 49:486, 2021). They assume that the series goes on
-    behaving as it did.
+    Intervals are split-conformal (J. Lei and others, *J. Am. Stat. Assoc.* 113:1094, 2018), over parts of
+    time that are left out in turn (R. F. Barber and others, *Ann. Stat.* 49:486, 2021). They assume that the
+    series goes on behaving as it did.
 
     Examples
     --------
@@ -171,9 +173,26 @@ class LSTMForecaster(Network):
         verbose=False,
     ):
         super().__init__(
-            hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
-            max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
-            lstm_options, callbacks, random_state, verbose,
+            hidden_size,
+            num_layers,
+            solver,
+            learning_rate_init,
+            batch_size,
+            max_iter,
+            alpha,
+            momentum,
+            max_norm,
+            tol,
+            n_iter_no_change,
+            early_stopping,
+            validation_fraction,
+            warm_start,
+            scale,
+            dtype,
+            lstm_options,
+            callbacks,
+            random_state,
+            verbose,
         )
         self.window = window
         self.horizon = horizon
@@ -202,7 +221,9 @@ class LSTMForecaster(Network):
             if isinstance(self.difference, Integral):
                 raise ValueError("loss='poisson' is for counts, and difference makes others of them")
             if self.transform in ("log", "boxcox"):
-                raise ValueError(f"loss='poisson' is for counts, and transform={self.transform!r} makes others of them")
+                raise ValueError(
+                    f"loss='poisson' is for counts, and transform={self.transform!r} makes others of them"
+                )
             if not self.n_members:
                 raise ValueError("loss='poisson' is a loss of LSTMs, and n_members is 0")
 
@@ -238,7 +259,8 @@ class LSTMForecaster(Network):
         """
         if unused is not None:
             raise TypeError(
-                "fit has a second argument by position; expected fit(y, X=X): the series comes first, and fit(X, y) "
+                "fit has a second argument by position; expected fit(y, X=X): the series comes first, and "
+                "fit(X, y) "
                 "would forecast the inputs"
             )
         with self._all_or_nothing():
@@ -307,12 +329,15 @@ class LSTMForecaster(Network):
         self._history = [one[start:].copy() for one, start in zip(series.values, at, strict=True)]
         self._history_X = [one[start:].copy() for one, start in zip(inputs, at, strict=True)]
         self._form = {
-            "several": series.several, "flat": series.flat, "make": series.make,
+            "several": series.several,
+            "flat": series.flat,
+            "make": series.make,
             "names": series.names if isinstance(series.names, list | str | int) else None,
             "indexes": [packed(index) for index in series.indexes],
             "keys": None if series.keys is None else [_plain(key) for key in series.keys],
-            "labels": None if series.labels is None else [[_plain(name) for name in series.labels[0]],
-                                                          _plain(series.labels[1])],
+            "labels": None
+            if series.labels is None
+            else [[_plain(name) for name in series.labels[0]], _plain(series.labels[1])],
         }
 
     def _scaled_inputs(self, X):
@@ -326,8 +351,10 @@ class LSTMForecaster(Network):
             return [np.empty((n, 0)) for n in steps]
         if columns == 0:
             raise ValueError(f"{name} was given, and fit had no exogenous inputs")
-        if getattr(X, "ndim", None) == 1 and getattr(X, "dtype", None) != object and not hasattr(X, "index"):
-            raise ValueError(f"{name} has shape {np.shape(X)}; expected (time, inputs): {name}[:, None] is one input")
+        if getattr(X, "ndim", None) == 1 and not hasattr(X, "index") and X.dtype.kind != "O":
+            raise ValueError(
+                f"{name} has shape {np.shape(X)}; expected (time, inputs): {name}[:, None] is one input"
+            )
         found = read(name, X, allow_nan=nan, columns=columns)
         if found.make in ("panel", "long") and series.keys is not None:
             order = found.keys.get_indexer(series.keys)
@@ -357,13 +384,13 @@ class LSTMForecaster(Network):
         Parameters
         ----------
         horizon : int, optional
-            Steps; default and, with ``strategy="direct"``, largest: the parameter `horizon`. A series in its place
-            is `y`, as a pipeline gives it.
+            Steps; default and, with ``strategy="direct"``, largest: the parameter `horizon`. A series in its
+            place is `y`, as a pipeline gives it.
         X : array_like of shape (horizon, K), or list of such arrays
             The exogenous inputs of the steps that are forecast, if `fit` had any.
         y : array_like of shape (T,) or (T, D), or list of such arrays, optional
-            Series to continue in place of those of `fit`. The longer they are, the better their level, scale and
-            season are known; at least `window_` steps.
+            Series to continue in place of those of `fit`. The longer they are, the better their level, scale
+            and season are known; at least `window_` steps.
         X_past : array_like of shape (T, K), or list of such arrays
             The exogenous inputs of `y`.
 
@@ -379,8 +406,8 @@ class LSTMForecaster(Network):
     def predict_interval(self, horizon=None, X=None, *, y=None, X_past=None, coverage=None):
         """Bounds between which the series will be, each step with a probability of `coverage`.
 
-        They are split-conformal: as far from the forecast, in units of the series' scale, as that share of the
-        errors of forecasts over parts of time that were not learned from, for each number of steps ahead.
+        They are split-conformal: as far from the forecast, in units of the series' scale, as that share of
+        the errors of forecasts over parts of time that were not learned from, for each number of steps ahead.
 
         Parameters
         ----------
@@ -402,9 +429,12 @@ class LSTMForecaster(Network):
         half = width * self._quantile(task["horizon"], coverage)
         answers = []
         for sign in (-1, 1):
-            bound = np.stack([
-                inverse(self._state, part, one) for part, one in zip(middle + sign * half, past, strict=True)
-            ])
+            bound = np.stack(
+                [
+                    inverse(self._state, part, one)
+                    for part, one in zip(middle + sign * half, past, strict=True)
+                ]
+            )
             if self._built["loss"] == "poisson":
                 bound = np.maximum(bound, 0)
             answers.append(task["series"].answer(list(bound), task["horizon"]))
@@ -431,18 +461,22 @@ class LSTMForecaster(Network):
         wide = student.ppf((1 + coverage) / 2, max(count - 1, 1))
         if 1 / max(count, 1) > (1 - coverage):
             factor = np.maximum(factor, wide)
-        return size * factor * student.ppf((1 + coverage) / 2, max(state["free"], 2)) / student.ppf(
-            (1 + coverage) / 2, np.inf
+        return (
+            size
+            * factor
+            * student.ppf((1 + coverage) / 2, max(state["free"], 2))
+            / student.ppf((1 + coverage) / 2, np.inf)
         )
 
     def score(self, y, unused=None, *, X=None):
-        """Return how well the series of `fit` are forecast: minus the mean absolute scaled error.
+        r"""Return how well the series of `fit` are forecast: minus the mean absolute scaled error.
 
-        .. math:: -\\frac{1}{h} \\sum_{k=1}^{h} |\\hat y_{T+k} - y_{T+k}| / q, \\qquad
-            q = \\mathrm{mean}_t |y_t - y_{t-m}|
+        .. math:: -\frac{1}{h} \sum_{k=1}^{h} |\hat y_{T+k} - y_{T+k}| / q, \qquad
+            q = \mathrm{mean}_t |y_t - y_{t-m}|
 
-        over the series of `fit`, the last 2000 steps of each, and m its period (R. J. Hyndman and A. B. Koehler,
-        *Int. J. Forecasting* 22:679, 2006). 0 is best; -1 is as good as the (seasonal) naive forecast of one step.
+        over the series of `fit`, the last 2000 steps of each, and m its period (R. J. Hyndman and A. B.
+        Koehler, *Int. J. Forecasting* 22:679, 2006). 0 is best; -1 is as good as the (seasonal) naive
+        forecast of one step.
 
         Parameters
         ----------
@@ -499,9 +533,7 @@ class LSTMForecaster(Network):
         for number, (index, other) in enumerate(zip(new.indexes, before.indexes, strict=True)):
             if index is not None and other is not None:
                 check_same_index("y", index, following(other, len(index)), number, new.several)
-        inputs = self._exogenous(
-            "X", X, new, new.lengths, "as y", self.n_exogenous_, self._takes_missing
-        )
+        inputs = self._exogenous("X", X, new, new.lengths, "as y", self.n_exogenous_, self._takes_missing)
         new.values = [np.concatenate(pair) for pair in zip(self._history, new.values, strict=True)]
         inputs = [np.concatenate(pair) for pair in zip(self._history_X, inputs, strict=True)]
         form = self._form
@@ -522,8 +554,8 @@ class LSTMForecaster(Network):
         horizon : int, optional
             Default: the parameter `horizon`.
         origins : int or sequence of int, default=8
-            How many, `step` steps from one to the next, the last forecast ending with the series; or the lengths
-            of the parts from which is forecast.
+            How many, `step` steps from one to the next, the last forecast ending with the series; or the
+            lengths of the parts from which is forecast.
         X : array_like of shape (T, K), or list of them, optional
         step : int, optional
             Default: a quarter of the horizon, and at least 1.
@@ -533,8 +565,8 @@ class LSTMForecaster(Network):
         Returns
         -------
         Backtest
-            Its ``table`` has MAE, RMSE, MASE and coverage of this forecaster, the naive and the seasonal naive
-            forecast; print it, or call its ``plot``. This object itself is not fitted.
+            Its ``table`` has MAE, RMSE, MASE and coverage of this forecaster, the naive and the seasonal
+            naive forecast; print it, or call its ``plot``. This object itself is not fitted.
         """
         return backtest(self, y, horizon, origins, X, step, coverage)
 
@@ -554,8 +586,14 @@ class LSTMForecaster(Network):
 
             keys = pd.Index([tuple(key) if isinstance(key, list) else key for key in keys])
         return Series(
-            self._history, form["several"], form["flat"], form["names"],
-            [unpacked(one) for one in form["indexes"]] if import_needed else None, keys, form["make"], form["labels"],
+            self._history,
+            form["several"],
+            form["flat"],
+            form["names"],
+            [unpacked(one) for one in form["indexes"]] if import_needed else None,
+            keys,
+            form["make"],
+            form["labels"],
         )
 
     def _task(self, horizon, X, y, X_past):
@@ -567,7 +605,8 @@ class LSTMForecaster(Network):
             raise ValueError(f"horizon is {horizon!r}, expected an integer of at least 1")
         if self._built["strategy"] == "direct" and horizon > self._built["horizon"]:
             raise ValueError(
-                f"horizon is {horizon}, this forecaster has learned {self._built['horizon']} steps: fit with a "
+                f"horizon is {horizon}, this forecaster has learned {self._built['horizon']} steps: fit "
+                "with a "
                 "longer horizon, or strategy='recursive'"
             )
         for name, given, fitted in (("y", y, "y"), ("X_past", X_past, "X"), ("X", X, "X")):
@@ -592,7 +631,8 @@ class LSTMForecaster(Network):
                 for number, one in enumerate(series.values):
                     if (one <= 0).any():
                         raise ValueError(
-                            f"series {number} of y has the value {np.nanmin(one):g}; expected values above 0: this "
+                            f"series {number} of y has the value {np.nanmin(one):g}; expected values "
+                            "above 0: this "
                             f"forecaster has learned with transform={self._state['transform']!r}"
                         )
         lag = self._state["lag"]
@@ -613,7 +653,7 @@ class LSTMForecaster(Network):
         return {"series": series, "X": inputs, "horizon": int(horizon)}
 
     def _forecast(self, task):
-        """Return forecasts (N, h, D), the same transformed, the unit of their width, and what is added up on."""
+        """Return forecasts (N, h, D), the same transformed, the unit of their width, and the pasts."""
         state, horizon = self._state, task["horizon"]
         pasts = [Past(state, y, X) for y, X in zip(task["series"].values, task["X"], strict=True)]
         paths = {

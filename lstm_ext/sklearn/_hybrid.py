@@ -1,4 +1,4 @@
-"""What `LSTMForecaster` computes: smoothing, regressions on lags, LSTMs, and how their forecasts are combined."""
+"""What `LSTMForecaster` computes: smoothing, regressions on lags, LSTMs, and their weighted mean."""
 
 import numpy as np
 from scipy.signal import lfilter
@@ -23,8 +23,10 @@ _LEADS = 12  # steps ahead for which errors are known at the least, if the serie
 _LEAST_PATIENCE, _MOST_PATIENCE, _MOST_STEPS = 100, 1000, 5000
 _MOST_JUDGED = 1000  # windows on which a member's validation loss is taken
 _DIRECT_TARGETS = 2**23  # numbers that the targets of direct forecasts may be
-_AT_ONCE = 2**22  # numbers that the LSTM reads at a time in inference
-_LEAST_GAIN = 0.01  # of the mean squared error, below which the LSTM's correction is not used
+_AT_ONCE = 2**20  # numbers that the LSTM reads at a time in inference
+_BELIEF = 30  # independent errors that it takes to believe half of what forecasts have in common
+_GROUPS = 10  # of origins, over which the gain of the LSTM's correction is compared
+_SURE = 1.5  # standard errors that the gain has to have, to be used at all
 
 
 # ---- transforms
@@ -206,8 +208,8 @@ def regressed(state, pasts, horizon, block, models, reading, share):
     Returns
     -------
     dict
-        differences, levels, base (levels without the correction): (N, h, D) in units of z. spread: None, or how wide
-        the LSTMs say the errors are, relative to their usual width, (N, h, D) or (N, 1, D).
+        differences, levels, base (levels without the correction): (N, h, D) in units of z. spread: None, or
+        how wide the LSTMs say the errors are, relative to their usual width, (N, h, D) or (N, 1, D).
     """
     v, u = np.stack([past.v for past in pasts]), np.stack([past.u for past in pasts])
     X = np.stack([past.X for past in pasts])
@@ -225,8 +227,18 @@ def regressed(state, pasts, horizon, block, models, reading, share):
         step = _direct if direct else _recursive
         size = max(1, _AT_ONCE // (u.shape[1] * max(models[0].lstm.output_size, 8)))
         parts = [
-            step(state, u[k : k + size], slow[k : k + size], X[k : k + size], horizon, level, models, reading, share,
-                 paths["base"][k : k + size])
+            step(
+                state,
+                u[k : k + size],
+                slow[k : k + size],
+                X[k : k + size],
+                horizon,
+                level,
+                models,
+                reading,
+                share,
+                paths["base"][k : k + size],
+            )
             for k in range(0, len(u), size)
         ]
         paths["levels"] = np.concatenate([part[0] for part in parts])
@@ -236,7 +248,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
             paths["spread"] = np.clip(spread, 0.2, 5.0)
     mean, scale = (np.stack([getattr(past, name) for past in pasts])[:, None] for name in ("mean", "scale"))
     season = np.stack([past.seasons(horizon) for past in pasts])
-    for name in PARTS[1:] + ("base",):
+    for name in (*PARTS[1:], "base"):
         if state["absolute"] and name == "base":
             continue
         paths[name] = mean + scale * (paths[name] + (0 if name == "differences" else season))
@@ -244,7 +256,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
 
 
 def _features(state, u, slow, X, dtype):
-    """What the LSTM reads: steps of u, u relative to its moving average, X of the step that follows."""
+    """Return what the LSTM reads: steps of u, u relative to its moving average, X of the step that follows."""
     step = np.diff(u, axis=-2) / state["step_size"]
     rows = [step, (u[..., 1:, :] - slow) / state["slow_size"], X]
     if state["ahead"] > 1:
@@ -272,9 +284,9 @@ def _recursive(state, u, slow, X, horizon, level, models, reading, share, base):
             value = np.log1p(correction)
         else:
             at = np.maximum(window + step - np.arange(3), 0)
-            rows = np.column_stack([
-                lags[:, step : step + short].reshape(count, -1), X[:, at].reshape(count, -1), np.ones(count),
-            ])
+            rows = np.column_stack(
+                [lags[:, step : step + short].reshape(count, -1), X[:, at].reshape(count, -1), np.ones(count)]
+            )
             value = rows @ level + share * correction
         lags[:, short + step] = value
         if step + 1 < horizon:
@@ -303,7 +315,7 @@ def _direct(state, u, slow, X, horizon, level, models, reading, share, base):
 
 
 def combined(state, pasts, paths, weights):
-    """Return the weighted mean of the parts in the series' units, and the same transformed, (N, h, D) each."""
+    """Return the weighted mean of the parts in the series' units, and transformed, (N, h, D) each."""
     found, middle = [], []
     for row, past in enumerate(pasts):
         total = 0.0
@@ -392,20 +404,18 @@ class Fit:
         if ahead > 1:
             self.leads = estimator.horizon
         self._choose_origins(lag)
+        # Errors of overlapping forecasts are alike: about one for each horizon is new.
+        self.independent = sum(len(one) for one in self.values) / estimator.horizon
 
     def _period(self, series):
         if self.estimator.period != "auto":
             return int(self.estimator.period)
         chosen = np.unique(np.linspace(0, len(series) - 1, min(len(series), _EXAMINED)).astype(int))
-        found = [
-            find_period(column, usual_periods(series.indexes[number]))
-            for number in chosen for column in series.values[number].T
-        ]
-        periods, counts = np.unique(found, return_counts=True)
-        return int(periods[np.argmax(counts)])
+        usual = {period for number in chosen for period in usual_periods(series.indexes[number])}
+        return find_period([column for number in chosen for column in series.values[number].T], usual)
 
     def _edges(self, steps):
-        """Where the blocks of targets of a series begin; the first has the steps before the first window, too."""
+        """Return where the blocks of a series begin; the first has the steps before the first window, too."""
         edges = self.window + np.arange(self.n_blocks + 1) * (steps - self.window) // self.n_blocks
         edges[0] = 0
         return edges
@@ -417,13 +427,19 @@ class Fit:
         self.origins = []
         for number in chosen:
             steps = len(self.values[number]) - lag
-            first = min(max(self.window + 1, 2 * self.period + 4 if steps > 3 * self.period + 8 else 0), steps - 1)
-            first = max(first, recent(steps, self.period) + 1)
+            first = min(
+                max(self.window + 1, 2 * self.period + 4 if steps > 3 * self.period + 8 else 0), steps - 1
+            )
             ends = np.unique(np.linspace(first, steps - 1, min(each, steps - first)).astype(int))
             blocks = np.searchsorted(self.edges[number], ends, side="right") - 1
-            self.origins += [(int(number), int(end) + lag, int(block)) for end, block in zip(ends, blocks, strict=True)]
-        # Later errors say more about those to come: half a weight for each third of the series before its end.
-        self.late = np.array([0.5 ** (3 - 3 * end / len(self.values[number])) for number, end, _ in self.origins])
+            self.origins += [
+                (int(number), int(end) + lag, int(block)) for end, block in zip(ends, blocks, strict=True)
+            ]
+        # Later errors say more about those to come: half a weight for each third of the series before its
+        # end.
+        self.late = np.array(
+            [0.5 ** (3 - 3 * end / len(self.values[number])) for number, end, _ in self.origins]
+        )
 
     # ---- smoothing and regressions
 
@@ -431,46 +447,58 @@ class Fit:
         """Fit the parts without LSTMs, with the transform that forecasts best."""
         wanted, absolute = self.estimator.transform, self.estimator.loss == "poisson"
         if wanted in ("log", "boxcox") and not self.positive:
-            raise ValueError(f"y has values that are not above 0; transform is {wanted!r}, expected None or 'auto'")
+            raise ValueError(
+                f"y has values that are not above 0; transform is {wanted!r}, expected None or 'auto'"
+            )
         names = {"auto": ["none", "log"] if self.positive else ["none"], None: ["none"]}.get(wanted, [wanted])
         if absolute:
             names = ["log1p"]
         best = np.inf
         for name in names:
-            state, judged = self._fit_parts(name)
+            state, wholes = self._fit_parts(name)
+            judged = self._judge_parts(state)
             weights, error = self._weigh(state, judged)
             if error < best or best == np.inf:
-                best, self.state, self.judged = error, state, judged
+                best, self.state, self.judged, self.wholes = error, state, judged, wholes
                 self.state["weights"] = weights
 
     def _fit_parts(self, name):
         estimator = self.estimator
         state = {
-            "transform": name, "power": np.zeros(self.columns), "lag": estimator._lag, "period": self.period,
-            "window": self.window, "level_window": self.level_window, "ahead": self.ahead,
-            "absolute": estimator.loss == "poisson", "scaled": bool(estimator.scale),
+            "transform": name,
+            "power": np.zeros(self.columns),
+            "lag": estimator._lag,
+            "period": self.period,
+            "window": self.window,
+            "level_window": self.level_window,
+            "ahead": self.ahead,
+            "absolute": estimator.loss == "poisson",
+            "scaled": bool(estimator.scale),
             "share": np.zeros(self.columns),
         }
         if name == "boxcox":
-            state["power"] = np.array([
-                _power(np.concatenate([one[:, column] for one in self.values])) for column in range(self.columns)
-            ])
+            state["power"] = np.array(
+                [
+                    _power(np.concatenate([one[:, column] for one in self.values]))
+                    for column in range(self.columns)
+                ]
+            )
         wholes = [Past(state, y, X, whole=True) for y, X in zip(self.values, self.inputs, strict=True)]
         gaps = []
-        for whole, y in zip(wholes, self.values, strict=True):
+        for y in self.values:
             z = transformed(state, y)
             gaps.append(np.isnan(z[state["lag"] :] - z[: -state["lag"]] if state["lag"] else z))
         state |= self._regress(state, wholes, gaps)
-        self.wholes, self.gaps = getattr(self, "wholes", {}), gaps
-        self.wholes[name] = wholes
-        return state, self._judge_parts(state)
+        self.gaps = gaps
+        return state, wholes
 
     def _regress(self, state, wholes, gaps):
         """Fit both regressions, without each block and on all: arrays (blocks + 1, leads, P, D)."""
         found = {}
         X = [whole.X for whole in wholes]
         for part, read, window, relative, period in (
-            ("differences", "v", self.window, True, self.period), ("levels", "u", self.level_window, False, 1),
+            ("differences", "v", self.window, True, self.period),
+            ("levels", "u", self.level_window, False, 1),
         ):
             rows = [getattr(whole, read) for whole in wholes]
             targets = [np.where(gap, np.nan, row) for row, gap in zip(rows, gaps, strict=True)]
@@ -478,10 +506,12 @@ class Fit:
             for lead in range(1, self.ahead + 1):
                 sums = _lags.moments(rows, X, targets, window, lead, self.edges)
                 total = sums.sum(axis=0)
-                leads.append([
-                    _lags.fit(total - left_out, window, self.columns, period, relative)
-                    for left_out in [*sums, np.zeros_like(total)]
-                ])
+                leads.append(
+                    [
+                        _lags.fit(total - left_out, window, self.columns, period, relative)
+                        for left_out in [*sums, np.zeros_like(total)]
+                    ]
+                )
             found[part] = np.array(leads).swapaxes(0, 1)
         if state["absolute"]:
             found = {part: np.zeros_like(values) for part, values in found.items()}
@@ -494,10 +524,12 @@ class Fit:
             y, X = self.values[number], self.inputs[number]
             ahead = X[end : end + horizon]
             lacking = horizon - len(ahead)
-            ahead = np.concatenate([X[: end], ahead, np.repeat(X[-1:], lacking, axis=0)])
+            ahead = np.concatenate([X[:end], ahead, np.repeat(X[-1:], lacking, axis=0)])
             pasts.append(Past(state, y[:end], ahead))
             following = y[end : end + horizon]
-            truth.append(np.concatenate([following, np.full((horizon - len(following), self.columns), np.nan)]))
+            truth.append(
+                np.concatenate([following, np.full((horizon - len(following), self.columns), np.nan)])
+            )
         truth = np.stack(truth)
         paths = {"smoothing": self._smooth_origins(state, horizon)}
         paths |= self._by_block(state, pasts, horizon, None, None)
@@ -505,7 +537,8 @@ class Fit:
         parts = {}
         for part in PARTS:
             values = [
-                inverse(state, past.in_levels(path), past) for past, path in zip(pasts, paths[part], strict=True)
+                inverse(state, past.in_levels(path), past)
+                for past, path in zip(pasts, paths[part], strict=True)
             ]
             parts[part] = (np.stack(values) - truth) / unit
         return {"pasts": pasts, "truth": truth, "paths": paths, "errors": parts, "unit": unit}
@@ -523,7 +556,8 @@ class Fit:
             for place in places:
                 levels = transformed(state, self.values[numbers[place]])
                 z.append(levels[lag:] - levels[:-lag] if lag else levels)
-            start = recent(len(z[0]), self.period)
+            first = keys[places[0]][1][0]
+            start = recent(first, self.period)
             ends = [end - start for end in keys[places[0]][1]]
             ahead = smooth(np.concatenate(z, axis=1)[start:], self.period, ends, horizon)[0]
             for place, part in zip(places, np.split(ahead, len(places), axis=2), strict=True):
@@ -532,7 +566,7 @@ class Fit:
         return np.stack(found)
 
     def _by_block(self, state, pasts, horizon, members, share):
-        """Regressions, and members where given, each on the origins of the block that it has not learned from."""
+        """Forecast by regressions and members, each from the origins of the block that it does not know."""
         found = {}
         blocks = np.array([block for _, _, block in self.origins])
         for block in np.unique(blocks):
@@ -548,32 +582,31 @@ class Fit:
                 whole[rows] = path
         return found
 
+    def _mean(self, values, horizon):
+        """Mean of values (N, h, D) over origins and leads up to a horizon; late origins count more."""
+        values = values[:, :horizon]
+        weight = np.where(np.isfinite(values), self.late[:, None, None], 0.0)
+        total = (weight * np.where(weight > 0, values, 0.0)).sum(axis=(0, 1))
+        return total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
+
     def _weigh(self, state, judged):
         """Weights of the parts by their errors, (3, D), and the error of the weighted mean."""
         horizon = self.estimator.horizon
-
-        def mean_square(errors):
-            errors = errors[:, :horizon]
-            weight = np.where(np.isfinite(errors), self.late[:, None, None], 0.0)
-            total = (weight * np.where(weight > 0, errors, 0.0) ** 2).sum(axis=(0, 1))
-            return total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
-
-        squares = np.stack([mean_square(judged["errors"][part]) for part in PARTS])
-        weights = 1 / np.maximum(squares, 1e-24)
-        if state["absolute"]:
-            weights[1] = 0
-        if self.estimator.difference != "auto":
-            weights[1] = 0  # the series was differenced already, or shall not be
-        weights /= weights.sum(axis=0)
+        errors = [judged["errors"][part] for part in PARTS]
+        products = np.array([[self._mean(one * other, horizon) for other in errors] for one in errors])
+        used = [True, self.estimator.difference == "auto" and not state["absolute"], True]
+        weights = np.stack(
+            [_least(products[..., column], self.independent, used) for column in range(self.columns)], axis=1
+        )
         total = sum(w * judged["errors"][part] for part, w in zip(PARTS, weights, strict=True))
-        return weights, float(mean_square(total).mean())
+        return weights, float(self._mean(total**2, horizon).mean())
 
     # ---- LSTMs
 
     def train(self, rng, models, comm):
         """Train the members, each without one block of time; return them."""
         estimator, state = self.estimator, self.state
-        wholes = self.wholes[state["transform"]]
+        wholes = self.wholes
         n_exogenous = self.inputs[0].shape[1]
         steps = np.concatenate([np.diff(whole.u, axis=0) for whole in wholes])
         slow = np.concatenate([whole.u - whole.slow for whole in wholes])
@@ -604,7 +637,10 @@ class Fit:
         state["residual_size"] = self._residual_size(wholes)
         trained, self.members = [], []
         for number in range(estimator.n_members):
-            ends, left = (self.n_blocks - 1 - 2 * number) % self.n_blocks, (self.n_blocks - 2 - 2 * number) % self.n_blocks
+            ends, left = (
+                (self.n_blocks - 1 - 2 * number) % self.n_blocks,
+                (self.n_blocks - 2 - 2 * number) % self.n_blocks,
+            )
             model = models[number] if models and number < len(models) else self._new_model(rng)
             residual = self._residuals(wholes, left)
             self._train_member(model, number, residual, starts, blocks, (ends, left), rng, comm)
@@ -615,11 +651,19 @@ class Fit:
     def _new_model(self, rng):
         estimator, state = self.estimator, self.state
         lstm = LSTM(
-            self.rows.shape[1], estimator.hidden_size, estimator.num_layers, dtype=estimator.dtype, rng=rng,
+            self.rows.shape[1],
+            estimator.hidden_size,
+            estimator.num_layers,
+            dtype=estimator.dtype,
+            rng=rng,
             **(estimator.lstm_options or {}),
         )
         model = Model(
-            lstm, self.columns * self.reading.per_target, every_step=self.ahead > 1, loss=self.reading.loss, rng=rng
+            lstm,
+            self.columns * self.reading.per_target,
+            every_step=self.ahead > 1,
+            loss=self.reading.loss,
+            rng=rng,
         )
         if not state["absolute"]:
             model.weight[...] = 0  # begins as the regression alone
@@ -628,7 +672,7 @@ class Fit:
         return model
 
     def _residuals(self, wholes, block):
-        """What the regression of the levels without `block` leaves: for each lead, (sum of T, D)."""
+        """Return what the regression of the levels without `block` leaves: for each lead, (sum of T, D)."""
         found = []
         coefficients = self.state["levels"][block]
         for lead in range(1, self.ahead + 1):
@@ -692,31 +736,53 @@ class Fit:
         per_epoch = -(-counted // estimator.batch_size)
         validation = stopping = None
         if estimator.early_stopping and len(aside):
-            aside = aside[np.unique(np.linspace(0, len(aside) - 1, min(len(aside), _MOST_JUDGED)).astype(int))]
+            aside = aside[
+                np.unique(np.linspace(0, len(aside) - 1, min(len(aside), _MOST_JUDGED)).astype(int))
+            ]
             x_aside, y_aside, weight_aside = data(aside)
             if weight_aside is None or weight_aside.any():
-                validation = {"x": x_aside[np.arange(len(aside))], "y": y_aside, "sample_weight": weight_aside}
+                validation = {
+                    "x": x_aside[np.arange(len(aside))],
+                    "y": y_aside,
+                    "sample_weight": weight_aside,
+                }
                 least, most = -(-_LEAST_PATIENCE // per_epoch), max(1, _MOST_PATIENCE // per_epoch)
                 patience = 10 if estimator.n_iter_no_change == "auto" else estimator.n_iter_no_change
                 if estimator.n_iter_no_change == "auto":
                     patience = min(max(patience, least), most)
-                stopping = EarlyStopping(patience, estimator.tol * 0, "validation_loss")
+                stopping = EarlyStopping(patience, 0.0, "validation_loss")
         epochs = estimator.max_iter
         if epochs == "auto":
             epochs = max(1, min(max(200, -(-1000 // per_epoch)), _MOST_STEPS // per_epoch))
-        words = {"validation": validation, "early_stopping": stopping,
-                 "callbacks": [curve, *(estimator.callbacks or ())]}
+        words = {
+            "validation": validation,
+            "early_stopping": stopping,
+            "callbacks": [curve, *(estimator.callbacks or ())],
+        }
         if estimator.solver == "lbfgs":
             fit_lbfgs(
-                model, x[np.arange(len(learn))], y, sample_weight=weight, max_iter=epochs, tol=estimator.tol,
-                weight_decay=estimator.alpha, **words,
+                model,
+                x[np.arange(len(learn))],
+                y,
+                sample_weight=weight,
+                max_iter=epochs,
+                tol=estimator.tol,
+                weight_decay=estimator.alpha,
+                **words,
             )
             if not curve.losses["loss"]:
                 curve.losses["loss"].append(0.0)
             return
         model.fit(
-            x, y, sample_weight=weight, epochs=epochs, batch_size=estimator.batch_size,
-            optimizer=estimator._new_optimizer(), rng=rng, comm=comm, **words,
+            x,
+            y,
+            sample_weight=weight,
+            epochs=epochs,
+            batch_size=estimator.batch_size,
+            optimizer=estimator._new_optimizer(),
+            rng=rng,
+            comm=comm,
+            **words,
         )
 
     # ---- what the forecasts are worth
@@ -734,7 +800,9 @@ class Fit:
             if "spread" in paths:
                 usual = np.nanmean(paths["spread"][seen], axis=0)
                 usual = np.where(np.isfinite(usual) & (usual > 0), usual, 1.0)
-                state["usual_spread"] = np.concatenate([usual, np.repeat(usual[-1:], self.leads - len(usual), axis=0)])
+                state["usual_spread"] = np.concatenate(
+                    [usual, np.repeat(usual[-1:], self.leads - len(usual), axis=0)]
+                )
                 judged["spread"] = np.where(
                     seen[:, None, None], np.clip(paths["spread"] / usual, 0.2, 5.0), 1.0
                 )
@@ -756,7 +824,7 @@ class Fit:
         state["interval"] = self._interval()
 
     def _share(self, paths, seen):
-        """The share of the correction with the least squared error, 0 where it gains little."""
+        """Return the share of the correction with the least squared error, shrunk by how uncertain its gain is."""
         horizon = self.estimator.horizon
         truth = self._true_paths()
         base = (paths["base"] - truth)[seen][:, :horizon]
@@ -766,14 +834,20 @@ class Fit:
         total = np.nansum(change**2, axis=(0, 1))
         share = np.clip(-np.nansum(base * change, axis=(0, 1)) / np.maximum(total, 1e-300), 0.0, 1.0)
         gain = np.nansum(np.square(base) - np.square(base + share * change), axis=1)
-        blocks = np.array([block for _, _, block in self.origins])[seen]
-        gains = np.stack([gain[blocks == block].sum(axis=0) for block in np.unique(blocks)])
-        self.t = gains.mean(axis=0) / np.maximum(gains.std(axis=0, ddof=1) / np.sqrt(len(gains)), 1e-300)
-        c = 1.5
-        return share * np.clip(1 - (c / np.maximum(self.t, 1e-9)) ** 2, 0, 1)
+        # Groups of origins that lie together in time: what is gained in one may be lost in the next.
+        order = np.argsort([end / len(self.values[number]) for number, end, _ in self.origins])
+        order = [row for row in order if seen[row]]
+        place = np.cumsum(seen) - 1
+        gains = [gain[place[group]].sum(axis=0) for group in np.array_split(order, _GROUPS) if len(group)]
+        if len(gains) < 3:
+            return np.zeros(self.columns)
+        gains = np.stack(gains)
+        error = gains.std(axis=0, ddof=1) / np.sqrt(len(gains))
+        sure = np.clip(1 - (_SURE * error / np.maximum(gains.mean(axis=0), 1e-300)) ** 2, 0.0, 1.0)
+        return np.where(gains.mean(axis=0) > 0, share * sure, 0.0)
 
     def _true_paths(self):
-        """What followed each origin, in units of z."""
+        """Return what followed each origin, in units of z."""
         state, found = self.state, []
         for past, truth in zip(self.judged["pasts"], self.judged["truth"], strict=True):
             levels = transformed(state, truth)
@@ -799,17 +873,20 @@ class Fit:
         for step in range(1, len(size)):  # no farther step is better known, where few errors say otherwise
             size[step] = np.maximum(size[step], size[step - 1])
         size = np.where(size > 0, size, 1e-12)
-        quantiles = np.stack([
-            _weighted_quantiles(np.abs(errors[..., column] / size[:, column]), weight[..., column])
-            for column in range(self.columns)
-        ], axis=1)
+        quantiles = np.stack(
+            [
+                _weighted_quantiles(np.abs(errors[..., column] / size[:, column]), weight[..., column])
+                for column in range(self.columns)
+            ],
+            axis=1,
+        )
         independent = 2 * sum(len(one) for one in self.values) / max(1, self.leads)
         return {"size": size, "errors": quantiles, "count": count, "free": float(max(independent - 1, 2))}
 
     def fitted_values(self):
         """Forecasts of one step over the latest steps of each series, with all that was learned."""
         state, found = self.state, []
-        for whole, y in zip(self.wholes[state["transform"]], self.values, strict=True):
+        for whole, y in zip(self.wholes, self.values, strict=True):
             found.append(self._fitted(state, whole, y))
         return found
 
@@ -824,7 +901,10 @@ class Fit:
         z = whole.levels[lag:] - whole.levels[:-lag] if lag else whole.levels
         season = whole.v - whole.u
         paths = {"smoothing": smooth(z[start:], self.period, list(at - start), 1)[0][:, 0]}
-        for part, read, window in (("differences", whole.v, self.window), ("levels", whole.u, self.level_window)):
+        for part, read, window in (
+            ("differences", whole.v, self.window),
+            ("levels", whole.u, self.level_window),
+        ):
             path = _lags.one_step(state[part][-1, 0], read, whole.X, window, 1, at)
             if part == "levels":
                 if self.members_are_there:
@@ -833,7 +913,7 @@ class Fit:
             paths[part] = whole.mean + whole.scale * path
         total = 0.0
         for part, weight in zip(PARTS, state["weights"], strict=True):
-            levels = paths[part] + (whole.levels[at + lag - lag] if lag else 0)
+            levels = paths[part] + (whole.levels[at] if lag else 0)
             total = total + np.where(weight > 0, weight * inverse(state, levels, whole), 0.0)
         out[at + lag] = total
         return out
@@ -859,8 +939,31 @@ class Fit:
         return np.log1p(correction) if state["absolute"] else path + state["share"] * correction
 
 
+def _least(products, independent, used):
+    """Weights >= 0 of sum 1 with the least mean square of the weighted errors.
+
+    `products` (3, 3) are their mean products. Those of different forecasts are believed the more, the more
+    independent errors there are; without them the weights are inverse mean squares.
+    """
+    believed = independent / (independent + _BELIEF)
+    products = products * np.where(np.eye(len(products), dtype=bool), 1.0, believed)
+    products = products + 1e-12 * max(np.trace(products), 1e-300) * np.eye(len(products))
+    best, found = np.inf, None
+    for number in range(1, 2 ** len(products)):
+        chosen = [k for k in range(len(products)) if number >> k & 1 and used[k]]
+        if not chosen:
+            continue
+        weights = np.zeros(len(products))
+        solved = np.linalg.solve(products[np.ix_(chosen, chosen)], np.ones(len(chosen)))
+        weights[chosen] = solved / solved.sum()
+        value = weights @ products @ weights
+        if (weights >= 0).all() and value < best:
+            best, found = value, weights
+    return found
+
+
 def _weighted_quantiles(values, weight):
-    """Quantiles of values at 401 even levels from 0 to 1, each counting by its weight; 1 where there is none."""
+    """Quantiles of values at 401 even levels, each value counting by its weight; 1 where there is none."""
     used = weight > 0
     if not used.any():
         return np.ones(401)
@@ -876,7 +979,7 @@ def _levels(coverage):
 
 
 def _power(values):
-    """The most likely exponent of Box and Cox, kept between -1 and 2."""
+    """Return the most likely exponent of Box and Cox, kept between -1 and 2."""
     values = values[~np.isnan(values)]
     if len(np.unique(values)) < 2:
         return 1.0

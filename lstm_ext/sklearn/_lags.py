@@ -6,7 +6,7 @@ import numpy as np
 
 _PENALTIES = np.logspace(-3, 4, 15)
 _DECAYS = (0.0, 0.5, 1.0, 1.5)
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 # A degree of freedom counts so many times: plain generalised cross-validation fits few rows too closely
 # (Y.-J. Kim and C. Gu, J. R. Stat. Soc. B 66:337, 2004).
 _PRICE = 1.2
@@ -30,8 +30,8 @@ def moments(series, inputs, targets, window, lead, edges):
     Returns
     -------
     ndarray of shape (B, D, P, P)
-        P = window * D + 3 K + 1 + 1: lags (the oldest first), the inputs of the target's step and of the two before
-        it, 1, and the target of this column.
+        P = window * D + 3 K + 1 + 1: lags (the oldest first), the inputs of the target's step and of the two
+        before it, 1, and the target of this column.
     """
     columns, n_inputs = series[0].shape[1], inputs[0].shape[1]
     size = window * columns + 3 * n_inputs + 2
@@ -76,8 +76,8 @@ def fit(total, window, columns, period, relative):
     .. math:: \min_{w, b} \sum_n (y_n - w^T x_n - b)^2 + \lambda \sum_j (w_j / s_j)^2, \qquad
         s_j = \max(j^{-\delta}, k^{-1/2} (|j - k m| + 1)^{-\delta} : k = 1, 2, 3)
 
-    for the lag j. A greater :math:`\delta` says that distant lags matter less, but for those of earlier periods
-    m. The criterion is that of G. H. Golub, M. Heath and G. Wahba, *Technometrics* 21:215, 1979.
+    for the lag j. A greater :math:`\delta` says that distant lags matter less, but for those of earlier
+    periods m. The criterion is that of G. H. Golub, M. Heath and G. Wahba, *Technometrics* 21:215, 1979.
 
     Parameters
     ----------
@@ -182,8 +182,12 @@ def forecast(coefficients, history, X, horizon):
         direct = coefficients.ndim == 3
         first = 0 if direct else step
         at = np.maximum(window + step - np.arange(3), 0)
-        rows = np.column_stack([
-            values[:, first : first + window].reshape(count, -1), X[:, at].reshape(count, -1), np.ones(count),
-        ])
+        rows = np.column_stack(
+            [
+                values[:, first : first + window].reshape(count, -1),
+                X[:, at].reshape(count, -1),
+                np.ones(count),
+            ]
+        )
         values[:, window + step] = rows @ (coefficients[step] if direct else coefficients)
     return values[:, window:]

@@ -55,8 +55,10 @@ class Series:
             keys = [key if isinstance(key, tuple) else (key,) for key in self.keys]
             tuples = [(*key, when) for key, future in zip(keys, futures, strict=True) for when in future]
             index = pd.MultiIndex.from_tuples(tuples, names=names)
-            found = pd.Series(rows[:, 0], index, name=self.names) if self.flat else pd.DataFrame(
-                rows, index, self.names
+            found = (
+                pd.Series(rows[:, 0], index, name=self.names)
+                if self.flat
+                else pd.DataFrame(rows, index, self.names)
             )
             return found.reset_index() if self.make == "long" else found
         if self.flat:
@@ -87,9 +89,9 @@ def _listed(value):
     shapes = [getattr(part, "ndim", None) or (2 if hasattr(part, "columns") else None) for part in value]
     if any(shapes):
         return any(shape is not None and shape > 0 for shape in shapes)
-    return any(isinstance(part, list | tuple) and part and isinstance(part[0], list | tuple) for part in value) or (
-        len({len(part) for part in value if isinstance(part, list | tuple)}) > 1
-    )
+    return any(
+        isinstance(part, list | tuple) and part and isinstance(part[0], list | tuple) for part in value
+    ) or (len({len(part) for part in value if isinstance(part, list | tuple)}) > 1)
 
 
 def read(name, value, *, allow_nan, columns=None):
@@ -100,8 +102,8 @@ def read(name, value, *, allow_nan, columns=None):
     name : str
         The argument, for messages.
     value : array_like, series, frame, or list of them
-        (T,) or (T, D); a frame with a MultiIndex (series, time), or a long frame with a column of names, one of
-        dates and one or more of numbers, is several series.
+        (T,) or (T, D); a frame with a MultiIndex (series, time), or a long frame with a column of names, one
+        of dates and one or more of numbers, is several series.
     allow_nan : bool
     columns : int, optional
         How many columns each has to have.
@@ -131,7 +133,9 @@ def read(name, value, *, allow_nan, columns=None):
         if array.ndim == 0:
             raise ValueError(f"{what} is the number {array}; expected a series (time,) or (time, columns)")
         if array.ndim > 2:
-            raise ValueError(f"{what} has shape {array.shape} (dim {array.ndim}); expected (time,) or (time, columns)")
+            raise ValueError(
+                f"{what} has shape {array.shape} (dim {array.ndim}); expected (time,) or (time, columns)"
+            )
         index = part.index if _is_pandas(part) else None
         if index is not None:
             array, index = _on_a_grid(what, array, index, allow_nan)
@@ -142,7 +146,9 @@ def read(name, value, *, allow_nan, columns=None):
     if all(_is_pandas(part) for part in parts):
         made = "series" if flat else "frame"
         if flat:
-            names = next(iter({part.name for part in parts}), None) if len({p.name for p in parts}) == 1 else None
+            names = (
+                next(iter({part.name for part in parts}), None) if len({p.name for p in parts}) == 1 else None
+            )
         else:
             names = list(parts[0].columns) if parts[0].ndim == 2 else None
             if values[0].shape[1] != len(names or ()):  # a column of dates became the index
@@ -171,8 +177,11 @@ def _through_pandas(name, value):
 
 
 def _dates(frame):
-    return [column for column, dtype in zip(frame.columns, frame.dtypes, strict=True) if dtype.kind == "M" or
-            "datetime" in str(dtype) or "period" in str(dtype)]
+    return [
+        column
+        for column, dtype in zip(frame.columns, frame.dtypes, strict=True)
+        if dtype.kind == "M" or "datetime" in str(dtype) or "period" in str(dtype)
+    ]
 
 
 def _date_column(frame):
@@ -197,7 +206,8 @@ def _panel(name, value, allow_nan):
         dates = _dates(value)
         kinds = [getattr(dtype, "kind", "O") for dtype in value.dtypes]
         words = [
-            column for column, dtype, kind in zip(value.columns, value.dtypes, kinds, strict=True)
+            column
+            for column, dtype, kind in zip(value.columns, value.dtypes, kinds, strict=True)
             if column not in dates and (kind in "OUST" or str(dtype) in ("category", "string", "str"))
         ]
         known = next((pair for pair in _LONG_NAMES if set(pair) <= set(value.columns)), None)
@@ -260,12 +270,15 @@ def _on_a_grid(name, array, index, allow_nan):
     if not index.is_monotonic_increasing:
         row = int(np.argmax(np.asarray(index[1:] < index[:-1]))) + 1
         raise ValueError(
-            f"{name} has the time {index[row]} after {index[row - 1]} (row {row}); expected times in their order: "
+            f"{name} has the time {index[row]} after {index[row - 1]} (row {row}); expected times in "
+            "their order: "
             "use sort_index()"
         )
     if not index.is_unique:
         first = index[index.duplicated()][0]
-        raise ValueError(f"{name} has the time {first} twice; expected each once: use groupby(level=0).mean()")
+        raise ValueError(
+            f"{name} has the time {first} twice; expected each once: use groupby(level=0).mean()"
+        )
     if len(index) < 3:
         return array, index
     if not dated:
@@ -288,7 +301,8 @@ def _on_a_grid(name, array, index, allow_nan):
             full = _full_range(index)
             if full is None:
                 raise ValueError(
-                    f"{name} has time stamps that are not evenly spaced; expected one frequency: use asfreq() or "
+                    f"{name} has time stamps that are not evenly spaced; expected one frequency: use "
+                    "asfreq() or "
                     "resample(), or to_numpy() if the gaps between them mean nothing"
                 )
         if len(full) == len(index):
@@ -297,7 +311,8 @@ def _on_a_grid(name, array, index, allow_nan):
     missing = np.setdiff1d(np.arange(len(full)), at)
     if not allow_nan:
         raise ValueError(
-            f"{name} lacks {len(missing)} of {len(full)} time stamps, the first is {full[missing[0]]}; expected all: "
+            f"{name} lacks {len(missing)} of {len(full)} time stamps, the first is {full[missing[0]]}; "
+            "expected all: "
             "fill the gaps, for example with asfreq() and interpolate(), or let them be missing values with "
             "lstm_options={'nan': 'hold'}"
         )
@@ -369,7 +384,11 @@ def check_same_index(name, index, expected, number, several):
 
     Both have to carry one; a range from 0 says nothing next to dates, and names are not compared.
     """
-    if index is None or expected is None or (index.dtype.kind != expected.dtype.kind and _is_default(index, expected)):
+    if (
+        index is None
+        or expected is None
+        or (index.dtype.kind != expected.dtype.kind and _is_default(index, expected))
+    ):
         return
     if len(index) == len(expected) and (index == expected).all():
         return
@@ -380,7 +399,8 @@ def check_same_index(name, index, expected, number, several):
         row = int(np.argmax(np.asarray(index != expected)))
         found, wanted = f"{index[row]} at row {row}", f"{expected[row]}"
     raise ValueError(
-        f"{what} has the index {found}; expected {wanted}, the times that it belongs to: align it by its index, or "
+        f"{what} has the index {found}; expected {wanted}, the times that it belongs to: align it by its "
+        "index, or "
         f"give {what}.to_numpy() if its rows are in the right places"
     )
 
@@ -406,13 +426,21 @@ def packed(index):
         if isinstance(frequency, pd.Timedelta):
             frequency = pd.tseries.frequencies.to_offset(frequency)
         return {
-            "kind": "date", "last": index[-1].isoformat(), "unit": index.unit, "name": name,
+            "kind": "date",
+            "last": index[-1].isoformat(),
+            "unit": index.unit,
+            "name": name,
             "zone": None if index.tz is None else str(index.tz),
             "frequency": None if frequency is None else frequency.freqstr,
         }
     last = index[-1].item() if hasattr(index[-1], "item") else index[-1]
     step = index[-1] - index[-2] if len(index) > 1 else 1
-    return {"kind": "number", "last": last, "step": step.item() if hasattr(step, "item") else step, "name": name}
+    return {
+        "kind": "number",
+        "last": last,
+        "step": step.item() if hasattr(step, "item") else step,
+        "name": name,
+    }
 
 
 def unpacked(description):

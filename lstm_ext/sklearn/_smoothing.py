@@ -8,6 +8,7 @@ MEMORY = 2000  # steps, or eight periods: older values say nothing about level, 
 _LONG = 24
 _CALENDAR = (48, 52, 96, 144, 168, 288, 336, 365, 720, 1440)
 _USUAL = (4, 7, 12, 24)
+_CYCLES = 2.9  # that a series has to have of a period
 _PENALTY = 3.0  # of each seasonal value, in the units of Akaike's criterion
 
 
@@ -52,7 +53,9 @@ def _first_states(z, period):
     means = z[: cycles * period].reshape(cycles, period, n).mean(axis=1)
     slope = (means[-1] - means[0]) / max((cycles - 1) * period, 1)
     centre = (period - 1) / 2
-    trend = means.mean(axis=0) + slope * (np.arange(cycles * period)[:, None] - centre - (cycles - 1) * period / 2)
+    trend = means.mean(axis=0) + slope * (
+        np.arange(cycles * period)[:, None] - centre - (cycles - 1) * period / 2
+    )
     season = (z[: cycles * period] - trend).reshape(cycles, period, n).mean(axis=0)
     return trend[0], slope, season - season.mean(axis=0)
 
@@ -68,8 +71,8 @@ def smooth(z, period, origins, horizon):
         s_t = s_{t-m} + \gamma e_t.
 
     A grid of parameters is tried; the forecast is the mean over the grid, weighted by Akaike weights of the
-    errors up to the origin (R. J. Hyndman and others, *Forecasting with Exponential Smoothing*, Springer, 2008;
-    K. P. Burnham and D. R. Anderson, *Sociol. Methods Res.* 33:261, 2004).
+    errors up to the origin (R. J. Hyndman and others, *Forecasting with Exponential Smoothing*, Springer,
+    2008; K. P. Burnham and D. R. Anderson, *Sociol. Methods Res.* 33:261, 2004).
 
     Parameters
     ----------
@@ -90,7 +93,9 @@ def smooth(z, period, origins, horizon):
     steps, n = z.shape
     period = period if period > 1 and steps >= 2 * period + 4 else 1
     alpha, beta, phi, gamma = (part[:, None] for part in _grid(period > 1))
-    level, slope, season = (np.tile(part[..., None, :], (len(alpha), 1)) for part in _first_states(filled(z), period))
+    level, slope, season = (
+        np.tile(part[..., None, :], (len(alpha), 1)) for part in _first_states(filled(z), period)
+    )
     slope = np.where(beta > 0, slope, 0.0)
     count = 1 + 2 * (beta > 0) + (gamma > 0)
     total, seen = np.zeros((len(alpha), n)), np.zeros(n)
@@ -104,7 +109,9 @@ def smooth(z, period, origins, horizon):
             weight = np.exp(-0.5 * (fit - criterion))
             weight /= weight.sum(axis=0)
             for k in range(horizon):
-                forecasts[wanted, k] = (weight * (level + damped[k] * slope + season[(t + k) % period])).sum(axis=0)
+                forecasts[wanted, k] = (weight * (level + damped[k] * slope + season[(t + k) % period])).sum(
+                    axis=0
+                )
             wanted += 1
         if t == steps or wanted == len(origins):
             break
@@ -123,55 +130,69 @@ def smooth(z, period, origins, horizon):
     return forecasts, criterion
 
 
-def find_period(z, usual=()):
-    """Return the period of a series (T,), 1 where no season helps to forecast it.
+def find_period(series, usual=()):
+    """Return the period that series have in common, 1 where no season helps to forecast them.
 
     Candidates are the peaks of the autocorrelation of the differences and common periods. The one whose
-    exponential smoothing has the least Akaike criterion is taken.
+    exponential smoothing has the least Akaike criterion, summed over the series, is taken.
 
     Parameters
     ----------
-    z : ndarray of shape (T,)
-    usual : sequence of int
+    series : list of ndarray of shape (T_i,)
+    usual : collection of int
         Periods that the time stamps suggest.
     """
-    z = filled(z[recent(len(z), 1) :, None])[:, 0]
-    steps, spread = len(z), z.std()
-    if steps < 14 or not spread:
+    found, peaks = [], set()
+    for z in series:
+        z = filled(z[recent(len(z), 1) :, None])[:, 0]
+        if len(z) < 14 or not z.std() or not np.ptp(np.diff(z)):
+            continue
+        found.append((z - z.mean()) / z.std())
+        peaks |= _peaks(found[-1])
+    if not found:
         return 1
-    z = (z - z.mean()) / spread
-    longest = int(steps / 2.9)
-    difference = np.diff(z) - np.diff(z).mean()
-    if not difference.any():
-        return 1
-    lags = min(steps - 3, longest + 1)
-    spectrum = np.fft.rfft(difference, 2 ** int(2 * steps).bit_length())
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1] * (steps - 1) / (steps - 1 - np.arange(lags + 1))
-    correlation /= correlation[0]
-    inner = np.arange(2, min(longest, lags - 1) + 1)
-    peaks = inner[
-        (correlation[inner] >= correlation[inner - 1]) & (correlation[inner] >= correlation[inner + 1])
-        & (correlation[inner] > 1.6 / np.sqrt(steps))
-    ]
-    peaks = peaks[np.argsort(-correlation[peaks], kind="stable")][:4].tolist()
+    longest = int(max(map(len, found)) / _CYCLES)
     calendar = {c for c in _CALENDAR for peak in peaks if abs(c - peak) <= max(1, 0.04 * c)}
-    candidates = {k for k in (*peaks, *_USUAL, *calendar, *usual) if 1 < k <= longest}
-    candidates = sorted(k for k in candidates if k <= _LONG or k in calendar or k in usual)
+    candidates = sorted(
+        k
+        for k in {*peaks, *_USUAL, *calendar, *usual}
+        if 1 < k <= longest and (k <= _LONG or k in calendar or k in usual)
+    )
 
-    def criterion(period, most):
-        return smooth(z[:, None], period, [steps], 1)[1][0] + _PENALTY * min(period, most) * (period > 1)
+    def criterion(period):
+        total = 0.0
+        for z in found:
+            own = period if period * _CYCLES <= len(z) else 1
+            total += smooth(z[:, None], own, [len(z)], 1)[1][0] + _PENALTY * min(own, _LONG) * (own > 1)
+        return total
 
-    found = {1: criterion(1, 0)} | {k: criterion(k, _LONG) for k in candidates}
-    best = min(found, key=found.get)
-    if best == 1 or found[best] > found[1] - 6:
+    values = {k: criterion(k) for k in (1, *candidates)}
+    best = min(values, key=values.get)
+    if best == 1 or values[best] > values[1] - 6:
         return 1
     for divisor in candidates:
         if divisor < best and best % divisor == 0:
             # A multiple of a period has to pay for all of its seasonal values.
-            surplus = _PENALTY * (max(0, best - _LONG) - max(0, divisor - _LONG))
-            if found[divisor] <= found[best] + surplus:
+            surplus = _PENALTY * (max(0, best - _LONG) - max(0, divisor - _LONG)) * len(found)
+            if values[divisor] <= values[best] + surplus:
                 return divisor
     return best
+
+
+def _peaks(z):
+    """Return the lags of the four highest peaks of the autocorrelation of the differences."""
+    steps, longest = len(z), int(len(z) / _CYCLES)
+    difference = np.diff(z) - np.diff(z).mean()
+    lags = min(steps - 3, longest + 1)
+    spectrum = np.fft.rfft(difference, 2 ** int(2 * steps).bit_length())
+    overlap = (steps - 1 - np.arange(lags + 1)) / (steps - 1)
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: lags + 1] / overlap
+    correlation /= correlation[0]
+    inner = np.arange(2, min(longest, lags - 1) + 1)
+    here = correlation[inner]
+    high = (here >= correlation[inner - 1]) & (here >= correlation[inner + 1]) & (here > 1.6 / np.sqrt(steps))
+    inner = inner[high]
+    return set(inner[np.argsort(-correlation[inner], kind="stable")][:4].tolist())
 
 
 def seasonal_adjustment(z, period, share=0.1):
