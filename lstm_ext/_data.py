@@ -10,7 +10,7 @@ from numbers import Complex, Real
 
 import numpy as np
 
-__all__ = ["as_labels", "as_number_array", "check_plain", "has_masked"]
+__all__ = ["as_array", "as_labels", "as_number_array", "check_plain", "has_masked"]
 
 _PLAIN = frozenset({int, float, bool, np.bool_, np.float64, np.float32, np.float16})
 _PLAIN |= {np.dtype(code).type for code in "bBhHiIlLqQ"}
@@ -158,6 +158,43 @@ def _refuse_nan(name, missing, what):
     )
 
 
+def as_array(name, value, *, nan=False):
+    """Convert as ``numpy.asarray`` does, but lose no mask: for arrays whose elements others check.
+
+    Parameters
+    ----------
+    name : str
+        The argument, for messages.
+    value : array_like
+    nan : bool
+        Whether masked elements become NaN; else they raise an error, as sparse arrays do.
+
+    Returns
+    -------
+    ndarray
+    """
+    if type(value) is np.ndarray and value.dtype != object:
+        return value
+    value = _converted(name, value)
+    if nan and has_masked(value):
+        return _numbers(name, value, True)
+    check_plain(name, value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+
+
+def _converted(name, value):
+    """Return what ``__array__`` makes of an object, with its mask: a netCDF variable has one."""
+    if isinstance(value, np.ndarray | list | tuple) or not hasattr(value, "__array__") or _is_sparse(value):
+        return value
+    try:
+        return np.asanyarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is not an array of numbers: {error}") from None
+
+
 def _refuse_kind(name, kind):
     more = {
         "dates": ": convert them to numbers, such as days since the first",
@@ -190,6 +227,9 @@ def _numbers(name, value, allow_nan):
         return _from_list(name, value, allow_nan)
     if isinstance(value, dict | set | frozenset | str | bytes) or hasattr(value, "__next__"):
         raise TypeError(f"{name} is {type(value).__name__}; expected an array of real numbers")
+    value = _converted(name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        return _from_masked(name, value, allow_nan)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -459,8 +499,9 @@ def as_labels(name, value):
     -------
     ndarray
     """
-    check_plain(name, value)
     library = _library(value)
+    value = value if library in ("pandas", "polars", "pyarrow") else _converted(name, value)
+    check_plain(name, value)
     if library == "pandas" and hasattr(value, "dtype") | hasattr(value, "dtypes"):
         missing = np.asarray(value.isna(), bool)
         if missing.any():
