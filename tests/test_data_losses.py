@@ -1,6 +1,7 @@
 """Losses and attribution take no mask for numbers."""
 
 import numpy as np
+import pytest
 import zoo
 
 from lstm_ext import LSTM, Model
@@ -36,3 +37,14 @@ def test_baselines_with_masked_elements_are_refused():
     for call in (gradient_times_input, integrated_gradients):
         for baseline in (masked(x), list(masked(x)), masked(x[0])):
             zoo.refuses(lambda c=call, b=baseline: c(model, x, baseline=b), "baseline", "masked")
+
+
+def test_gaps_stay_gaps_in_pictures_and_initial_weights_are_numbers():
+    pytest.importorskip("matplotlib")
+    from lstm_ext.plot import ForecastDisplay
+
+    history = masked(np.arange(5.0))
+    for given in (history, list(history)):
+        np.testing.assert_array_equal(ForecastDisplay(given, np.zeros(2)).history, [np.nan, 1, 2, 3, 4])
+    init = {"weight_ih": lambda shape, rng: masked(np.zeros(shape))}
+    zoo.refuses(lambda: LSTM(2, 3, init=init), "init", "masked")
