@@ -161,6 +161,37 @@ def test_long_frames_that_are_not_whole_are_refused():
     zoo.refuses(lambda: quick().fit(frame.assign(value="x"), Y), "X", "text")
 
 
+def test_a_column_of_arrays_is_a_list():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"series": list(X), "y": Y, "steps": list(X[..., 0])}, index=list("fedcba"))
+    np.testing.assert_array_equal(predicted(table["series"]), predicted(X))
+    ragged = pandas.Series([x[: 2 + n % 3] for n, x in enumerate(X)])
+    np.testing.assert_array_equal(predicted(ragged), predicted(list(ragged)))
+    every = quick(every_step=True)
+    by_step = every.fit(table["series"], table["steps"]).predict(table["series"])
+    np.testing.assert_array_equal(by_step, every.fit(list(X), list(X[..., 0])).predict(list(X)))
+    every.fit(table["series"], table["steps"], sample_weight=table["steps"].map(abs))
+    zoo.refuses(lambda: quick().fit(table["series"], table["y"].sort_index()), "y", "position 0")
+    zoo.refuses(
+        lambda: quick(every_step=True).fit(table["series"], table["steps"].sort_index()), "y", "position 0"
+    )
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_frames_whose_dates_go_back_are_refused(zone):
+    pandas = pytest.importorskip("pandas")
+    dates = pandas.date_range("2020-10-25", periods=T, freq="h", tz=zone)
+    frames = [frame.set_index(dates) for frame in pandas_frames()]
+    np.testing.assert_array_equal(predicted(frames), predicted(X))
+    for change in (lambda frame: frame[::-1], lambda frame: frame.iloc[[1, 0, 2, 3, 4]]):
+        bad = [*frames[:3], change(frames[3]), *frames[4:]]
+        zoo.refuses(lambda bad=bad: quick().fit(bad, Y), r"X\[3\]", "sort_index")
+        zoo.refuses(lambda bad=bad: SequenceScaler().fit(bad), r"X\[3\]", "sort_index")
+    cells = nested()
+    cells.iat[2, 1] = cells.iat[2, 1].set_axis(dates)[::-1]
+    zoo.refuses(lambda: quick().fit(cells, Y), r"X\[2\]", "sort_index")
+
+
 # What may be something else ---------------------------------------------------------------------
 
 

@@ -115,6 +115,8 @@ def _is_pandas(value, dimensions=2):
 
 def _labels(part):
     """Return the column labels of a data frame of pandas, polars or pyarrow, as they are; or None."""
+    if type(part) is np.ndarray:
+        return None
     if _is_pandas(part):
         return list(part.columns)
     library = type(part).__module__.partition(".")[0]
@@ -195,6 +197,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     -------
     Sequences
     """
+    given, X = X, _unpacked(X)
     names = frame_columns(X)  # first: what two names of one column mean, nobody knows
     if _is_pandas(X):
         sequences = _from_frame(X, allow_nan)
@@ -202,6 +205,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
             names = frame_columns(sequences.frames)
     elif _one_by_one(X):
         sequences = _from_parts(list(X), allow_nan)
+        sequences.index = given.index if given is not X else None
     else:
         if isinstance(X, list | tuple) and not len(X):
             X = np.empty((0, 1))  # for scikit-learn's words
@@ -262,6 +266,13 @@ def _check_numbered(estimator, X, names, reset):
         check_columns("X", given, known)
 
 
+def _unpacked(values):
+    """Return a column of arrays, a pandas Series of them, as a list; everything else as it is."""
+    if _is_pandas(values, 1) and values.dtype == object and len(values) and np.ndim(values.iloc[0]):
+        return list(values)
+    return values
+
+
 def _table(rows, frame):
     index = frame.index if frame is not None and _is_pandas(frame) else None
     return Sequences(rows, np.ones(len(rows) if rows.ndim else 0, int), "table", frame, index)
@@ -270,20 +281,44 @@ def _table(rows, frame):
 def _from_parts(parts, allow_nan):
     arrays = []
     for number, part in enumerate(parts):
-        array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
+        if type(part) is np.ndarray and part.dtype.kind == "f":
+            array = part  # NaN and infinity are looked for in all of them at once
+        else:
+            array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
         if array.ndim != 2:
             raise ValueError(f"X[{number}] has shape {array.shape}, expected (time, features)")
-        if array.shape[1] != arrays[0].shape[1] if arrays else False:
+        if arrays and array.shape[1] != arrays[0].shape[1]:
             raise ValueError(
                 f"X[{number}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; expected "
                 "(time, features) with the same features"
             )
         if not len(array):
             raise ValueError(f"X[{number}] has no time step")
+        if type(part) is not np.ndarray:
+            _check_times(f"X[{number}]", part)
         arrays.append(array)
+    try:
+        rows = as_number_array("X", np.concatenate(arrays), allow_nan=allow_nan, dtype=None)
+    except ValueError:
+        for number, array in enumerate(arrays):  # where it is, sequence by sequence
+            as_number_array(f"X[{number}]", array, allow_nan=allow_nan, dtype=None)
+        raise
     index = [part.index for part in parts] if all(map(_is_pandas, parts)) else None
     lengths = np.array([len(array) for array in arrays])
-    return Sequences(np.concatenate(arrays), lengths, "list", parts, row_index=index)
+    return Sequences(rows, lengths, "list", parts, row_index=index)
+
+
+def _check_times(name, frame):
+    """Refuse a frame whose index are dates that do not increase: rows are read in their order."""
+    index = frame.index if _is_pandas(frame) or _is_pandas(frame, 1) else None
+    if index is None or getattr(index.dtype, "kind", "O") not in "mM" or index.is_monotonic_increasing:
+        return
+    times = index.to_numpy()
+    row = int(np.argmax(~(times[1:] >= times[:-1]))) + 1
+    raise ValueError(
+        f"{name} has the time {index[row]} after {index[row - 1]} (row {row}); expected increasing times: "
+        "sort_index()"
+    )
 
 
 def _from_frame(X, allow_nan):
@@ -341,6 +376,8 @@ def _from_cells(X, cells, allow_nan):
     """Read a frame with a series in each cell: a row is a sequence, a column a feature."""
     parts = []
     for number, row in enumerate(cells):
+        for label, cell in zip(X.columns, row, strict=True):
+            _check_times(f"X[{number}][{label!r}]", cell)
         columns = [
             as_number_array(f"X[{number}][{label!r}]", cell, allow_nan=allow_nan)
             for label, cell in zip(X.columns, row, strict=True)
@@ -444,6 +481,7 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
     -------
     ndarray of shape (n,) or (n, O)
     """
+    given, values = values, _unpacked(values)
     if _is_list(values):
         frame_columns(values)
     try:
@@ -463,7 +501,7 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
             f"has {len(array)} rows, one for each step; expected one for each sequence, or every_step=True"
         )
     check_consistent_length(X.lengths, array)
-    _check_index(name, values, X.index, "sequences")
+    _check_index(name, given, X.index, "sequences")
     return array
 
 
@@ -487,6 +525,7 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
     -------
     ndarray of shape (S,) or (S, O)
     """
+    given, values = values, _unpacked(values)
     if not _is_list(values):
         if isinstance(values, str | bytes | dict) or not hasattr(values, "__len__"):
             raise TypeError(
@@ -494,12 +533,12 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
             )
         array = _converted(name, values, dtype, allow_nan)  # a frame iterates over columns
         if X.is_panel and array.ndim in (1, 2) and len(array) == len(X.rows):
-            _check_index(name, values, X.row_index, "rows")
+            _check_index(name, given, X.row_index, "rows")
             return array
-        _check_index(name, values, X.index, "sequences")
         values = array
     else:
         frame_columns(values)
+    _check_index(name, given, X.index, "sequences")
     if len(values) != len(X):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {len(X)} sequences, "
@@ -564,8 +603,8 @@ def check_weight(sample_weight, X, every_step=False):
 
 def _by_step(weight, X):
     """Whether weights came for each step, and not for each sequence."""
-    if _is_list(weight):
-        return bool(len(weight)) and np.ndim(weight[0]) == 1
+    if _is_list(_unpacked(weight)):
+        return bool(len(weight)) and np.ndim(_unpacked(weight)[0]) == 1
     if len(np.shape(weight)) == 1:  # row by row, with the index of a panel
         return X.is_panel and len(weight) == len(X.rows) != len(X)
     return True
@@ -620,13 +659,20 @@ def _moments(rows, weight, column):
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             values = np.ldexp(part - middle, -exponent) - center
-            there = ~np.isnan(values)
-            counts = there if weight is None else there * weight[start : start + size, None]
-            values[~there] = 0
-            total += counts.sum(axis=0)
-            first += (counts * values).sum(axis=0)
+            counts = None if weight is None else weight[start : start + size, None]
+            if np.isnan(values.sum()):
+                there = ~np.isnan(values)
+                values[~there] = 0
+                counts = there if counts is None else there * counts
+            if counts is None:
+                total += len(values)
+                first += values.sum(axis=0)
+            else:
+                total += np.broadcast_to(counts, values.shape).sum(axis=0)
+                first += (counts * values).sum(axis=0)
             if square:
-                second += (counts * values**2).sum(axis=0)
+                values *= values
+                second += values.sum(axis=0) if counts is None else (counts * values).sum(axis=0)
         total[total == 0] = 1  # a column that is never there
         return first / total, second / total
 
