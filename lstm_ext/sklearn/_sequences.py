@@ -617,12 +617,14 @@ def per_step(weight, X):
 
 _LARGEST = 1e154  # the square of more is no float64
 _HUGE = 1e9  # from here on a value that makes all others equal is taken for a fault of the data
-_SAMPLE = 1000  # steps by which that is judged
+_NARROW = 1e-3  # standard deviations: what half of the values should not lie within
+_LARGE = 100  # a column of less has no -999 for what is missing, and a rare 1 among small numbers is none
+_SAMPLE = 1000  # steps by which both are judged
 _AT_ONCE = 2**18  # numbers that are summed in one go
 
 
 def _moments(rows, weight, column):
-    """Return the means and standard deviations of the columns, in float64, and which do not vary.
+    """Return the mean, the standard deviation, 0 for a constant, and the largest size of each column.
 
     Parameters
     ----------
@@ -682,27 +684,40 @@ def _moments(rows, weight, column):
     deviation = np.ldexp(np.sqrt(np.maximum(square - rest**2, 0)), exponent)
     mean = np.where(lowest == highest, lowest, middle + np.ldexp(center, exponent))
     constant |= deviation == 0
-    _refuse_blind(rows, mean, np.where(constant, 1, deviation), largest, column)
-    return mean, deviation, constant
+    return mean, np.where(constant, 0, deviation), largest
 
 
-def _refuse_blind(rows, mean, scale, largest, column):
-    """Refuse columns in which a huge value makes all others equal, once they are scaled, in float32."""
-    suspects = np.flatnonzero(largest > _HUGE)
+def _look_for_outliers(rows, mean, deviation, largest, column):
+    """Refuse columns of which a huge value makes the rest equal once it is scaled, and warn of others."""
+    sample = np.sort(rows[:: max(1, len(rows) // _SAMPLE)], axis=0)  # NaN comes last
+    if not len(sample):
+        return
+    # The shortest interval that holds half of the values.
+    count = len(sample) - np.isnan(sample).sum(axis=0)
+    stop = np.arange(len(sample))[:, None] + count // 2
+    inside = stop < count
+    values = np.take_along_axis(sample, np.where(inside, stop, 0), axis=0)
+    width = np.where(inside, values - sample, np.inf).min(axis=0)
+    narrow = (width > 0) & (width < _NARROW * deviation) & (largest > _LARGE)
+    suspects = np.flatnonzero(narrow | (largest > _HUGE))
     if not suspects.size:
         return
-    sample = rows[:: max(1, len(rows) // _SAMPLE), suspects]
-    scaled = ((sample - mean[suspects]) / scale[suspects]).astype(np.float32)
+    scaled = (sample - mean) / np.where(deviation == 0, 1, deviation)
     before, after = (
-        1 + (np.diff(np.sort(part, axis=0), axis=0) > 0).sum(axis=0) for part in (sample, scaled)
+        1 + (np.diff(part[:, suspects], axis=0) > 0).sum(axis=0)
+        for part in (sample, scaled.astype(np.float32))
     )
-    blind = suspects[(before > 2) & (after <= np.maximum(before / 2, 2))]
-    # float32 numbers of such a size may be far apart themselves.
+    blind = suspects[(before > 2) & (after <= np.maximum(before / 2, 2)) & (largest[suspects] > _HUGE)]
     if blind.size:
-        number = int(blind[0])
         raise ValueError(
-            f"{column(number)} has values up to {largest[number]:g}, beside which the others are all "
-            "the same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
+            f"{column(blind[0])} has values up to {largest[blind[0]]:g}, beside which the others are all the "
+            "same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
+        )
+    for number in np.flatnonzero(narrow):
+        warn(
+            f"{column(number)} has values up to {largest[number]:g}, and half of its values lie within "
+            f"{width[number] / deviation[number]:.1g} standard deviations, where a network hardly tells them "
+            "apart. Mark numbers that stand for missing values as NaN, or take logarithms"
         )
 
 
@@ -847,10 +862,16 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             if not counted.all():
                 rows, weight = rows[counted], weight[counted]
             weight = weight / weight.max()
-        mean, deviation, constant = _moments(rows, weight, lambda number: self._column(name, number))
+
+        def column(number):
+            return self._column(name, number)
+
+        mean, deviation, largest = _moments(rows, weight, column)
+        if self.with_std:
+            _look_for_outliers(rows, mean, deviation, largest, column)
         self.n_features_in_ = rows.shape[1]
         self.mean_ = mean if self.with_mean else np.zeros_like(mean)
-        self.scale_ = np.where(constant, 1.0, deviation) if self.with_std else np.ones_like(mean)
+        self.scale_ = np.where(deviation == 0, 1.0, deviation) if self.with_std else np.ones_like(mean)
         return self
 
     def _column(self, name, number):
