@@ -131,10 +131,7 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     """`lengths` as (N,) integers within 0..T, or a sentence that says why not."""
     if has_masked(lengths):
         raise TypeError("lengths is a masked array with masked elements, expected plain integers")
-    try:
-        array = np.asarray(lengths)
-    except ValueError as error:
-        raise ValueError(f"lengths is not an array of integers: {error}") from None
+    array = as_array("lengths", lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
     if array.shape != (N,):
@@ -166,10 +163,7 @@ def as_numbers(value, name):
     if has_masked(value):
         raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
                         "fill them first")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+    array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return array
