@@ -18,6 +18,7 @@ _KINDS = {
     "c": "complex numbers", "M": "dates", "m": "durations", "S": "bytes", "U": "text", "V": "records",
     "T": "text", "O": "objects",
 }
+_TABULAR = ("pandas", "polars", "pyarrow")
 _EXACT = 2**53  # every integer up to it is a float64
 
 
@@ -120,7 +121,7 @@ def _is_sparse(value):
 
 def _is_container(value):
     return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0)) or (
-        _library(value) in ("pandas", "polars", "pyarrow") and hasattr(value, "__len__")
+        _library(value) in _TABULAR and hasattr(value, "__len__")
     )
 
 
@@ -159,7 +160,9 @@ def _refuse_nan(name, missing, what):
 
 
 def as_array(name, value, *, nan=False):
-    """Convert as ``numpy.asarray`` does, but lose no mask: for arrays whose elements others check.
+    """Convert as ``numpy.asarray`` does, but lose no mask or date: for arrays whose elements others check.
+
+    What comes from pandas, polars or pyarrow has to hold numbers; its missing values become NaN.
 
     Parameters
     ----------
@@ -175,6 +178,8 @@ def as_array(name, value, *, nan=False):
     """
     if type(value) is np.ndarray and value.dtype != object:
         return value
+    if _is_tabular(value):
+        return _numbers(name, value, True)  # NumPy would make numbers of polars' dates
     value = _converted(name, value)
     if nan and has_masked(value):
         return _numbers(name, value, True)
@@ -183,6 +188,16 @@ def as_array(name, value, *, nan=False):
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
+
+
+def _is_tabular(value):
+    """Whether it is of pandas, polars or pyarrow, or a list of such."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel() if value.dtype == object else ()
+    elif not isinstance(value, list | tuple):
+        value = (value,)
+    kinds = set(map(type, value))
+    return any(kind.__module__.partition(".")[0] in _TABULAR and hasattr(kind, "__len__") for kind in kinds)
 
 
 def _converted(name, value):
@@ -500,7 +515,7 @@ def as_labels(name, value):
     ndarray
     """
     library = _library(value)
-    value = value if library in ("pandas", "polars", "pyarrow") else _converted(name, value)
+    value = value if library in _TABULAR else _converted(name, value)
     check_plain(name, value)
     if library == "pandas" and hasattr(value, "dtype") | hasattr(value, "dtypes"):
         missing = np.asarray(value.isna(), bool)

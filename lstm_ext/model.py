@@ -264,10 +264,14 @@ class Model:
                 raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
         static = None if static is None else as_array("static", static)
         static = self.lstm._family.checked_static(static, len(x))
-        x = x.astype(self.lstm.dtype, copy=False)
+        given, data = x, _Data(x, None, lengths, mask, static)
+        with np.errstate(over="ignore"):
+            x = data.x = x.astype(self.lstm.dtype, copy=False)
+        if not isinstance(x, Stored) and given.dtype.kind == "f" and given.itemsize > x.itemsize:
+            _refuse_overflow(given, x, data.counted)
         if self.lstm.nan == "raise" and not isinstance(x, Stored):  # which is looked at when it is read
             self.lstm._filled(x, lengths, mask)
-        return _Data(x, None, lengths, mask, static)
+        return data
 
     def _checked(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
         """Find everything that can be wrong with a mini-batch, or with a whole training set."""
@@ -714,6 +718,22 @@ def _parameter_count(words, output_size):
     lstm = checked_count(words)
     directions = 2 if words.get("bidirectional") else 1
     return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
+
+
+def _refuse_overflow(x, converted, counted):
+    """Refuse finite numbers that the dtype of the LSTM has no room for, in steps that count."""
+    wrong = np.isinf(converted)
+    if not wrong.any():
+        return
+    wrong &= np.isfinite(x)
+    if counted is not None:
+        wrong &= counted[..., None]
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"x{list(where)} is {x[where]:g}; expected numbers that {converted.dtype} can hold: scale x, or "
+            "take an LSTM of dtype='float64'"
+        )
 
 
 def _assign(name, target, values):

@@ -156,3 +156,51 @@ def test_masked_parameters_and_directions_are_refused():
     zoo.refuses(lambda: m.value_and_gradient(masked(m.parameters), X, ARGUMENTS["y"]), "parameters", "masked")
     for call in (gradient_times_input, integrated_gradients):
         zoo.refuses(lambda call=call: call(m, masked(X)), "x", "masked")
+
+
+def test_numbers_that_overflow_the_dtype_are_refused_where_they_count():
+    m, x = model(), X.copy()
+    x[2, 4, 1] = -1e300
+    zoo.refuses(lambda: m.predict(x), r"x\[2, 4, 1\]", "float32")
+    zoo.refuses(lambda: m.fit(x, ARGUMENTS["y"], epochs=1), "x", "float32")
+    zoo.refuses(lambda: m.predict(np.full((1, 2, F), np.longdouble("1e4000"))), "x", "float32")
+    lengths = np.full(N, 4)
+    np.testing.assert_array_equal(m.predict(x, lengths), m.predict(X, lengths))
+    infinite = X.copy()
+    infinite[2, 4, 1] = -np.inf  # a number like any other: its own sequence is spoiled
+    others = np.arange(N) != 2
+    np.testing.assert_array_equal(m.predict(infinite)[others], m.predict(X)[others])
+
+
+def tables(kind):
+    """Frames of three libraries in lists: one column is no number, or has a gap."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    columns = {
+        "dates": list(pandas.date_range("2020", periods=T)), "text": list("12345"),
+        "gap": [1, None, 2, 3, 4], "bool": [True, False, True, True, False],
+    }[kind]
+    frame = pandas.DataFrame({"a": columns, "b": 0.5, "c": 1.0})
+    if kind == "gap":
+        frame["a"] = frame["a"].astype("Int64")
+    table = polars.DataFrame({"a": columns, "b": [0.5] * T, "c": [1.0] * T})
+    return [[frame] * 2, [table] * 2, [table.to_arrow()] * 2, of_objects([table, table])]
+
+
+@pytest.mark.parametrize("kind", ["dates", "text"])
+def test_frames_in_lists_whose_columns_are_no_numbers_are_refused(kind):
+    m = model()
+    for given in tables(kind):
+        zoo.refuses(lambda x=given: m.predict(x), "x", "'a'")
+        zoo.refuses(lambda x=given: m.lstm(x), "x", "'a'")
+        zoo.refuses(lambda x=given: m.lstm.stream(T).step(x[0]), "x_t", "'a'")
+
+
+@pytest.mark.parametrize("kind", ["gap", "bool"])
+def test_frames_in_lists_are_read_by_their_columns(kind):
+    first = [1, np.nan, 2, 3, 4] if kind == "gap" else [1, 0, 1, 1, 0]
+    expected = np.stack([np.column_stack([first, np.full(T, 0.5), np.ones(T)])] * 2)
+    m = model(nan="hold")
+    for given in tables(kind):
+        np.testing.assert_array_equal(m.predict(given), m.predict(expected))
+        np.testing.assert_array_equal(m.lstm(given)[0], m.lstm(expected)[0])
