@@ -218,6 +218,11 @@ def test_a_table_is_warned_of_once_and_at_the_line_of_the_caller():
     assert {warning.filename for warning in searched} == {__file__}
 
 
+def test_a_refused_fit_warns_of_nothing():
+    for y in (Y[:-1], [None] * N, list("abcdef")):
+        zoo.refuses(lambda y=y: quick().fit(X[:, 0], y), "y|samples")  # a warning would be its error
+
+
 def test_a_table_as_a_frame_is_warned_of():
     pandas = pytest.importorskip("pandas")
     polars = pytest.importorskip("polars")
@@ -309,6 +314,31 @@ def test_names_of_one_library_are_those_of_another():
     for make in LIBRARIES.values():
         np.testing.assert_array_equal(regressor.predict(make()), regressor.predict(pandas_frames()))
         zoo.refuses(lambda make=make: regressor.predict(make(X[..., ::-1], NAMES[::-1])), "feature names")
+
+
+class Interchanged:
+    """A frame of a library that nobody here has heard of, as scikit-learn takes it."""
+
+    def __init__(self, frame):
+        self.frame, self.columns, self.shape, self.ndim = frame, frame.columns, frame.shape, 2
+
+    def __len__(self):
+        return len(self.frame)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.frame.to_numpy()
+
+    def __dataframe__(self, *arguments, **words):
+        return self.frame.__dataframe__(*arguments, **words)
+
+
+def test_frames_of_other_libraries_have_names():
+    given, swapped = pandas_frames(), pandas_frames(X[..., ::-1], NAMES[::-1])
+    for wrap in (lambda frames: list(map(Interchanged, frames)), lambda frames: Interchanged(frames[0])):
+        y = Y if isinstance(wrap(given), list) else np.arange(T)
+        regressor = quick().fit(wrap(given), y)
+        assert list(regressor.feature_names_in_) == NAMES
+        zoo.refuses(lambda r=regressor, w=wrap: r.predict(w(swapped)), "feature names")
 
 
 def test_arrays_after_frames_are_warned_of_as_scikit_learn_does():

@@ -38,11 +38,14 @@ class Sequences:
         The labels of the sequences, if they came with any.
     row_index : pandas.Index, list of them, or None
         The labels of the steps: of all steps of a panel, or of each sequence in a list.
+    doubt : str or None
+        What may be wrong with the layout: a warning that is due when the sequences are used.
     """
 
     def __init__(self, rows, lengths, layout, frames=None, index=None, row_index=None):
         self.rows, self.lengths, self.layout = rows, lengths, layout
         self.frames, self.index, self.row_index = frames, index, row_index
+        self.doubt = None
 
     def __len__(self):
         return len(self.lengths)
@@ -64,6 +67,9 @@ class Sequences:
 
     def padded(self, rows):
         """Put rows, one for each step, into an array (n, T, ...), 0 beyond the end of a sequence."""
+        if self.doubt is not None:  # not before: a fit that is refused for y or a weight warns of nothing
+            warn(self.doubt)
+            self.doubt = None
         if self.same_length:
             return rows.reshape(len(self), -1, *rows.shape[1:])
         array = np.zeros((len(self), self.lengths.max(), *rows.shape[1:]), rows.dtype)
@@ -124,6 +130,8 @@ def _labels(part):
         return list(part.columns)
     if library == "pyarrow" and hasattr(part, "schema"):
         return list(part.schema.names)
+    if hasattr(part, "__dataframe__") and hasattr(part, "columns"):  # of another library
+        return list(part.columns)
     return None
 
 
@@ -191,7 +199,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     allow_nan : bool
         Let NaN through, and make NaN of what is missing.
     tables : bool
-        Whether (n, F) is a table of steps as good as any, and no warning is due.
+        Whether (n, F) is a table of steps as good as any. Else the result is in `Sequences.doubt`.
 
     Returns
     -------
@@ -216,10 +224,10 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
             n, steps, features = rows.shape
             if n and not steps:
                 raise ValueError(f"X has shape {rows.shape}: there is no time step")
-            if reset and not tables:
-                _warn_of_channels_first(rows)
             # Features, not steps, are scikit-learn's columns: validate_data would count axis 1.
             sequences = Sequences(rows.reshape(n * steps, features), np.full(n, steps), "array")
+            if reset and not tables:
+                sequences.doubt = _channels_first(rows)
         else:
             sequences = _table(rows, X if names else None)
     rows = check_array(
@@ -232,7 +240,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     sequences.rows = rows
     if sequences.layout == "table" and reset and not tables:
         n, features = rows.shape
-        warn(
+        sequences.doubt = (
             f"X has shape {rows.shape}: it is read as {n} sequences of one time step. Pass X[None] for one "
             f"series of {n} steps, X[:, :, None] for {n} series of {features} steps, and X[:, None] for "
             "sequences of one step, which then are not warned of (X.to_numpy()[...] of a data frame). For "
@@ -404,24 +412,24 @@ def _pivoted(X):
     return panel.reindex(X["case_id"].unique(), level=0)
 
 
-def _warn_of_channels_first(x):
-    """Warn of arrays that look like (sequences, features, time), as sktime and aeon have them.
+def _channels_first(x):
+    """Return what to say of an array that looks like (sequences, features, time), as sktime has it, or None.
 
-    They do where there are many more features than steps, or more features than steps and values that change
+    It does where there are many more features than steps, or more features than steps and values that change
     much less from feature to feature than from step to step.
     """
     n, steps, features = x.shape
     if features <= steps or features < 8:
-        return
+        return None
     if features < 16 or features < 4 * steps:
         part = x[:: max(1, n // 100)].astype(np.float64, copy=False)
         by_step, by_feature = (np.diff(part, axis=axis) for axis in (1, 2))
         if not np.isfinite(by_step).any() or not np.isfinite(by_feature).any():
-            return
+            return None
         with np.errstate(over="ignore"):
             if np.nanmean(by_feature**2) >= np.nanmean(by_step**2) / 4:
-                return
-    warn(
+                return None
+    return (
         f"X has shape {x.shape}: it is read as {n} sequences of {steps} time steps and {features} features. "
         "If it is (sequences, features, time), as sktime's numpy3D, pass X.transpose(0, 2, 1)"
     )
@@ -717,7 +725,7 @@ def _look_for_outliers(rows, mean, deviation, largest, column):
         warn(
             f"{column(number)} has values up to {largest[number]:g}, and half of its values lie within "
             f"{width[number] / deviation[number]:.1g} standard deviations, where a network hardly tells them "
-            "apart. Mark numbers that stand for missing values as NaN, or take logarithms"
+            "apart. Mark numbers that stand for missing values as NaN, or compress large values (logarithm)"
         )
 
 
