@@ -70,29 +70,52 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_missing_targets_weights_and_groups_are_refused(kind):
+def test_missing_labels_weights_and_groups_are_refused(kind):
     given = missing()[kind]
     for estimator in (LSTMRegressor, LSTMClassifier):
         y = Y if estimator is LSTMRegressor else labels(Y)
-        zoo.refuses(lambda e=estimator: quick(e).fit(X, given), "y")
         zoo.refuses(lambda e=estimator, y=y: quick(e).fit(X, y, sample_weight=given), "sample_weight")
         fitted = quick(estimator).fit(X, y)
-        zoo.refuses(lambda fitted=fitted: fitted.score(X, given), "y")
         zoo.refuses(lambda f=fitted, y=y: f.score(X, y, sample_weight=given), "sample_weight")
         zoo.refuses(lambda f=fitted, y=y: f.partial_fit(X, y, sample_weight=given), "sample_weight")
+    zoo.refuses(lambda: quick(LSTMClassifier).fit(X, given), "y")
+    zoo.refuses(lambda: fitted.score(X, given), "y")
     zoo.refuses(lambda: quick(loss="nse").fit(X, Y, groups=given), "groups")
 
 
+def outcome(call):
+    """What a call returns, or that it is refused."""
+    try:
+        return np.ravel(call())
+    except ValueError:
+        return "refused"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_target_is_what_nan_is(kind):
+    given, nan = missing()[kind], np.where(MASK, np.nan, Y)
+    if kind in ("masked integers", "list with masked", "list of masked"):
+        nan = np.where(MASK, np.nan, 1)
+    fitted = quick().fit(X, Y)
+    for call in (
+        lambda y: quick().fit(X, y).predict(X), lambda y: quick().partial_fit(X, y).predict(X),
+        lambda y: fitted.score(X, y),
+    ):
+        np.testing.assert_array_equal(outcome(lambda c=call: c(given)), outcome(lambda c=call: c(nan)))
+
+
 @pytest.mark.parametrize("estimator", [LSTMRegressor, LSTMClassifier])
-def test_missing_targets_of_steps_are_refused(estimator):
+def test_missing_targets_of_steps(estimator):
     mask = np.zeros((N, T), bool)
     mask[3, 1] = True
     right = STEPS if estimator is LSTMRegressor else (STEPS > 0).astype(float)
-    masked = np.ma.masked_array(np.where(mask, 1e20, right), mask)
-    nan = np.where(mask, np.nan, right)
-    for y in (masked, list(masked), of_objects(list(masked)), nan, masked[..., None]):
-        zoo.refuses(lambda y=y: quick(estimator, every_step=True).fit(X, y), "y")
-        zoo.refuses(lambda y=y: quick(estimator, every_step=True).fit(list(X), y), "y")
+    masked, nan = np.ma.masked_array(np.where(mask, 1e20, right), mask), np.where(mask, np.nan, right)
+    for given in (X, list(X)):
+        expected = outcome(lambda g=given: quick(estimator, every_step=True).fit(g, nan).predict(g))
+        for y in (masked, list(masked), of_objects(list(masked)), masked[..., None]):
+            found = outcome(lambda g=given, y=y: quick(estimator, every_step=True).fit(g, y).predict(g))
+            np.testing.assert_array_equal(found, expected)
+            assert estimator is LSTMRegressor or isinstance(found, str)
     weight = np.ma.masked_array(np.ones((N, T)), mask)
     for given in (weight, list(weight)):
         zoo.refuses(

@@ -1,5 +1,6 @@
 """Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
 
+import copy
 import sys
 from numbers import Real
 
@@ -49,6 +50,12 @@ class Sequences:
 
     def __len__(self):
         return len(self.lengths)
+
+    def with_rows(self, rows):
+        """Return the same sequences with other features."""
+        other = copy.copy(self)
+        other.rows = rows
+        return other
 
     @property
     def is_panel(self):
@@ -237,7 +244,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     _check_numbered(estimator, X, names, reset)
     # Names and number of features; the numbers have been checked.
     validate_data(estimator, _named(names, rows), reset=reset, skip_check_array=True)
-    sequences.rows = rows
+    sequences = sequences.with_rows(rows)
     if sequences.layout == "table" and reset and not tables:
         n, features = rows.shape
         sequences.doubt = (
