@@ -19,6 +19,7 @@ _KINDS = {
     "T": "text", "O": "objects",
 }
 _TABULAR = ("pandas", "polars", "pyarrow")
+_DEEPEST = 64  # axes of a NumPy array: nested lists that are deeper are none
 _EXACT = 2**53  # every integer up to it is a float64
 
 
@@ -76,7 +77,7 @@ def as_number_array(name, value, *, allow_nan, ndim=None, dtype=np.float64):
 
 def _check_finite(name, array, floats, allow_nan):
     """Refuse infinity, and NaN unless it is allowed; `array` is what came before the conversion."""
-    if array.dtype.kind in "biu" and floats.dtype != np.float16:
+    if array.dtype.kind in "biu":
         return
     with np.errstate(over="ignore", invalid="ignore"):
         total = floats.sum(dtype=np.float64)  # NaN or infinite where an element is: one pass, no mask
@@ -125,18 +126,17 @@ def _is_container(value):
     )
 
 
-def has_masked(value):
-    """Whether a value, or an array within its lists, has masked elements."""
+def has_masked(value, depth=_DEEPEST):
+    """Whether a value, or an array within its lists, has masked elements; `depth` lists are looked into."""
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return False
         value = value.ravel().tolist() if value.ndim else [value.item()]
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not depth:
         return False
-    kinds = set(map(type, value))
-    return not kinds <= _PLAIN and any(map(has_masked, value))
+    return not set(map(type, value)) <= _PLAIN and any(has_masked(part, depth - 1) for part in value)
 
 
 def check_plain(name, value):
@@ -306,12 +306,14 @@ def _filled(name, data, missing):
 
 
 def _from_list(name, value, allow_nan):
-    leaves, kinds = value, {list}
-    while True:
-        kinds = set(map(type, leaves))
+    leaves, kinds = value, set(map(type, value))
+    for _ in range(_DEEPEST):
         if not kinds or not kinds <= {list, tuple}:
             break
         leaves = list(chain.from_iterable(leaves))
+        kinds = set(map(type, leaves))
+    else:
+        raise ValueError(f"{name} is a list of lists, more than {_DEEPEST} deep; expected an array")
     if kinds <= _PLAIN:
         try:
             array = np.asarray(value)
