@@ -317,7 +317,8 @@ class Model:
         Parameters
         ----------
         x : array_like of shape (N, T, I)
-            Real numbers; converted to the LSTM's dtype.
+            Real numbers; converted to the LSTM's dtype. Masked elements (``numpy.ma``) are missing where the
+            LSTM has ``nan="zero"`` or ``"hold"``. Elsewhere, and in other arguments, they raise an error.
         lengths : array_like of N integers, optional
             Valid steps of each sequence, 0 to T. What follows them is ignored.
         mask : array_like of bool, (N, T), optional
