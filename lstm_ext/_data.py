@@ -10,7 +10,7 @@ from numbers import Complex, Real
 
 import numpy as np
 
-__all__ = ["as_labels", "as_number_array", "check_plain", "has_masked"]
+__all__ = ["as_array", "as_labels", "as_number_array", "check_plain", "has_masked"]
 
 _PLAIN = frozenset({int, float, bool, np.bool_, np.float64, np.float32, np.float16})
 _PLAIN |= {np.dtype(code).type for code in "bBhHiIlLqQ"}
@@ -18,6 +18,8 @@ _KINDS = {
     "c": "complex numbers", "M": "dates", "m": "durations", "S": "bytes", "U": "text", "V": "records",
     "T": "text", "O": "objects",
 }
+_TABULAR = ("pandas", "polars", "pyarrow")
+_DEEPEST = 64  # axes of a NumPy array: nested lists that are deeper are none
 _EXACT = 2**53  # every integer up to it is a float64
 
 
@@ -75,7 +77,7 @@ def as_number_array(name, value, *, allow_nan, ndim=None, dtype=np.float64):
 
 def _check_finite(name, array, floats, allow_nan):
     """Refuse infinity, and NaN unless it is allowed; `array` is what came before the conversion."""
-    if array.dtype.kind in "biu" and floats.dtype != np.float16:
+    if array.dtype.kind in "biu":
         return
     with np.errstate(over="ignore", invalid="ignore"):
         total = floats.sum(dtype=np.float64)  # NaN or infinite where an element is: one pass, no mask
@@ -120,22 +122,21 @@ def _is_sparse(value):
 
 def _is_container(value):
     return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0)) or (
-        _library(value) in ("pandas", "polars", "pyarrow") and hasattr(value, "__len__")
+        _library(value) in _TABULAR and hasattr(value, "__len__")
     )
 
 
-def has_masked(value):
-    """Whether a value, or an array within its lists, has masked elements."""
+def has_masked(value, depth=_DEEPEST):
+    """Whether a value, or an array within its lists, has masked elements; `depth` lists are looked into."""
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return False
         value = value.ravel().tolist() if value.ndim else [value.item()]
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple) or not depth:
         return False
-    kinds = set(map(type, value))
-    return not kinds <= _PLAIN and any(map(has_masked, value))
+    return not set(map(type, value)) <= _PLAIN and any(has_masked(part, depth - 1) for part in value)
 
 
 def check_plain(name, value):
@@ -156,6 +157,57 @@ def _refuse_nan(name, missing, what):
     raise ValueError(
         f"Input {_argument(name)} contains NaN. {_at(name, missing)} is {what}; expected finite numbers"
     )
+
+
+def as_array(name, value, *, nan=False):
+    """Convert as ``numpy.asarray`` does, but lose no mask or date: for arrays whose elements others check.
+
+    What comes from pandas, polars or pyarrow has to hold numbers; its missing values become NaN.
+
+    Parameters
+    ----------
+    name : str
+        The argument, for messages.
+    value : array_like
+    nan : bool
+        Whether masked elements become NaN; else they raise an error, as sparse arrays do.
+
+    Returns
+    -------
+    ndarray
+    """
+    if type(value) is np.ndarray and value.dtype != object:
+        return value
+    if _is_tabular(value):
+        return _numbers(name, value, True)  # NumPy would make numbers of polars' dates
+    value = _converted(name, value)
+    if nan and has_masked(value):
+        return _numbers(name, value, True)
+    check_plain(name, value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+
+
+def _is_tabular(value):
+    """Whether it is of pandas, polars or pyarrow, or a list of such."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel() if value.dtype == object else ()
+    elif not isinstance(value, list | tuple):
+        value = (value,)
+    kinds = set(map(type, value))
+    return any(kind.__module__.partition(".")[0] in _TABULAR and hasattr(kind, "__len__") for kind in kinds)
+
+
+def _converted(name, value):
+    """Return what ``__array__`` makes of an object, with its mask: a netCDF variable has one."""
+    if isinstance(value, np.ndarray | list | tuple) or not hasattr(value, "__array__") or _is_sparse(value):
+        return value
+    try:
+        return np.asanyarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is not an array of numbers: {error}") from None
 
 
 def _refuse_kind(name, kind):
@@ -190,6 +242,9 @@ def _numbers(name, value, allow_nan):
         return _from_list(name, value, allow_nan)
     if isinstance(value, dict | set | frozenset | str | bytes) or hasattr(value, "__next__"):
         raise TypeError(f"{name} is {type(value).__name__}; expected an array of real numbers")
+    value = _converted(name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        return _from_masked(name, value, allow_nan)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -251,12 +306,14 @@ def _filled(name, data, missing):
 
 
 def _from_list(name, value, allow_nan):
-    leaves, kinds = value, {list}
-    while True:
-        kinds = set(map(type, leaves))
+    leaves, kinds = value, set(map(type, value))
+    for _ in range(_DEEPEST):
         if not kinds or not kinds <= {list, tuple}:
             break
         leaves = list(chain.from_iterable(leaves))
+        kinds = set(map(type, leaves))
+    else:
+        raise ValueError(f"{name} is a list of lists, more than {_DEEPEST} deep; expected an array")
     if kinds <= _PLAIN:
         try:
             array = np.asarray(value)
@@ -459,8 +516,9 @@ def as_labels(name, value):
     -------
     ndarray
     """
-    check_plain(name, value)
     library = _library(value)
+    value = value if library in _TABULAR else _converted(name, value)
+    check_plain(name, value)
     if library == "pandas" and hasattr(value, "dtype") | hasattr(value, "dtypes"):
         missing = np.asarray(value.isna(), bool)
         if missing.any():

@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 import numpy as np
 
+from lstm_ext._data import as_array
+
 POOL = 8  # blocks of a data set whose sequences are mixed
 _AHEAD = 2  # mini-batches that are read while one is computed
 _HELD = 2**25  # bytes of a memory map that may be resident before they are given back
@@ -29,6 +31,7 @@ class Stored:
     def __init__(self, source):
         self.source, self.dtype, self.shape = source, source.dtype, tuple(source.shape)
         self.ndim, self.window = len(self.shape), slice(None)
+        self.gaps = False  # whether masked elements are NaN to whoever reads, or an error
         self.rows = 1
         if not isinstance(source, np.memmap) and not getattr(source, "random_access", False):
             chunks = getattr(source, "chunks", None)
@@ -47,6 +50,16 @@ class Stored:
         other = self._other()
         other.dtype = np.dtype(dtype)
         return other
+
+    def with_gaps(self, gaps):
+        """Return the same, whose masked elements become NaN, or where `gaps` is False raise an error."""
+        other = self._other()
+        other.gaps = gaps
+        return other
+
+    def _values(self, key):
+        """Read a part of the source: netCDF's variables return masked arrays."""
+        return as_array("x", self.source[key], nan=self.gaps)
 
     def _other(self):
         other = object.__new__(Stored)
@@ -68,10 +81,10 @@ class Stored:
         if getattr(self.source, "random_access", False):
             return np.asarray(self.source[index])[:, self.window]
         if self.rows == 1 and isinstance(self.source, np.memmap):
-            values = np.asarray(self.source[index, self.window])
+            values = self._values((index, self.window))
             self._give_back(values.nbytes)
             return values
-        values = np.empty((len(index), *self.shape[1:]), self.source.dtype)
+        values = np.empty((len(index), *self.shape[1:]), self.dtype)
         numbers = index // self.rows
         for number in np.unique(numbers):
             here = numbers == number
@@ -84,7 +97,7 @@ class Stored:
             while len(blocks) >= 2 * POOL:  # a mini-batch may end one pool and begin the next
                 blocks.popitem(last=False)
             start = number * self.rows
-            blocks[number] = np.asarray(self.source[start : min(start + self.rows, len(self))])
+            blocks[number] = self._values(slice(start, min(start + self.rows, len(self))))
         return blocks[number]
 
     def _give_back(self, read):

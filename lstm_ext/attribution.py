@@ -9,6 +9,7 @@ import operator
 
 import numpy as np
 
+from lstm_ext._data import as_array
 from lstm_ext.model import Model
 
 __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
@@ -40,7 +41,7 @@ class _Output:
 
     def baseline(self, values):
         """Return the baseline as an array of x's shape and dtype."""
-        values = np.asarray(0 if values is None else values)
+        values = as_array("baseline", 0 if values is None else values)
         if values.dtype.kind not in "bfiu":
             raise TypeError(f"baseline must be real numbers, got dtype {values.dtype}")
         if not np.isfinite(values).all():

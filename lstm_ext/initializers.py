@@ -30,6 +30,8 @@ import numbers
 
 import numpy as np
 
+from lstm_ext._data import as_array
+
 __all__ = [
     "chrono", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform",
     "ones", "orthogonal", "zeros",
@@ -235,7 +237,7 @@ def draw(views, init, options, rng):
         f = _initializer(word, wanted.get(word, 0))
         gates = by_gate and len(view) == 4 * H and (word in _GATED or word == "weight_static")
         for block in view.reshape(4, H, *view.shape[1:]) if gates else [view]:
-            values = np.asarray(f(block.shape, rng))
+            values = as_array(f"init[{word!r}]", f(block.shape, rng))
             if values.shape != block.shape or values.dtype.kind not in "iuf":
                 raise ValueError(
                     f"init[{word!r}] returned {values.dtype} of shape {values.shape}, "

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from lstm_ext._checks import number, positive
+from lstm_ext._data import as_array, as_labels, as_number_array
 
 __all__ = [
     "LOSSES",
@@ -31,7 +32,7 @@ def _weights(weights, shape):
     if weights is None:
         total = float(math.prod(shape))
     else:
-        weights = np.asarray(weights)
+        weights = as_array("weights", weights)
         if weights.dtype.kind not in "bfiu":
             raise TypeError(f"weights must be real numbers, got dtype {weights.dtype}")
         if weights.shape != shape:
@@ -132,7 +133,7 @@ class Loss:
             In the dtype of `prediction`, and 0 where the weight is 0.
         """
         prediction, target, weights, total = self._checked(prediction, target, weights)
-        prediction_dot = np.asarray(prediction_dot)
+        prediction_dot = as_array("prediction_dot", prediction_dot)
         if prediction_dot.shape != prediction.shape:
             raise ValueError(
                 f"prediction_dot has shape {prediction_dot.shape}, prediction has {prediction.shape}"
@@ -141,7 +142,7 @@ class Loss:
         return tangent.astype(prediction.dtype)
 
     def _checked(self, prediction, target, weights):
-        prediction, target = np.asarray(prediction), np.asarray(target)
+        prediction, target = as_array("prediction", prediction), as_array("y", target)
         if prediction.dtype not in (np.float32, np.float64) or prediction.ndim == 0:
             raise TypeError(
                 "prediction must be a float32 or float64 array of shape (..., outputs), got "
@@ -544,7 +545,7 @@ class NashSutcliffe(_Pointwise):
         ndarray of shape (N, 2 O) or (N, T, 2 O)
             What `Model.fit` takes for y.
         """
-        y = np.asarray(y)
+        y = as_array("y", y)
         if y.ndim not in (2, 3) or y.dtype.kind not in "bfiu":
             raise ValueError(f"y is {y.dtype} {y.shape}, expected numbers (N, O) or (N, T, O)")
         y = y.astype(y.dtype if y.dtype.kind == "f" else np.float64, copy=False)
@@ -552,12 +553,12 @@ class NashSutcliffe(_Pointwise):
             raise ValueError("groups and scale were given: the scales come from one of them")
         rows = (len(y), y.shape[-1])
         if scale is not None:
-            scale = np.asarray(scale, np.float64)
+            scale = as_number_array("scale", scale, allow_nan=False)
             scale = scale[:, None] if scale.ndim == 1 else scale
             if scale.ndim != 2 or scale.shape[0] != rows[0] or scale.shape[1] not in (1, rows[1]):
                 raise ValueError(f"scale has shape {scale.shape}, expected {rows}")
         elif groups is not None:
-            groups = np.asarray(groups)
+            groups = as_labels("groups", groups)
             if groups.shape != rows[:1]:
                 raise ValueError(f"groups have shape {groups.shape}, expected {rows[:1]}")
             scale = np.empty(rows)

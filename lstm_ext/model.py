@@ -7,6 +7,7 @@ import threading
 import numpy as np
 
 from lstm_ext._checks import count
+from lstm_ext._data import as_array
 from lstm_ext._files import read_archive, write_archive
 from lstm_ext._options import CONFIGURATION, checked_count
 from lstm_ext._pooling import POOLINGS, POOLS
@@ -269,7 +270,8 @@ class Model:
     # What comes in ----------------------------------------------------------------------------
 
     def _inputs(self, x, lengths, mask, static):
-        x = x if isinstance(x, Stored) else np.asarray(x)
+        gaps = self.lstm.nan in ("zero", "hold")
+        x = x.with_gaps(gaps) if isinstance(x, Stored) else as_array("x", x, nan=gaps)
         if x.ndim != 3:
             raise ValueError(f"x has shape {x.shape}, expected (batch, time, features)")
         if x.shape[2] != self.lstm.input_size:
@@ -281,7 +283,7 @@ class Model:
         if lengths is not None:
             if mask is not None:
                 raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
-            lengths = np.asarray(lengths)
+            lengths = as_array("lengths", lengths)
             if lengths.dtype.kind not in "iu":
                 raise TypeError(f"lengths must be integers, got dtype {lengths.dtype}")
             if lengths.shape != x.shape[:1]:
@@ -293,21 +295,26 @@ class Model:
                 )
             lengths = lengths.astype(np.intp, copy=False)  # differences of unsigned ones wrap around
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = as_array("mask", mask)
             if mask.dtype != np.bool_ or mask.shape != x.shape[:2]:
                 raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
+        static = None if static is None else as_array("static", static)
         static = self.lstm._family.checked_static(static, len(x))
-        x = x.astype(self.lstm.dtype, copy=False)
+        given, data = x, _Data(x, None, lengths, mask, static)
+        with np.errstate(over="ignore"):
+            x = data.x = x.astype(self.lstm.dtype, copy=False)
+        if not isinstance(x, Stored) and given.dtype.kind == "f" and given.itemsize > x.itemsize:
+            _refuse_overflow(given, x, data.counted)
         if self.lstm.nan == "raise" and not isinstance(x, Stored):  # which is looked at when it is read
             self.lstm._filled(x, lengths, mask)
-        return _Data(x, None, lengths, mask, static)
+        return data
 
     def _checked(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
         """Find everything that can be wrong with a mini-batch, or with a whole training set."""
         data = self._inputs(x, lengths, mask, static)
         if sample_weight is not None:
             data.weight = self._sample_weight(sample_weight, data.x.shape[:2])
-        y = np.asarray(y)
+        y = as_array("y", y)
         if y.shape[:1] != data.x.shape[:1]:
             raise ValueError(f"y has shape {y.shape}, x has {data.x.shape[0]} sequences")
         shape = (*data.x.shape[: 2 if self.every_step else 1], self.output_size)
@@ -319,7 +326,7 @@ class Model:
         return data
 
     def _sample_weight(self, weight, shape):
-        weight = np.asarray(weight)
+        weight = as_array("sample_weight", weight)
         if weight.dtype.kind not in "bfiu":
             raise TypeError(f"sample_weight must be real numbers, got dtype {weight.dtype}")
         allowed = (shape[:1], shape) if self.every_step else (shape[:1],)
@@ -355,7 +362,8 @@ class Model:
         Parameters
         ----------
         x : array_like of shape (N, T, I)
-            Real numbers; converted to the LSTM's dtype.
+            Real numbers; converted to the LSTM's dtype. Masked elements (``numpy.ma``) are missing where the
+            LSTM has ``nan="zero"`` or ``"hold"``. Elsewhere, and in other arguments, they raise an error.
         lengths : array_like of N integers, optional
             Valid steps of each sequence, 0 to T. What follows them is ignored.
         mask : array_like of bool, (N, T), optional
@@ -500,7 +508,7 @@ class Model:
                 f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
             )
         data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
-        v = np.asarray(direction)
+        v = as_array("direction", direction)
         if v.shape != self._parameters.shape or v.dtype.kind not in "bfiu":
             raise ValueError(
                 f"direction is {v.dtype} {v.shape}, expected numbers of shape {self._parameters.shape}"
@@ -789,8 +797,24 @@ def _parameter_count(words, output_size, pooling="last"):
     return lstm + _pool_parameters(pooling, features) + output_size * (features + 1)
 
 
+def _refuse_overflow(x, converted, counted):
+    """Refuse finite numbers that the dtype of the LSTM has no room for, in steps that count."""
+    wrong = np.isinf(converted)
+    if not wrong.any():
+        return
+    wrong &= np.isfinite(x)
+    if counted is not None:
+        wrong &= counted[..., None]
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"x{list(where)} is {x[where]:g}; expected numbers that {converted.dtype} can hold: scale x, or "
+            "take an LSTM of dtype='float64'"
+        )
+
+
 def _assign(name, target, values):
-    values = np.asarray(values)
+    values = as_array(name, values)
     if values.shape != target.shape:
         raise ValueError(f"{name} has shape {values.shape}, expected {target.shape}")
     if values.dtype.kind not in "bfiu":

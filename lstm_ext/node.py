@@ -32,6 +32,7 @@ import numpy as np
 from scipy.special import expit
 
 from lstm_ext import _node
+from lstm_ext._data import as_array
 
 __all__ = [
     "LstmNetwork",
@@ -123,7 +124,7 @@ def _param_array(name, doc):
 
     def assign(self, value):
         array = view(self, gate, bias)
-        value = np.asarray(value)
+        value = as_array(name, value)
         if value.dtype.kind not in "fiub":
             raise TypeError(f"{name} must hold real numbers, not dtype {value.dtype}")
         if value.shape != array.shape:

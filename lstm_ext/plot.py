@@ -12,6 +12,7 @@ import operator
 
 import numpy as np
 
+from lstm_ext._data import as_array
 from lstm_ext.attribution import gradient_times_input, integrated_gradients, output_difference
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -46,7 +47,7 @@ def _tidy(ax):
 
 def _numbers(name, values, ndim):
     """`values` as float64 with `ndim` axes."""
-    array = np.asarray(values)
+    array = as_array(name, values, nan=True)  # a gap in a line is a gap
     if array.dtype.kind not in "bfiu":
         raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
     if array.ndim != ndim:
@@ -56,7 +57,7 @@ def _numbers(name, values, ndim):
 
 def _sequence(x, what="x"):
     """One sequence as (T, I)."""
-    x = np.asarray(x)
+    x = as_array(what, x)
     if x.ndim == 3 and len(x) == 1:
         x = x[0]
     if x.ndim != 2:

@@ -20,6 +20,8 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from lstm_ext._data import as_array, has_masked
+
 from lstm_ext._driver cimport (
     add_partials,
     aligned,
@@ -127,12 +129,9 @@ cdef class Array:
 
 def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     """`lengths` as (N,) integers within 0..T, or a sentence that says why not."""
-    if np.ma.is_masked(lengths):
+    if has_masked(lengths):
         raise TypeError("lengths is a masked array with masked elements, expected plain integers")
-    try:
-        array = np.asarray(lengths)
-    except ValueError as error:
-        raise ValueError(f"lengths is not an array of integers: {error}") from None
+    array = as_array("lengths", lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
     if array.shape != (N,):
@@ -145,7 +144,7 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
 
 def as_steps(mask, Py_ssize_t N, Py_ssize_t T):
     """The lengths (N,) and times (N, T) of the steps that `mask` counts, or a sentence that says why not."""
-    array = np.asarray(mask)
+    array = as_array("mask", mask)
     if array.dtype != np.bool_:
         raise TypeError(f"mask has dtype {array.dtype}, expected bool: True where a step counts")
     if array.shape == (T,) and N == 1:
@@ -161,13 +160,10 @@ def as_numbers(value, name):
     """`value` as an array of real numbers, not copied where it is one, or a sentence that says why not."""
     if hasattr(value, "toarray") or hasattr(value, "todense"):
         raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}), expected a dense array")
-    if np.ma.is_masked(value):
+    if has_masked(value):
         raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
                         "fill them first")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+    array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return array

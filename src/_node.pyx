@@ -21,6 +21,8 @@ from cpython.object cimport PyObject
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
+from lstm_ext._data import as_array
+
 from lstm_ext._blas cimport gemm, gemv
 from lstm_ext._kernels cimport LSTM_ACT_IDENTITY, lstm_cell, table_d, table_s
 
@@ -178,7 +180,7 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
         return a
     dtype = FLOAT32 if single else FLOAT64
     if not plain_vector(a, n, not single, data):  # the other precision: nothing to complain about
-        a = np.asarray(a)
+        a = as_array(name, a)
         if a.dtype.kind not in "fiub":
             raise TypeError(f"{name} must hold real numbers, not dtype {a.dtype}")
         if a.ndim != 1:

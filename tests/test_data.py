@@ -149,6 +149,13 @@ def test_has_masked_looks_into_lists_and_objects():
         assert not has_masked(given)
 
 
+def test_a_list_that_holds_itself_is_refused():
+    endless = []
+    endless.append(endless)
+    zoo.refuses(lambda: as_number_array("X", endless, allow_nan=True), "X")
+    assert not has_masked(endless)
+
+
 def test_a_right_array_is_not_copied_and_nothing_is_written():
     assert as_number_array("X", VALUES, allow_nan=False) is VALUES
     floats = VALUES.astype(np.float32)

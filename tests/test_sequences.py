@@ -161,6 +161,37 @@ def test_long_frames_that_are_not_whole_are_refused():
     zoo.refuses(lambda: quick().fit(frame.assign(value="x"), Y), "X", "text")
 
 
+def test_a_column_of_arrays_is_a_list():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"series": list(X), "y": Y, "steps": list(X[..., 0])}, index=list("fedcba"))
+    np.testing.assert_array_equal(predicted(table["series"]), predicted(X))
+    ragged = pandas.Series([x[: 2 + n % 3] for n, x in enumerate(X)])
+    np.testing.assert_array_equal(predicted(ragged), predicted(list(ragged)))
+    every = quick(every_step=True)
+    by_step = every.fit(table["series"], table["steps"]).predict(table["series"])
+    np.testing.assert_array_equal(by_step, every.fit(list(X), list(X[..., 0])).predict(list(X)))
+    every.fit(table["series"], table["steps"], sample_weight=table["steps"].map(abs))
+    zoo.refuses(lambda: quick().fit(table["series"], table["y"].sort_index()), "y", "position 0")
+    zoo.refuses(
+        lambda: quick(every_step=True).fit(table["series"], table["steps"].sort_index()), "y", "position 0"
+    )
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_frames_whose_dates_go_back_are_refused(zone):
+    pandas = pytest.importorskip("pandas")
+    dates = pandas.date_range("2020-10-25", periods=T, freq="h", tz=zone)
+    frames = [frame.set_index(dates) for frame in pandas_frames()]
+    np.testing.assert_array_equal(predicted(frames), predicted(X))
+    for change in (lambda frame: frame[::-1], lambda frame: frame.iloc[[1, 0, 2, 3, 4]]):
+        bad = [*frames[:3], change(frames[3]), *frames[4:]]
+        zoo.refuses(lambda bad=bad: quick().fit(bad, Y), r"X\[3\]", "sort_index")
+        zoo.refuses(lambda bad=bad: SequenceScaler().fit(bad), r"X\[3\]", "sort_index")
+    cells = nested()
+    cells.iat[2, 1] = cells.iat[2, 1].set_axis(dates)[::-1]
+    zoo.refuses(lambda: quick().fit(cells, Y), r"X\[2\]", "sort_index")
+
+
 # What may be something else ---------------------------------------------------------------------
 
 
@@ -185,6 +216,11 @@ def test_a_table_is_warned_of_once_and_at_the_line_of_the_caller():
     assert warning.filename == __file__
     searched = told(lambda: GridSearchCV(quick(), {"hidden_size": [2]}, cv=2).fit(table, Y))
     assert {warning.filename for warning in searched} == {__file__}
+
+
+def test_a_refused_fit_warns_of_nothing():
+    for y in (Y[:-1], [None] * N, list("abcdef")):
+        zoo.refuses(lambda y=y: quick().fit(X[:, 0], y), "y|samples")  # a warning would be its error
 
 
 def test_a_table_as_a_frame_is_warned_of():
@@ -278,6 +314,31 @@ def test_names_of_one_library_are_those_of_another():
     for make in LIBRARIES.values():
         np.testing.assert_array_equal(regressor.predict(make()), regressor.predict(pandas_frames()))
         zoo.refuses(lambda make=make: regressor.predict(make(X[..., ::-1], NAMES[::-1])), "feature names")
+
+
+class Interchanged:
+    """A frame of a library that nobody here has heard of, as scikit-learn takes it."""
+
+    def __init__(self, frame):
+        self.frame, self.columns, self.shape, self.ndim = frame, frame.columns, frame.shape, 2
+
+    def __len__(self):
+        return len(self.frame)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.frame.to_numpy()
+
+    def __dataframe__(self, *arguments, **words):
+        return self.frame.__dataframe__(*arguments, **words)
+
+
+def test_frames_of_other_libraries_have_names():
+    given, swapped = pandas_frames(), pandas_frames(X[..., ::-1], NAMES[::-1])
+    for wrap in (lambda frames: list(map(Interchanged, frames)), lambda frames: Interchanged(frames[0])):
+        y = Y if isinstance(wrap(given), list) else np.arange(T)
+        regressor = quick().fit(wrap(given), y)
+        assert list(regressor.feature_names_in_) == NAMES
+        zoo.refuses(lambda r=regressor, w=wrap: r.predict(w(swapped)), "feature names")
 
 
 def test_arrays_after_frames_are_warned_of_as_scikit_learn_does():

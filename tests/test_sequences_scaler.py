@@ -1,5 +1,7 @@
 """`SequenceScaler`: what is constant, what is too large, and the layout in which everything comes back."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,9 @@ def test_a_constant_with_gaps_and_one_that_was_computed():
     x[::3, 0] = np.nan
     x[:, 1] = np.nan
     x[::2, 2] = np.nextafter(21.3, 22)  # as a mean over a window leaves it
-    scaler = SequenceScaler().fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scaler = SequenceScaler().fit(x)
     np.testing.assert_array_equal(scaler.scale_, 1)
     np.testing.assert_allclose(scaler.mean_, [21.3, 0, 21.3], rtol=1e-15)
     moved = scaler.transform(x + 1e-6)
@@ -150,13 +154,39 @@ def test_the_column_has_its_name():
 
 def test_outliers_and_wide_ranges_are_no_faults():
     rng = np.random.default_rng(0)
-    wide = rng.lognormal(0, 5, size=(2000, 1))
+    wide = rng.lognormal(0, 2, size=(2000, 1))
     count = np.where(rng.random((2000, 1)) < 0.01, 1e18, 1e16) * rng.random((2000, 1))
     outlier = rng.normal(size=(2000, 1))
-    outlier[5] = 1e6
+    outlier[5] = 1e3
     indicator = np.where(rng.random((2000, 1)) < 0.5, 0, 1) + 1e-12 * rng.random((2000, 1))
-    for x in (wide, count, outlier, indicator):
-        assert SequenceScaler().fit(x).scale_[0] == pytest.approx(x.std())
+    rare = np.where(rng.random((2000, 1)) < 0.01, 1e6, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x in (wide, count, outlier, indicator, rare):
+            assert SequenceScaler().fit(x).scale_[0] == pytest.approx(x.std())
+
+
+@pytest.mark.parametrize("value, share", [(1e6, 0.001), (-1e9, 0.001), (-9999, 0.2), (32767, 0.4)])
+def test_outliers_and_codes_that_hide_the_others_are_warned_of(value, share):
+    rng = np.random.default_rng(0)
+    x = rng.random(size=(50, 20, 3))
+    x[..., 1][rng.random((50, 20)) < share] = value
+    for fit in (
+        lambda: SequenceScaler().fit(x), lambda: SequenceScaler().fit(list(x)),
+        lambda: LSTMRegressor(hidden_size=2, max_iter=1).fit(x, np.arange(50.0)),
+    ):
+        with pytest.warns(UserWarning, match="column 1 of X has values up to") as caught:
+            fit()
+        assert [warning.filename for warning in caught if "column 1" in str(warning.message)] == [__file__]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6])
+@pytest.mark.parametrize("value", [9.96921e36, 1e20, -1e12])
+def test_many_huge_cells_are_refused_as_one_is(value, share):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 20, 3))
+    x[..., 1][rng.random((50, 20)) < share] = value
+    zoo.refuses(lambda: SequenceScaler().fit(x), "column 1 of X")
 
 
 def test_a_value_that_overflows_when_it_is_scaled_is_refused():

@@ -1,5 +1,6 @@
 """Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
 
+import copy
 import sys
 from numbers import Real
 
@@ -38,14 +39,23 @@ class Sequences:
         The labels of the sequences, if they came with any.
     row_index : pandas.Index, list of them, or None
         The labels of the steps: of all steps of a panel, or of each sequence in a list.
+    doubt : str or None
+        What may be wrong with the layout: a warning that is due when the sequences are used.
     """
 
     def __init__(self, rows, lengths, layout, frames=None, index=None, row_index=None):
         self.rows, self.lengths, self.layout = rows, lengths, layout
         self.frames, self.index, self.row_index = frames, index, row_index
+        self.doubt = None
 
     def __len__(self):
         return len(self.lengths)
+
+    def with_rows(self, rows):
+        """Return the same sequences with other features."""
+        other = copy.copy(self)
+        other.rows = rows
+        return other
 
     @property
     def is_panel(self):
@@ -64,6 +74,9 @@ class Sequences:
 
     def padded(self, rows):
         """Put rows, one for each step, into an array (n, T, ...), 0 beyond the end of a sequence."""
+        if self.doubt is not None:  # not before: a fit that is refused for y or a weight warns of nothing
+            warn(self.doubt)
+            self.doubt = None
         if self.same_length:
             return rows.reshape(len(self), -1, *rows.shape[1:])
         array = np.zeros((len(self), self.lengths.max(), *rows.shape[1:]), rows.dtype)
@@ -115,6 +128,8 @@ def _is_pandas(value, dimensions=2):
 
 def _labels(part):
     """Return the column labels of a data frame of pandas, polars or pyarrow, as they are; or None."""
+    if type(part) is np.ndarray:
+        return None
     if _is_pandas(part):
         return list(part.columns)
     library = type(part).__module__.partition(".")[0]
@@ -122,6 +137,8 @@ def _labels(part):
         return list(part.columns)
     if library == "pyarrow" and hasattr(part, "schema"):
         return list(part.schema.names)
+    if hasattr(part, "__dataframe__") and hasattr(part, "columns"):  # of another library
+        return list(part.columns)
     return None
 
 
@@ -189,12 +206,13 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     allow_nan : bool
         Let NaN through, and make NaN of what is missing.
     tables : bool
-        Whether (n, F) is a table of steps as good as any, and no warning is due.
+        Whether (n, F) is a table of steps as good as any. Else the result is in `Sequences.doubt`.
 
     Returns
     -------
     Sequences
     """
+    given, X = X, _unpacked(X)
     names = frame_columns(X)  # first: what two names of one column mean, nobody knows
     if _is_pandas(X):
         sequences = _from_frame(X, allow_nan)
@@ -202,6 +220,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
             names = frame_columns(sequences.frames)
     elif _one_by_one(X):
         sequences = _from_parts(list(X), allow_nan)
+        sequences.index = given.index if given is not X else None
     else:
         if isinstance(X, list | tuple) and not len(X):
             X = np.empty((0, 1))  # for scikit-learn's words
@@ -212,10 +231,10 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
             n, steps, features = rows.shape
             if n and not steps:
                 raise ValueError(f"X has shape {rows.shape}: there is no time step")
-            if reset and not tables:
-                _warn_of_channels_first(rows)
             # Features, not steps, are scikit-learn's columns: validate_data would count axis 1.
             sequences = Sequences(rows.reshape(n * steps, features), np.full(n, steps), "array")
+            if reset and not tables:
+                sequences.doubt = _channels_first(rows)
         else:
             sequences = _table(rows, X if names else None)
     rows = check_array(
@@ -225,10 +244,10 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     _check_numbered(estimator, X, names, reset)
     # Names and number of features; the numbers have been checked.
     validate_data(estimator, _named(names, rows), reset=reset, skip_check_array=True)
-    sequences.rows = rows
+    sequences = sequences.with_rows(rows)
     if sequences.layout == "table" and reset and not tables:
         n, features = rows.shape
-        warn(
+        sequences.doubt = (
             f"X has shape {rows.shape}: it is read as {n} sequences of one time step. Pass X[None] for one "
             f"series of {n} steps, X[:, :, None] for {n} series of {features} steps, and X[:, None] for "
             "sequences of one step, which then are not warned of (X.to_numpy()[...] of a data frame). For "
@@ -262,6 +281,13 @@ def _check_numbered(estimator, X, names, reset):
         check_columns("X", given, known)
 
 
+def _unpacked(values):
+    """Return a column of arrays, a pandas Series of them, as a list; everything else as it is."""
+    if _is_pandas(values, 1) and values.dtype == object and len(values) and np.ndim(values.iloc[0]):
+        return list(values)
+    return values
+
+
 def _table(rows, frame):
     index = frame.index if frame is not None and _is_pandas(frame) else None
     return Sequences(rows, np.ones(len(rows) if rows.ndim else 0, int), "table", frame, index)
@@ -270,20 +296,44 @@ def _table(rows, frame):
 def _from_parts(parts, allow_nan):
     arrays = []
     for number, part in enumerate(parts):
-        array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
+        if type(part) is np.ndarray and part.dtype.kind == "f":
+            array = part  # NaN and infinity are looked for in all of them at once
+        else:
+            array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
         if array.ndim != 2:
             raise ValueError(f"X[{number}] has shape {array.shape}, expected (time, features)")
-        if array.shape[1] != arrays[0].shape[1] if arrays else False:
+        if arrays and array.shape[1] != arrays[0].shape[1]:
             raise ValueError(
                 f"X[{number}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; expected "
                 "(time, features) with the same features"
             )
         if not len(array):
             raise ValueError(f"X[{number}] has no time step")
+        if type(part) is not np.ndarray:
+            _check_times(f"X[{number}]", part)
         arrays.append(array)
+    try:
+        rows = as_number_array("X", np.concatenate(arrays), allow_nan=allow_nan, dtype=None)
+    except ValueError:
+        for number, array in enumerate(arrays):  # where it is, sequence by sequence
+            as_number_array(f"X[{number}]", array, allow_nan=allow_nan, dtype=None)
+        raise
     index = [part.index for part in parts] if all(map(_is_pandas, parts)) else None
     lengths = np.array([len(array) for array in arrays])
-    return Sequences(np.concatenate(arrays), lengths, "list", parts, row_index=index)
+    return Sequences(rows, lengths, "list", parts, row_index=index)
+
+
+def _check_times(name, frame):
+    """Refuse a frame whose index are dates that do not increase: rows are read in their order."""
+    index = frame.index if _is_pandas(frame) or _is_pandas(frame, 1) else None
+    if index is None or getattr(index.dtype, "kind", "O") not in "mM" or index.is_monotonic_increasing:
+        return
+    times = index.to_numpy()
+    row = int(np.argmax(~(times[1:] >= times[:-1]))) + 1
+    raise ValueError(
+        f"{name} has the time {index[row]} after {index[row - 1]} (row {row}); expected increasing times: "
+        "sort_index()"
+    )
 
 
 def _from_frame(X, allow_nan):
@@ -341,6 +391,8 @@ def _from_cells(X, cells, allow_nan):
     """Read a frame with a series in each cell: a row is a sequence, a column a feature."""
     parts = []
     for number, row in enumerate(cells):
+        for label, cell in zip(X.columns, row, strict=True):
+            _check_times(f"X[{number}][{label!r}]", cell)
         columns = [
             as_number_array(f"X[{number}][{label!r}]", cell, allow_nan=allow_nan)
             for label, cell in zip(X.columns, row, strict=True)
@@ -367,24 +419,24 @@ def _pivoted(X):
     return panel.reindex(X["case_id"].unique(), level=0)
 
 
-def _warn_of_channels_first(x):
-    """Warn of arrays that look like (sequences, features, time), as sktime and aeon have them.
+def _channels_first(x):
+    """Return what to say of an array that looks like (sequences, features, time), as sktime has it, or None.
 
-    They do where there are many more features than steps, or more features than steps and values that change
+    It does where there are many more features than steps, or more features than steps and values that change
     much less from feature to feature than from step to step.
     """
     n, steps, features = x.shape
     if features <= steps or features < 8:
-        return
+        return None
     if features < 16 or features < 4 * steps:
         part = x[:: max(1, n // 100)].astype(np.float64, copy=False)
         by_step, by_feature = (np.diff(part, axis=axis) for axis in (1, 2))
         if not np.isfinite(by_step).any() or not np.isfinite(by_feature).any():
-            return
+            return None
         with np.errstate(over="ignore"):
             if np.nanmean(by_feature**2) >= np.nanmean(by_step**2) / 4:
-                return
-    warn(
+                return None
+    return (
         f"X has shape {x.shape}: it is read as {n} sequences of {steps} time steps and {features} features. "
         "If it is (sequences, features, time), as sktime's numpy3D, pass X.transpose(0, 2, 1)"
     )
@@ -444,6 +496,7 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
     -------
     ndarray of shape (n,) or (n, O)
     """
+    given, values = values, _unpacked(values)
     if _is_list(values):
         frame_columns(values)
     try:
@@ -463,7 +516,7 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
             f"has {len(array)} rows, one for each step; expected one for each sequence, or every_step=True"
         )
     check_consistent_length(X.lengths, array)
-    _check_index(name, values, X.index, "sequences")
+    _check_index(name, given, X.index, "sequences")
     return array
 
 
@@ -487,6 +540,7 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
     -------
     ndarray of shape (S,) or (S, O)
     """
+    given, values = values, _unpacked(values)
     if not _is_list(values):
         if isinstance(values, str | bytes | dict) or not hasattr(values, "__len__"):
             raise TypeError(
@@ -494,12 +548,12 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
             )
         array = _converted(name, values, dtype, allow_nan)  # a frame iterates over columns
         if X.is_panel and array.ndim in (1, 2) and len(array) == len(X.rows):
-            _check_index(name, values, X.row_index, "rows")
+            _check_index(name, given, X.row_index, "rows")
             return array
-        _check_index(name, values, X.index, "sequences")
         values = array
     else:
         frame_columns(values)
+    _check_index(name, given, X.index, "sequences")
     if len(values) != len(X):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {len(X)} sequences, "
@@ -564,8 +618,8 @@ def check_weight(sample_weight, X, every_step=False):
 
 def _by_step(weight, X):
     """Whether weights came for each step, and not for each sequence."""
-    if _is_list(weight):
-        return bool(len(weight)) and np.ndim(weight[0]) == 1
+    if _is_list(_unpacked(weight)):
+        return bool(len(weight)) and np.ndim(_unpacked(weight)[0]) == 1
     if len(np.shape(weight)) == 1:  # row by row, with the index of a panel
         return X.is_panel and len(weight) == len(X.rows) != len(X)
     return True
@@ -578,12 +632,14 @@ def per_step(weight, X):
 
 _LARGEST = 1e154  # the square of more is no float64
 _HUGE = 1e9  # from here on a value that makes all others equal is taken for a fault of the data
-_SAMPLE = 1000  # steps by which that is judged
+_NARROW = 1e-3  # standard deviations: what half of the values should not lie within
+_LARGE = 100  # a column of less has no -999 for what is missing, and a rare 1 among small numbers is none
+_SAMPLE = 1000  # steps by which both are judged
 _AT_ONCE = 2**18  # numbers that are summed in one go
 
 
 def _moments(rows, weight, column):
-    """Return the means and standard deviations of the columns, in float64, and which do not vary.
+    """Return the mean, the standard deviation, 0 for a constant, and the largest size of each column.
 
     Parameters
     ----------
@@ -620,13 +676,20 @@ def _moments(rows, weight, column):
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             values = np.ldexp(part - middle, -exponent) - center
-            there = ~np.isnan(values)
-            counts = there if weight is None else there * weight[start : start + size, None]
-            values[~there] = 0
-            total += counts.sum(axis=0)
-            first += (counts * values).sum(axis=0)
+            counts = None if weight is None else weight[start : start + size, None]
+            if np.isnan(values.sum()):
+                there = ~np.isnan(values)
+                values[~there] = 0
+                counts = there if counts is None else there * counts
+            if counts is None:
+                total += len(values)
+                first += values.sum(axis=0)
+            else:
+                total += np.broadcast_to(counts, values.shape).sum(axis=0)
+                first += (counts * values).sum(axis=0)
             if square:
-                second += (counts * values**2).sum(axis=0)
+                values *= values
+                second += values.sum(axis=0) if counts is None else (counts * values).sum(axis=0)
         total[total == 0] = 1  # a column that is never there
         return first / total, second / total
 
@@ -636,27 +699,40 @@ def _moments(rows, weight, column):
     deviation = np.ldexp(np.sqrt(np.maximum(square - rest**2, 0)), exponent)
     mean = np.where(lowest == highest, lowest, middle + np.ldexp(center, exponent))
     constant |= deviation == 0
-    _refuse_blind(rows, mean, np.where(constant, 1, deviation), largest, column)
-    return mean, deviation, constant
+    return mean, np.where(constant, 0, deviation), largest
 
 
-def _refuse_blind(rows, mean, scale, largest, column):
-    """Refuse columns in which a huge value makes all others equal, once they are scaled, in float32."""
-    suspects = np.flatnonzero(largest > _HUGE)
+def _look_for_outliers(rows, mean, deviation, largest, column):
+    """Refuse columns of which a huge value makes the rest equal once it is scaled, and warn of others."""
+    sample = np.sort(rows[:: max(1, len(rows) // _SAMPLE)], axis=0)  # NaN comes last
+    if not len(sample):
+        return
+    # The shortest interval that holds half of the values.
+    count = len(sample) - np.isnan(sample).sum(axis=0)
+    stop = np.arange(len(sample))[:, None] + count // 2
+    inside = stop < count
+    values = np.take_along_axis(sample, np.where(inside, stop, 0), axis=0)
+    width = np.where(inside, values - sample, np.inf).min(axis=0)
+    narrow = (width > 0) & (width < _NARROW * deviation) & (largest > _LARGE)
+    suspects = np.flatnonzero(narrow | (largest > _HUGE))
     if not suspects.size:
         return
-    sample = rows[:: max(1, len(rows) // _SAMPLE), suspects]
-    scaled = ((sample - mean[suspects]) / scale[suspects]).astype(np.float32)
+    scaled = (sample - mean) / np.where(deviation == 0, 1, deviation)
     before, after = (
-        1 + (np.diff(np.sort(part, axis=0), axis=0) > 0).sum(axis=0) for part in (sample, scaled)
+        1 + (np.diff(part[:, suspects], axis=0) > 0).sum(axis=0)
+        for part in (sample, scaled.astype(np.float32))
     )
-    blind = suspects[(before > 2) & (after <= np.maximum(before / 2, 2))]
-    # float32 numbers of such a size may be far apart themselves.
+    blind = suspects[(before > 2) & (after <= np.maximum(before / 2, 2)) & (largest[suspects] > _HUGE)]
     if blind.size:
-        number = int(blind[0])
         raise ValueError(
-            f"{column(number)} has values up to {largest[number]:g}, beside which the others are all "
-            "the same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
+            f"{column(blind[0])} has values up to {largest[blind[0]]:g}, beside which the others are all the "
+            "same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
+        )
+    for number in np.flatnonzero(narrow):
+        warn(
+            f"{column(number)} has values up to {largest[number]:g}, and half of its values lie within "
+            f"{width[number] / deviation[number]:.1g} standard deviations, where a network hardly tells them "
+            "apart. Mark numbers that stand for missing values as NaN, or compress large values (logarithm)"
         )
 
 
@@ -801,10 +877,16 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             if not counted.all():
                 rows, weight = rows[counted], weight[counted]
             weight = weight / weight.max()
-        mean, deviation, constant = _moments(rows, weight, lambda number: self._column(name, number))
+
+        def column(number):
+            return self._column(name, number)
+
+        mean, deviation, largest = _moments(rows, weight, column)
+        if self.with_std:
+            _look_for_outliers(rows, mean, deviation, largest, column)
         self.n_features_in_ = rows.shape[1]
         self.mean_ = mean if self.with_mean else np.zeros_like(mean)
-        self.scale_ = np.where(constant, 1.0, deviation) if self.with_std else np.ones_like(mean)
+        self.scale_ = np.where(deviation == 0, 1.0, deviation) if self.with_std else np.ones_like(mean)
         return self
 
     def _column(self, name, number):
