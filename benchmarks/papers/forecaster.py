@@ -102,7 +102,7 @@ def ridge(y, period, horizon, window=24):
 
 
 def nlinear(y, period, horizon):
-    """Return a forecast by a linear map from two periods to all steps, relative to the last value (NLinear)."""
+    """Return a forecast by one linear map to all steps, relative to the last value (NLinear)."""
     from sklearn.linear_model import RidgeCV
 
     window = max(2, min(max(2 * period, 24), (len(y) - horizon) // 2))

@@ -61,16 +61,22 @@ class LSTMForecaster(Network):
         smoothing.
     coverage : float, default=0.9
         The probability within an interval.
-    hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum, max_norm
+    hidden_size, num_layers, solver, learning_rate_init, batch_size, alpha, momentum, max_norm
         As in `LSTMRegressor`, with windows for sequences.
+    max_iter : int or "auto", default="auto"
+        Epochs of each member. "auto": 200, but at least 1000 and at most 5000 steps of the optimizer.
     early_stopping : bool, default=True
         End the training of a member when its loss on the part of time that it does not learn from no longer
         falls, and keep its best weights.
     validation_fraction : float, default=0.1
         With ``n_members=1``: this share of each series, at its end, is not learned from.
-    tol, n_iter_no_change, warm_start, dtype, lstm_options, callbacks, random_state, verbose
-        As in `LSTMRegressor`. Patience is counted in steps of the optimiser: at least 100 and at most 1000,
-        and a member makes at most 5000.
+    tol : float, default=1e-4
+        Of "lbfgs": the largest element of the gradient at which it ends.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without a lower validation loss after which the training of a member ends. "auto": 10, but at
+        least 100 and at most 1000 steps of the optimizer.
+    warm_start, dtype, lstm_options, callbacks, random_state, verbose
+        As in `LSTMRegressor`.
     scale : bool, default=True
         Read each series relative to its mean and the size of its steps, and X relative to its mean and
         standard deviation.

@@ -256,7 +256,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
 
 
 def _features(state, u, slow, X, dtype):
-    """Return what the LSTM reads: steps of u, u relative to its moving average, X of the step that follows."""
+    """Return what the LSTM reads: steps of u, u relative to its moving average, X of the next step."""
     step = np.diff(u, axis=-2) / state["step_size"]
     rows = [step, (u[..., 1:, :] - slow) / state["slow_size"], X]
     if state["ahead"] > 1:
@@ -824,7 +824,7 @@ class Fit:
         state["interval"] = self._interval()
 
     def _share(self, paths, seen):
-        """Return the share of the correction with the least squared error, shrunk by how uncertain its gain is."""
+        """Return the share of the correction of least squared error, less where its gain is uncertain."""
         horizon = self.estimator.horizon
         truth = self._true_paths()
         base = (paths["base"] - truth)[seen][:, :horizon]
