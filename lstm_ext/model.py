@@ -2,12 +2,13 @@
 
 import math
 import os
-import threading
 
 import numpy as np
 
+from lstm_ext._arrays import Lock
 from lstm_ext._checks import count
 from lstm_ext._files import read_archive, write_archive
+from lstm_ext._fixed import Fixed
 from lstm_ext._options import CONFIGURATION, checked_count
 from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
@@ -76,7 +77,7 @@ class _Data:
         return weight if counted is None else np.where(counted, weight, 0)
 
 
-class Model:
+class Model(Fixed):
     r"""An LSTM, a linear readout of its hidden states, and a loss.
 
     .. math:: p = W h + b
@@ -117,6 +118,8 @@ class Model:
     gradient and one tape.
     """
 
+    _fixed = frozenset(("lstm", "output_size", "every_step", "loss"))
+
     def __init__(self, lstm, output_size, *, every_step=False, loss="mse", rng=None):
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
@@ -129,10 +132,7 @@ class Model:
             loss = LOSSES[loss]()
         elif not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
             raise TypeError(f"loss must be a name or have value_and_gradient, got {loss!r}")
-        self.lstm = lstm
-        self.output_size = output_size
-        self.every_step = bool(every_step)
-        self.loss = loss
+        self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
         self.weight[...] = np.random.default_rng(rng).uniform(-bound, bound, self.weight.shape)
@@ -151,7 +151,7 @@ class Model:
         self._tape = self.lstm.tape()
         # The gradient and the tape belong to one computation at a time: one that Ctrl-C has left
         # behind may still be at work.
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def _directions(self):
