@@ -333,14 +333,20 @@ MUTATIONS = [
     Mutation(
         "zoneout-of-h-gradient",
         OPTIONS,
-        "dm = SUB(dm, kept);",
+        "dm = GN(zone_passed)(dm, z);",
         "",
     ),
     Mutation(
         "zoneout-of-c-gradient",
         OPTIONS,
-        "dc = SUB(dc, dc_prev);",
+        "dc = GN(zone_passed)(dc, z);",
         "",
+    ),
+    Mutation(
+        "zoneout-mixes-where-it-selects",
+        OPTIONS,
+        "return GN(select)((IVEC)(z == SET1((REAL)1)), one,",
+        "return GN(select)((IVEC)(z == SET1((REAL)9)), one,",
     ),
     Mutation(
         "product-rule",
