@@ -5,6 +5,8 @@ weights times a mask: each is a line of NumPy on the way in, its derivative one 
 tangent one more.
 """
 
+import math
+
 import numpy as np
 
 from lstm_ext import _lstm_general
@@ -37,7 +39,7 @@ class Family:
         self.lock = Lock()  # for the gradient
         self.slices, at = {}, 0
         for name, shape in shapes.items():
-            self.slices[name] = slice(at, at + int(np.prod(shape)))
+            self.slices[name] = slice(at, at + math.prod(shape))
             at = self.slices[name].stop
         self.directions = 2 if lstm.bidirectional else 1
         self.out_size = lstm.proj_size or lstm.hidden_size

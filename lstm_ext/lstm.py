@@ -48,7 +48,7 @@ def _seed(seed):
     if seed is None:
         return None
     try:
-        number = operator.index(seed)
+        number = operator.index("" if isinstance(seed, (bool, np.bool_)) else seed)
     except TypeError:
         raise TypeError(f"seed is {seed!r}, expected None or an integer") from None
     if not 0 <= number < 2**64:
@@ -131,7 +131,8 @@ class LSTM(Fixed):
         through ``weight_static_l0`` (4H, S), without being copied.
     entity_aware : bool, default False
         The static inputs alone make the first layer's input gate, :math:`i = \sigma(V s + b_i)`,
-        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089).
+        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089); with `peepholes` the cell state
+        besides.
     learn_state : bool, default False
         The initial states are parameters, ``h_0_l0`` (P or H,) and ``c_0_l0`` (H,), used where no state
         is given.

@@ -273,7 +273,10 @@ cdef class Lock:
         """The lock of this process. Nothing runs between the comparison and the assignment."""
         cdef object lock
         if self.generation != forks:
-            lock = threading.RLock() if self.reentrant else threading.Lock()
+            try:
+                lock = threading.RLock() if self.reentrant else threading.Lock()
+            except RuntimeError as error:  # "can't allocate lock"
+                raise MemoryError(str(error)) from None
             if self.generation != forks:
                 self.lock, self.generation = lock, forks
         return self.lock
