@@ -21,6 +21,11 @@ cdef inline Py_ssize_t aligned(Py_ssize_t n) noexcept nogil:
     return round_up(n, 16)
 
 
+cdef inline bint countable(Py_ssize_t nbytes) noexcept nogil:
+    """Whether so many bytes, and a cache line, can be counted."""
+    return nbytes < TOO_LARGE - 64
+
+
 cdef int check_size(Py_ssize_t nbytes, str name) except -1
 
 cdef class Buffer:
@@ -55,6 +60,10 @@ cdef class Owner:
 
     cdef int take(self) except -1
     cdef void give(self) noexcept
+
+cdef class TapeOwner(Owner):
+    cdef readonly dict parts
+    cdef public object kind, missing
 
 cdef class Lock:
     cdef object lock

@@ -6,7 +6,7 @@ import operator
 import numpy as np
 
 from lstm_ext import _lstm, _missing, initializers
-from lstm_ext._arrays import Owner, as_floats, as_numbers
+from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
 from lstm_ext._family import Family, Record
 from lstm_ext._fixed import Fixed
 from lstm_ext._jacobian import jacobian
@@ -353,26 +353,31 @@ class LSTM(Fixed):
         missing = None
         if self.nan is not None:
             x, missing = self._filled(x, lengths, mask)
+        engine = self._engine
+        if engine is None or gates or static is not None:
+            return self._run_general(x, state, lengths, mask, static, tape, seed, gates, missing)
         if tape is None:
-            return self._forward(x, state, lengths, mask, static, None, seed, gates)
-        with self._own(tape) as kept:
-            result = self._forward(x, state, lengths, mask, static, tape, seed, gates)
-            kept.fill("general" if self._is_general(static, gates) else "fused", missing)
+            return engine.forward(x, state, lengths, mask, self.batch_first, None, get_num_threads())
+        self._check_tape(tape)
+        with tape._owner as owner:
+            result = engine.forward(
+                x, state, lengths, mask, self.batch_first, tape._fused, get_num_threads()
+            )
+            owner.kind, owner.missing = "fused", missing
         return result
 
-    def _is_general(self, static, gates):
-        return self._engine is None or gates or static is not None
-
-    def _forward(self, x, state, lengths, mask, static, tape, seed, gates):
-        if not self._is_general(static, gates):
-            return self._engine.forward(
-                x, state, lengths, mask, self.batch_first, None if tape is None else tape._fused,
-                get_num_threads(),
+    def _run_general(self, x, state, lengths, mask, static, tape, seed, gates, missing):
+        if tape is None:
+            result, _, values = self._family.forward(
+                self._parameters, x, state, None, lengths, mask, static, None, seed, gates
             )
-        result, _, values = self._family.forward(
-            self._parameters, x, state, None, lengths, mask, static, None if tape is None else tape._general,
-            seed, gates,
-        )
+        else:
+            self._check_tape(tape)
+            with tape._owner as owner:
+                result, _, values = self._family.forward(
+                    self._parameters, x, state, None, lengths, mask, static, tape._general, seed, gates
+                )
+                owner.kind, owner.missing = "general", missing
         return (*result, values) if gates else result
 
     def __call__(self, x, state=None, *, lengths=None, mask=None, static=None):
@@ -495,11 +500,11 @@ class LSTM(Fixed):
             return self._family.forward(
                 self._parameters, x, state, direction, lengths, mask, static, None, seed, False
             )[:2]
-        with self._own(tape) as kept:
+        with tape._owner as owner:
             result, tangents, _ = self._family.forward(
                 self._parameters, x, state, direction, lengths, mask, static, tape._general, seed, False
             )
-            kept.fill("tangents", missing)
+            owner.kind, owner.missing = "tangents", missing
         return result, tangents
 
     def jacobian(
@@ -546,11 +551,6 @@ class LSTM(Fixed):
         if tape._lstm_family is not self._family:
             raise ValueError("tape belongs to another LSTM, expected one from this lstm.tape()")
 
-    def _own(self, tape):
-        """Return the record of `tape`; in a `with` statement the tape is this call's alone."""
-        self._check_tape(tape)
-        return tape._kept
-
     def backward(self, tape, dy=None, dstate=None, *, input_gradient=True):
         """Backpropagate through the recorded sequences; adds to `gradient`.
 
@@ -580,21 +580,28 @@ class LSTM(Fixed):
         """
         if dstate is not None:
             dstate = _state("dstate", dstate)
-        with self._own(tape) as kept:
-            if kept.kind is None:
+        self._check_tape(tape)
+        with tape._owner as owner:
+            if owner.kind is None:
                 raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
-            if kept.kind == "fused":
-                dx, dstate_0 = self._engine.backward(
+            if owner.kind == "fused":
+                result = self._engine.backward(
                     tape._fused, dy, dstate, bool(input_gradient), get_num_threads()
                 )
-                return kept.unfilled(dx), dstate_0
+                if owner.missing is None:
+                    return result
+                return self._unfilled(owner, result[0]), result[1]
             (dx, dstate_0, dstatic), gradient = self._family.backward(
                 tape._general, dy, dstate, None, bool(input_gradient), 1
             )
-            dx = kept.unfilled(dx)
+            dx = self._unfilled(owner, dx)
             with self._family.lock:
                 self._gradient += gradient
             return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
+
+    def _unfilled(self, owner, dx):
+        """Return the gradient with respect to x as it was given: with missing values."""
+        return dx if dx is None or owner.missing is None else owner.missing.gradient(dx)
 
     def backward_jvp(
         self, tape, dy=None, dy_dot=None, dstate=None, dstate_dot=None, *, input_gradient=True
@@ -620,8 +627,9 @@ class LSTM(Fixed):
             "gradient_dot" (P,). `gradient` stays as it is.
         """
         dstate, dstate_dot = _state("dstate", dstate), _state("dstate_dot", dstate_dot)
-        with self._own(tape) as kept:
-            if kept.kind != "tangents":
+        self._check_tape(tape)
+        with tape._owner as owner:
+            if owner.kind != "tangents":
                 raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
             values, gradient = self._family.backward(
                 tape._general, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
@@ -629,7 +637,7 @@ class LSTM(Fixed):
             names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
             results = dict(zip(names, values, strict=True))
             for name in ("dx", "dx_dot"):
-                results[name] = kept.unfilled(results[name])
+                results[name] = self._unfilled(owner, results[name])
         if not self.static_size:
             del results["dstatic"], results["dstatic_dot"]
         return {**results, "gradient_dot": gradient}
@@ -673,32 +681,6 @@ class LSTM(Fixed):
         self._parameters[...] = state["parameters"]
 
 
-class _Kept:
-    """Which of a tape's parts is filled, and by what. In a `with` statement one call owns the tape."""
-
-    def __init__(self, tape):
-        self.parts = {"fused": tape._fused, "general": tape._general.engine, "tangents": tape._general.engine}
-        self.owner = Owner("tape")
-        self.kind = self.missing = None
-
-    def __enter__(self):
-        self.owner.__enter__()
-        return self
-
-    def __exit__(self, *_):
-        # A call that was refused has left the tape as it was; one that failed on the way has not.
-        if self.kind is not None and not self.parts[self.kind].valid:
-            self.kind = self.missing = None
-        self.owner.__exit__()
-
-    def fill(self, kind, missing):
-        self.kind, self.missing = kind, missing
-
-    def unfilled(self, dx):
-        """Return the gradient with respect to x as it was given: with missing values."""
-        return dx if dx is None or self.missing is None else self.missing.gradient(dx)
-
-
 class Tape:
     """What one `LSTM.forward` leaves for `LSTM.backward`: gates and cell states.
 
@@ -713,7 +695,8 @@ class Tape:
         self._lstm_family = lstm._family
         self._fused = _lstm.Tape()
         self._general = Record()
-        self._kept = _Kept(self)
+        engine = self._general.engine
+        self._owner = TapeOwner({"fused": self._fused, "general": engine, "tangents": engine})
 
     @property
     def nbytes(self):
@@ -721,7 +704,7 @@ class Tape:
         return self._fused.nbytes + self._general.engine.nbytes
 
     def __repr__(self):
-        return f"<Tape: {'empty' if self._kept.kind is None else 'filled'}, {self.nbytes} bytes>"
+        return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
         raise TypeError("a Tape cannot be pickled: it holds the working memory of one computation")

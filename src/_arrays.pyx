@@ -30,7 +30,7 @@ cdef Py_ssize_t CACHE_LINE = 64
 
 cdef int check_size(Py_ssize_t nbytes, str name) except -1:
     """MemoryError for a size that cannot be counted."""
-    if nbytes >= TOO_LARGE - CACHE_LINE:
+    if not countable(nbytes):
         raise MemoryError(f"{name}: more bytes than this machine can address")
     return 0
 
@@ -254,6 +254,40 @@ cdef class Owner:
 
     def __reduce__(self):
         return Owner, (self.name,)
+
+
+cdef class TapeOwner(Owner):
+    """The owner of a tape, and which of its parts was filled last.
+
+    Parameters
+    ----------
+    parts : dict
+        By kind, the part that a forward pass of that kind fills; each has `valid`.
+
+    Attributes
+    ----------
+    kind : str or None
+        Which part holds the tape's contents; None: none.
+    missing : object
+        What is needed to give back the gradient of inputs with missing values.
+    """
+
+    def __init__(self, dict parts not None):
+        self.name = "tape"
+        self.parts = parts
+
+    def __enter__(self):
+        self.take()
+        return self
+
+    def __exit__(self, error, *_):
+        # A call that was refused has left the tape as it was; one that failed on the way has not.
+        if error is not None and self.kind is not None and not self.parts[self.kind].valid:
+            self.kind = self.missing = None
+        self.give()
+
+    def __reduce__(self):
+        raise TypeError("the owner of a tape cannot be pickled")
 
 
 cdef class Lock:

@@ -20,6 +20,7 @@ from lstm_ext._arrays cimport (
     Owner,
     aligned,
     check_size,
+    countable,
     held,
     held_as_it_is,
     held_copy,
@@ -74,7 +75,8 @@ cdef class Batch:
                    Py_ssize_t span, bint alone):
         """For a layer whose weights take that many bytes; `alone` as in `shape_sequences`."""
         cdef Batch self = Batch.__new__(Batch)
-        check_size(times3(batch, time, sizeof(Py_ssize_t)), f"{batch} sequences of {time} steps")
+        if not countable(times3(batch, time, sizeof(Py_ssize_t))):
+            raise MemoryError(f"x has {batch} sequences of {time} steps: this machine cannot count them")
         self.alone = alone
         shape_sequences(&self.seqs, batch, time, weights, span, alone)
         self.fill(lengths, steps)
@@ -251,8 +253,10 @@ cdef class Engine:
     cdef int check_batch(self, Py_ssize_t N, Py_ssize_t T) except -1:
         """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
         cdef Py_ssize_t width = times(self.directions, self.hidden_size)
-        check_size(times3(times(N, T), width, self.itemsize), f"y of {N} sequences of {T} steps")
-        check_size(times3(times(N, self.num_layers), width, self.itemsize), f"h_n of {N} sequences")
+        if not (countable(times3(times(N, T), width, self.itemsize))
+                and countable(times3(times(N, self.num_layers), width, self.itemsize))):
+            raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
+                              "machine can address")
         return 0
 
     cdef tuple sizes(self, tuple shape, bint batch_first):

@@ -21,6 +21,7 @@ from lstm_ext._arrays cimport (
     Owner,
     aligned,
     check_size,
+    countable,
     held,
     held_copy,
     held_output,
@@ -242,8 +243,10 @@ cdef class GeneralEngine:
     cdef int check_batch(self, Py_ssize_t N, Py_ssize_t T) except -1:
         """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
         cdef Py_ssize_t width = times(self.directions, max(self.out_size, self.hidden_size))
-        check_size(times3(times(N, T), width, self.itemsize), f"y of {N} sequences of {T} steps")
-        check_size(times3(times(N, self.num_layers), width, self.itemsize), f"h_n of {N} sequences")
+        if not (countable(times3(times(N, T), width, self.itemsize))
+                and countable(times3(times(N, self.num_layers), width, self.itemsize))):
+            raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
+                              "machine can address")
         return 0
 
     cdef Py_ssize_t between_bytes(self, Batch batch) noexcept:
@@ -895,8 +898,11 @@ cdef class GeneralStepper:
                              f"of shape {out_shape}")
         cdef Array x = held_copy(x_t.reshape(N, I), engine.is_float)
         cdef Array y = held_output(out.reshape(N, P), engine.is_float)
-        with self.owner:
+        self.owner.take()
+        try:
             self.run(x, y)
+        finally:
+            self.owner.give()
         return out
 
     cdef int run(self, Array x, Array y) except -1:

@@ -441,8 +441,11 @@ cdef class Node:
             s_prev = vector(s_prev, "s_prev", H, "mem_cell_ct", single, &s_data)
         if h_prev is not None:
             h_prev = vector(h_prev, "h_prev", H, "mem_cell_ct", single, &h_data)
-        with self.state.owner:
+        self.state.owner.take()
+        try:
             self.run_forward(x_data, s_data, h_data)
+        finally:
+            self.state.owner.give()
 
     cdef int run_forward(self, const void* x, const void* s_prev, const void* h_prev) except -1:
         """Copy the inputs, where NULL stands for zeros, and compute the result."""
@@ -493,10 +496,13 @@ cdef class Node:
             char* ds
         top_diff_h = vector(top_diff_h, "top_diff_h", H, "mem_cell_ct", single, &dh)
         top_diff_s = vector(top_diff_s, "top_diff_s", H, "mem_cell_ct", single, &ds)
-        with self.state.owner:
+        self.state.owner.take()
+        try:
             self.set_dh(dh, "top_diff_is")
             self.run_backward(NULL, ds)
             self.param.add_nodes([self])
+        finally:
+            self.state.owner.give()
 
     cdef int check_ready(self, str caller) except -1:
         """RuntimeError unless there is a result, and the input it was computed from."""
@@ -607,8 +613,11 @@ cdef class Network:
             s_prev = before.state.result.at(4 * H)
             h_prev = before.state.result.at(5 * H)
         node = self._new_node() if is_new else self.node(n)
-        with node.state.owner:
+        node.state.owner.take()
+        try:
             node.run_forward(x_data, s_prev, h_prev)
+        finally:
+            node.state.owner.give()
         if is_new:
             self.lstm_node_list.append(node)
         self.x_list.append(x)

@@ -22,7 +22,8 @@ LAYERS = {
 }
 PASSES = 40
 PARTS = ("construct", "forward", "train", "stream", "jvp", "hvp", "network")
-JOBS = [f"{layer} {part}" for layer in LAYERS for part in PARTS] + ["node construct", "node sequence", "optimiser"]
+JOBS = [f"{layer} {part}" for layer in LAYERS for part in PARTS]
+JOBS += ["node construct", "node sequence", "optimiser"]
 
 
 def prepare(job):
@@ -107,6 +108,7 @@ def sweep(job, first):
     It ends where `PASSES` calls in a row have come through: they make no more allocations than that.
     """
     import _testcapi
+
     import numpy as np
 
     work = prepare(job)
@@ -171,12 +173,14 @@ if __name__ == "__main__":
         sweep(sys.argv[2], int(sys.argv[3]))
         sys.exit()
     bad = 0
-    print(f"{'job':20} {'calls':>6} {'MemoryError':>12} {'others':>7} {'wrong':>6} {'crashes':>8} {'in NumPy':>9}")
+    titles = ("calls", "MemoryError", "others", "wrong", "crashes", "in NumPy")
+    print(f"{'job':20}", *[f"{title:>11}" for title in titles])
     for job in sys.argv[1:] or JOBS:
         found = run(job)
         others = sum(found["other"].values())
-        print(f"{job:20} {found['calls']:6} {found['MemoryError']:12} {others:7} {len(found['wrong']):6} "
-              f"{len(found['crashes']):8} {len(found['of_numpy']):9}", flush=True)
+        counts = (found["calls"], found["MemoryError"], others, *map(len, (
+            found["wrong"], found["crashes"], found["of_numpy"])))
+        print(f"{job:20}", *[f"{count:11}" for count in counts], flush=True)
         for name, value in found["other"].items():
             print(f"    {value} x {name}")
         for n, frame in found["crashes"] + found["of_numpy"]:

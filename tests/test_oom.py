@@ -5,7 +5,9 @@ import importlib.util
 import oom_sweep
 import pytest
 
-JOBS = ["default construct", "default train", "stack forward", "general train", "general jvp", "node sequence"]
+JOBS = [
+    "default construct", "default train", "stack forward", "general train", "general jvp", "node sequence",
+]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python has no _testcapi")
