@@ -67,7 +67,9 @@ cdef class TapeOwner(Owner):
 
 cdef class Lock:
     cdef object lock
-    cdef bint reentrant
+    cdef str name
+    cdef bint reentrant, held
+    cdef unsigned long thread
     cdef Py_ssize_t generation
 
     cdef object current(self)

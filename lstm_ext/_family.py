@@ -36,7 +36,7 @@ class Family:
     def __init__(self, lstm, shapes):
         self.lstm = lstm
         self.shapes = shapes
-        self.lock = Lock()  # for the gradient
+        self.lock = Lock("gradient")  # for the gradient
         self.slices, at = {}, 0
         for name, shape in shapes.items():
             self.slices[name] = slice(at, at + math.prod(shape))

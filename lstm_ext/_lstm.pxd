@@ -29,6 +29,6 @@ cdef class Packed:
     cdef const lstm_kernels_s *s
 
     @staticmethod
-    cdef Packed of(const void *parameters, Py_ssize_t nbytes)
+    cdef Packed of(const lstm_kernels_s *s, const void *parameters, Py_ssize_t nbytes)
 
-    cdef bint is_of(self, const void *parameters) noexcept
+    cdef bint is_of(self, const lstm_kernels_s *s, const void *parameters) noexcept

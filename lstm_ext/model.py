@@ -151,7 +151,7 @@ class Model(Fixed):
         self._tape = self.lstm.tape()
         # The gradient and the tape belong to one computation at a time: one that Ctrl-C has left
         # behind may still be at work.
-        self._lock = Lock()
+        self._lock = Lock("model")
 
     @property
     def _directions(self):

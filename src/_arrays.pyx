@@ -101,7 +101,7 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     if np.ma.is_masked(lengths):
         raise TypeError("lengths is a masked array with masked elements, expected plain integers")
     try:
-        array = np.asarray(lengths)
+        array = np.array(lengths)  # a copy: what is checked here must not change before it is used
     except ValueError as error:
         raise ValueError(f"lengths is not an array of integers: {error}") from None
     if array.dtype.kind not in "iu" and array.size:
@@ -295,12 +295,14 @@ cdef class Lock:
 
     Parameters
     ----------
+    name : str
+        What it guards, for the error.
     reentrant : bool, default False
-        A thread that holds it may take it again.
+        A thread that holds it may take it again. Otherwise that is a RuntimeError: it would wait for itself.
     """
 
-    def __init__(self, bint reentrant=False):
-        self.reentrant = reentrant
+    def __init__(self, str name not None, bint reentrant=False):
+        self.name, self.reentrant = name, reentrant
         self.generation = -1
 
     cdef object current(self):
@@ -312,15 +314,22 @@ cdef class Lock:
             except RuntimeError as error:  # "can't allocate lock"
                 raise MemoryError(str(error)) from None
             if self.generation != forks:
-                self.lock, self.generation = lock, forks
+                self.lock, self.generation, self.held = lock, forks, False
         return self.lock
 
     def __enter__(self):
-        self.current().acquire()
+        cdef object lock = self.current()
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        if self.held and not self.reentrant and self.thread == thread:
+            raise RuntimeError(f"{self.name} is in use by another call of this thread, from which this one was "
+                               "made; expected one call at a time")
+        lock.acquire()
+        self.held, self.thread = True, thread
 
     def __exit__(self, *_):
         if self.generation == forks:  # else it was taken before a fork
+            self.held = False
             self.lock.release()
 
     def __reduce__(self):
-        return Lock, (self.reentrant,)
+        return Lock, (self.name, self.reentrant)

@@ -119,17 +119,17 @@ cdef class Packed:
     """
 
     @staticmethod
-    cdef Packed of(const void *parameters, Py_ssize_t nbytes):
+    cdef Packed of(const lstm_kernels_s *s, const void *parameters, Py_ssize_t nbytes):
         cdef Packed self = Packed.__new__(Packed)
         self.memory, self.source = Buffer(), Buffer()
         self.source.reserve(nbytes)
         memcpy(self.source.data, parameters, nbytes)
-        self.nbytes, self.s = nbytes, table_s()
+        self.nbytes, self.s = nbytes, s
         return self
 
-    cdef bint is_of(self, const void *parameters) noexcept:
-        """Whether it was made from these parameters, byte for byte, for the kernel in force."""
-        return self.s == table_s() and memcmp(self.source.data, parameters, self.nbytes) == 0
+    cdef bint is_of(self, const lstm_kernels_s *s, const void *parameters) noexcept:
+        """Whether it was made from these parameters, byte for byte, for this kernel."""
+        return self.s == s and memcmp(self.source.data, parameters, self.nbytes) == 0
 
 
 cdef class Engine:
@@ -165,7 +165,7 @@ cdef class Engine:
         self.parameter_count = self.offsets(num_layers, 0).weight_ih
         check_size(times(self.parameter_count, self.itemsize), "parameters")
         self._workspaces = []
-        self._gradient_lock = Lock()
+        self._gradient_lock = Lock("gradient")
 
     def bind(self, parameters, gradient):
         """Compute on these two 1-D arrays from now on."""
@@ -221,14 +221,14 @@ cdef class Engine:
                 at = packed_layout(&L, not self.is_float)
                 to += (at.size if with_backward else at.forward_size) * self.itemsize
 
-    cdef Packed packed(self):
+    cdef Packed packed(self, const lstm_kernels_s *s, const lstm_kernels_d *d):
         """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
         cdef Packed packed = self._packed
-        if packed is not None and packed.is_of(self.parameters.data):
+        if packed is not None and packed.is_of(s, self.parameters.data):
             return packed
-        packed = Packed.of(self.parameters.data, self.parameter_count * self.itemsize)
-        packed.memory.reserve(times(self.packed_elements(table_s(), table_d(), False), self.itemsize))
-        self.pack(table_s(), table_d(), False, packed.source.data, packed.memory.data)
+        packed = Packed.of(s, self.parameters.data, self.parameter_count * self.itemsize)
+        packed.memory.reserve(times(self.packed_elements(s, d, False), self.itemsize))
+        self.pack(s, d, False, packed.source.data, packed.memory.data)
         self._packed = packed
         return packed
 
@@ -336,6 +336,8 @@ cdef class Engine:
         cdef Packed packed
         cdef Buffer work
         cdef Array parameters = self.parameters  # `bind` may replace it meanwhile
+        cdef const lstm_kernels_s *s = table_s()  # one kernel from here to the end
+        cdef const lstm_kernels_d *d = table_d()
         cdef strides_t sx, sy
         steps = None
         if x is None:
@@ -353,7 +355,7 @@ cdef class Engine:
         elif mask is not None:
             lengths, steps = as_steps(mask, N, T)
         # BLAS may add in another order for another number of rows.
-        alone = tape is None and n_threads == 1 and table_s().lanes > 1
+        alone = tape is None and n_threads == 1 and s.lanes > 1
         batch = self.batch(N, T, lengths, steps, self.checkpoint if tape is not None else 0, alone)
         y_out = self.output(x, D * self.hidden_size)
         h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
@@ -362,18 +364,18 @@ cdef class Engine:
         sx, sy = self.strides_of(x, batch_first), self.strides_of(y, batch_first)
         n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
         if tape is None:
-            packed = self.packed()
+            packed = self.packed(s, d)
             work = self.take_workspace()
-            self.run_forward(packed.memory.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+            self.run_forward(packed.memory.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
                              batch, None, work, n_threads)
             self._workspaces.append(work)
         else:
             tape.valid = False
-            tape.reserve(self, batch)
-            self.pack(table_s(), table_d(), True, parameters.data, tape.packed.data)
-            self.run_forward(tape.packed.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+            tape.reserve(self, batch, s, d)
+            self.pack(s, d, True, parameters.data, tape.packed.data)
+            self.run_forward(tape.packed.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
                              batch, tape, tape.work, n_threads)
-            tape.engine, tape.s, tape.d = self, table_s(), table_d()
+            tape.engine, tape.s, tape.d = self, s, d
             tape.x, tape.sx, tape.batch = x, sx, batch
             tape.batch_first, tape.unbatched, tape.T = batch_first, unbatched, T
             tape.valid = True
@@ -610,12 +612,13 @@ cdef class Tape:
         return (self.packed.nbytes + self.states.nbytes + self.rows.nbytes + self.between.nbytes
                 + self.work.nbytes)
 
-    cdef int reserve(self, Engine engine, Batch batch) except -1:
+    cdef int reserve(self, Engine engine, Batch batch, const lstm_kernels_s *s,
+                     const lstm_kernels_d *d) except -1:
         cdef Py_ssize_t H = engine.hidden_size, D = engine.directions, itemsize = engine.itemsize
         cdef Py_ssize_t stack = engine.num_layers * D, cells = times(batch.total, H)
         self.directions = D
         self.checkpointed = engine.checkpoint > 0
-        self.packed.reserve(times(engine.packed_elements(table_s(), table_d(), True), itemsize))
+        self.packed.reserve(times(engine.packed_elements(s, d, True), itemsize))
         self.states.reserve(times3(2 * stack, aligned(times(batch.starts, H)), itemsize))
         if not self.checkpointed:
             self.rows.reserve(times3(stack, plus(aligned(times(4, cells)), aligned(cells)), itemsize))
@@ -650,7 +653,7 @@ cdef class Stepper:
         self.engine = engine
         self.batch = batch
         self.s, self.d = table_s(), table_d()
-        self.packed = engine.packed()
+        self.packed = engine.packed(self.s, self.d)
         L = engine.layer(0, 0, self.s, self.d)
         self.layer_bytes = times(aligned(times(batch, engine.hidden_size)), engine.itemsize)
         self.state_bytes = times(engine.num_layers, self.layer_bytes)

@@ -218,7 +218,7 @@ cdef class GeneralEngine:
         self.parameter_count = parameter_count
         self.take_offsets(np.ascontiguousarray(at, np.intp))
         self._workspaces = []
-        self._gradient_lock = Lock()
+        self._gradient_lock = Lock("gradient")
 
     # -- shapes
 
@@ -351,13 +351,13 @@ cdef class GeneralEngine:
                 to += panels_layout(&g, not self.is_float).size * self.itemsize
         return 0
 
-    cdef Buffer inference_weights(self, Array parameters):
+    cdef Buffer inference_weights(self, Array parameters, const lstm_kernels_s *s, const lstm_kernels_d *d):
         """Packed weights: the last ones, if the parameters are byte for byte the same."""
         cdef Packed packed = self._packed
-        if packed is not None and packed.is_of(parameters.data):
+        if packed is not None and packed.is_of(s, parameters.data):
             return packed.memory
-        packed = Packed.of(parameters.data, self.parameter_count * self.itemsize)
-        self.pack(packed.source.data, table_s(), table_d(), False, packed.memory)
+        packed = Packed.of(s, parameters.data, self.parameter_count * self.itemsize)
+        self.pack(packed.source.data, s, d, False, packed.memory)
         self._packed = packed
         return packed.memory
 
@@ -455,7 +455,7 @@ cdef class GeneralEngine:
             weight_buffers = tape.packed
             self.pack(given_weights.data, s, d, True, tape.packed[0])
         else:
-            weight_buffers = [self.inference_weights(given_weights), None]
+            weight_buffers = [self.inference_weights(given_weights, s, d), None]
         if parts > 1 and dot[0] is not None:
             tangent_weights = tape.packed[1] if keep else self.take_workspace()
             given_weights = held(dot[0], "dparameters", (self.parameter_count,), "", self.is_float)

@@ -239,7 +239,7 @@ cdef class Param:
         self.mem_cell_ct = H
         self.x_dim = x_dim
         self.dtype = dtype
-        self.lock = Lock(reentrant=True)  # a finalizer may run in between, and look
+        self.lock = Lock("param", True)  # a finalizer may run in between, and look
         self.rows = 0
         self.diffs_are_zero = True
 

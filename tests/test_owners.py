@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 
 import lstm_ext
-from lstm_ext import LSTM, SGD, Adam, LstmNetwork, LstmNode, LstmParam, LstmState, RMSprop, ToyLossLayer
+from lstm_ext import (
+    LSTM,
+    SGD,
+    Adam,
+    LstmNetwork,
+    LstmNode,
+    LstmParam,
+    LstmState,
+    Model,
+    RMSprop,
+    ToyLossLayer,
+    _kernels,
+    losses,
+)
 from lstm_ext._arrays import Lock, Owner
 
 LAYERS = {
@@ -404,7 +417,7 @@ def test_an_owner():
 
 
 def test_a_lock():
-    lock, inside = Lock(), []
+    lock, inside = Lock("thing"), []
 
     def work():
         for _ in range(200):
@@ -420,6 +433,83 @@ def test_a_lock():
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
-    again = Lock(reentrant=True)
+    with lock, pytest.raises(RuntimeError, match="thing is in use by another call of this thread"):
+        lock.__enter__()
+    with lock:
+        pass
+    again = Lock("thing", reentrant=True)
     with again, again:
         pass
+
+
+def test_a_loss_that_trains_its_own_model():
+    """It would wait for itself: a RuntimeError, and the model answers as before."""
+
+    class Loss(losses.MeanSquaredError):
+        def value_and_gradient(self, prediction, target, weights=None):
+            if again:
+                model.loss_and_gradient(x, y)
+            return super().value_and_gradient(prediction, target, weights)
+
+    x, y = np.ones((3, 4, 2)), np.ones((3, 1))
+    model, again = Model(LSTM(2, 3, rng=0), 1, loss=Loss(), rng=0), False
+    expected = model.loss_and_gradient(x, y)
+    again = True
+    with pytest.raises(RuntimeError, match="model is in use by another call of this thread"):
+        model.loss_and_gradient(x, y)
+    again = False
+    assert model.loss_and_gradient(x, y) == expected
+
+
+def test_lengths_that_change_meanwhile():
+    """Lengths are checked and used in one copy: another thread's writes do not come in between."""
+    lstm = layer("default")
+    x = np.random.default_rng(0).standard_normal((500, 6, 6)).astype("float32")
+    lengths, stop = np.full(500, 6, np.intp), threading.Event()
+
+    def spoil():
+        while not stop.is_set():
+            lengths[::7] = 10**6
+            lengths[::7] = 6
+
+    spoiler = threading.Thread(target=spoil)
+    spoiler.start()
+    try:
+        for _ in range(300):
+            try:
+                y, _ = lstm(x, lengths=lengths)
+            except ValueError as error:
+                assert "lengths has 1000000" in str(error)
+            else:
+                assert np.isfinite(y).all()
+    finally:
+        stop.set()
+        spoiler.join(30)
+
+
+def test_the_kernel_is_changed_while_others_compute():
+    """A call computes with one kernel from its packing to its end."""
+    lstm, general = layer("default", 37), layer("peepholes", 37)
+    x = np.random.default_rng(0).standard_normal((8, 9, 6)).astype("float32")
+    expected = [lstm(x)[0], general(x)[0]]
+    before = _kernels.current()
+
+    def change():
+        for name in _kernels.available():
+            _kernels.select(name)
+            lstm.parameters = lstm.parameters
+            time.sleep(0)
+
+    def compute(k):
+        which = (lstm, general)[k]
+        np.testing.assert_allclose(which(x)[0], expected[k], atol=1e-5)
+        tape = which.tape()
+        which.backward(tape, which.forward(x, tape=tape)[0])
+        which.stream(8).step(x[:, 0])
+
+    try:
+        passed, refused = hammer([change, lambda: compute(0), lambda: compute(1)], 0.5)
+    finally:
+        _kernels.select(before)
+    assert passed
+    assert not refused
