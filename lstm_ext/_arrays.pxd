@@ -1,10 +1,17 @@
 # Memory, callers' arrays, sizes, owners and locks, for the other extensions. Private: not shipped.
 
+from libc.stdint cimport uint64_t
+
 cdef extern from "sizes.h" nogil:
     const Py_ssize_t TOO_LARGE "LSTM_TOO_LARGE"
     Py_ssize_t times "lstm_times"(Py_ssize_t a, Py_ssize_t b)
     Py_ssize_t plus "lstm_plus"(Py_ssize_t a, Py_ssize_t b)
     Py_ssize_t round_up "lstm_round_up"(Py_ssize_t n, Py_ssize_t k)
+
+
+cdef extern from "silence.h" nogil:
+    uint64_t silence "lstm_silence"()
+    void end_silence "lstm_end_silence"(uint64_t mode)
 
 
 cdef inline Py_ssize_t times3(Py_ssize_t a, Py_ssize_t b, Py_ssize_t c) noexcept nogil:

@@ -157,7 +157,8 @@ class LSTM(Fixed):
     ``lstm.parameters`` and ``lstm.gradient`` are flat vectors; ``lstm["weight_hh_l0"]`` is a view of a
     part. Names are PyTorch's: ``weight_ih_l{k}`` (4H, I or D*H), ``weight_hh_l{k}`` (4H, H), ``bias_l{k}``
     (4H,), with ``_reverse`` for the second direction. Two threads may call the same `LSTM` at once,
-    each with its own tape, as long as nobody writes to the parameters. Pickles and copies hold the
+    each with its own tape, as long as nobody writes to the parameters. Subnormal numbers (below 1e-38, in
+    float64 1e-308) count as 0 inside a call. Pickles and copies hold the
     configuration and the parameters; the gradient starts again at 0.
 
     Examples

@@ -321,8 +321,8 @@ cdef class Lock:
         cdef object lock = self.current()
         cdef unsigned long thread = PyThread_get_thread_ident()
         if self.held and not self.reentrant and self.thread == thread:
-            raise RuntimeError(f"{self.name} is in use by another call of this thread, from which this one was "
-                               "made; expected one call at a time")
+            raise RuntimeError(f"{self.name} is in use by another call of this thread, from which this one "
+                               "was made; expected one call at a time")
         lock.acquire()
         self.held, self.thread = True, thread
 

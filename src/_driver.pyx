@@ -14,9 +14,20 @@ saved states: the whole sequence, or the stretch that is computed again under ch
 """
 from cython.parallel cimport prange, threadid
 from libc.limits cimport INT_MAX
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport TOO_LARGE, aligned, ceil_div, plus, round_up, times, times3
+from lstm_ext._arrays cimport (
+    TOO_LARGE,
+    aligned,
+    ceil_div,
+    end_silence,
+    plus,
+    round_up,
+    silence,
+    times,
+    times3,
+)
 
 
 cdef extern from "threads.h":
@@ -467,6 +478,7 @@ cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *h_next = h + aligned(size)
     cdef floating *c = h_next + aligned(size)
     cdef Py_ssize_t alive = alive_at(seqs, first, last, 0)
+    cdef uint64_t mode = silence()
     work = c + aligned(size)
     load_states(seqs, first, last, H, h_0, h)
     load_states(seqs, first, last, H, c_0, c)
@@ -490,6 +502,7 @@ cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
         forward_span(L, seqs, b, s, end, packed, x, sx, y, sy, h_n, c_n, &h, &h_next, c, gates, cells,
                      work)
         s = end
+    end_silence(mode)
 
 
 cdef void forward(const layer_t *L, const sequences_t *seqs, const floating *packed,
@@ -660,11 +673,13 @@ cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g
                          floating *partial, floating *work) noexcept nogil:
     """The blocks g, g + n_groups, ...: one after another into one weight gradient."""
     cdef Py_ssize_t b = g
+    cdef uint64_t mode = silence()
     memset(partial, 0, partial_size(L) * sizeof(floating))
     while b < seqs.n_blocks:
         backward_block(L, seqs, b, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
                        starts_h, starts_c, gates, cells, partial, work)
         b += seqs.n_groups
+    end_silence(mode)
 
 
 cdef void add_partials(const layer_t *L, const sequences_t *seqs, const weights_t *at,
@@ -717,6 +732,8 @@ cdef void step(const layer_t *L, const floating *packed, Py_ssize_t batch, const
                floating *pre) noexcept nogil:
     """One time step of `batch` sequences: h (batch, H) from h_prev; c in place; pre is workspace."""
     cdef packed_t at = packed_layout(L, floating is double)
+    cdef uint64_t mode = silence()
     project(L, batch, x, ldx, packed + at.weight_ih, packed + at.bias, pre)
     step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL,
                  False)
+    end_silence(mode)

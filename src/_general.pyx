@@ -14,7 +14,16 @@ two parts, on the tape of that, is forward over reverse, which gives Hessian-vec
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport aligned, ceil_div, plus, round_up, times, times3
+from lstm_ext._arrays cimport (
+    aligned,
+    ceil_div,
+    end_silence,
+    plus,
+    round_up,
+    silence,
+    times,
+    times3,
+)
 from lstm_ext._driver cimport (
     add_row,
     alive_at,
@@ -521,6 +530,7 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
     cdef rows_t tape[2]
     cdef int p
     cdef const part_t *part
+    cdef uint64_t mode = silence()
     memset(tape, 0, sizeof(tape))
     begin_block(g, seqs, b, run, work, w)
     for p in range(run.parts):
@@ -551,6 +561,7 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             row += alive_at(seqs, first, last, s_row)
         start += n
         s = end
+    end_silence(mode)
 
 
 cdef void general_forward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,
@@ -768,10 +779,12 @@ cdef void backward_group(const general_t *g, const sequences_t *seqs, Py_ssize_t
     """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
     cdef Py_ssize_t b = group, size = partial_size(g, floating is double)
     cdef floating *partial = <floating*>run.part[run.parts - 1].partial + group * size
+    cdef uint64_t mode = silence()
     memset(partial, 0, size * sizeof(floating))
     while b < seqs.n_blocks:
         backward_block(g, seqs, b, run, partial, work, w)
         b += seqs.n_groups
+    end_silence(mode)
 
 
 cdef void general_backward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,

@@ -20,9 +20,10 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_G
 from cpython.object cimport PyObject
 from cython cimport floating
 from libc.limits cimport INT_MAX
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport Lock, Owner, check_size, plus, times, times3
+from lstm_ext._arrays cimport Lock, Owner, check_size, end_silence, plus, silence, times, times3
 from lstm_ext._blas cimport gemm, gemv
 from lstm_ext._kernels cimport LSTM_ACT_IDENTITY, lstm_cell, table_d, table_s
 
@@ -54,12 +55,14 @@ cdef void forward(
 ) noexcept nogil:
     """gates := W xc + b, activated; s and h from them."""
     cdef floating* s = result + 4 * H
+    cdef uint64_t mode = silence()
     memcpy(result, values + 4 * H * K, 4 * H * sizeof(floating))
     gemv(False, 4 * H, K, <floating>1, values, K, input, 1, <floating>1, result, 1)
     if floating is float:
         table_s().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
     else:
         table_d().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
+    end_silence(mode)
 
 
 cdef void backward(
@@ -74,6 +77,7 @@ cdef void backward(
         const floating* s = result + 4 * H
         floating* dh_prev = bottom + H
         floating* dh = scratch + 4 * H
+        uint64_t mode = silence()
         Py_ssize_t j
     for j in range(H):
         dh[j] += dh_prev[j]
@@ -82,6 +86,7 @@ cdef void backward(
     else:
         table_d().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch, NULL, 0)
     gemv(True, 4 * H, H, <floating>1, values + K - H, K, scratch, 1, <floating>0, dh_prev, 1)
+    end_silence(mode)
 
 
 cdef void add_outer(
@@ -91,11 +96,13 @@ cdef void add_outer(
     """[W, b] += alpha times the sum over the rows of dgates [xc, 1]^T."""
     cdef Py_ssize_t r, j, ld = 4 * H + K
     cdef floating* b = values + 4 * H * K
+    cdef uint64_t mode = silence()
     gemm(True, False, 4 * H, K, rows, alpha, pending, ld, pending + 4 * H, ld,
          <floating>1, values, K)
     for r in range(rows):
         for j in range(4 * H):
             b[j] += alpha * pending[r * ld + j]
+    end_silence(mode)
 
 
 cdef void descend(Py_ssize_t n, floating lr, floating* values, floating* diffs) noexcept nogil:
