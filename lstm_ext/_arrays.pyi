@@ -23,6 +23,7 @@ class TapeOwner(Owner):
     @property
     def parts(self) -> dict[str, Any]: ...
     def __enter__(self) -> TapeOwner: ...  # type: ignore[override]
+    def __exit__(self, error: object, *_: object) -> None: ...  # type: ignore[override]
 
 class Lock:
     def __init__(self, name: str, reentrant: bool = False) -> None: ...

@@ -1,4 +1,4 @@
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ class Batch:
 class Packed: ...
 
 class Engine:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -25,7 +25,7 @@ class Engine:
         dtype: npt.DTypeLike,
         cell_activation: str,
         checkpoint: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def input_size(self) -> int: ...
     @property
@@ -75,7 +75,7 @@ class Tape:
     def nbytes(self) -> int: ...
 
 class Stepper:
-    def __init__(self, engine: Engine, batch: int) -> None: ...
+    def __new__(cls, engine: Engine, batch: int) -> Self: ...
     @property
     def batch(self) -> int: ...
     def load(self, h_given: npt.ArrayLike | None, c_given: npt.ArrayLike | None) -> None: ...
