@@ -887,7 +887,7 @@ def test_states_of_layers_are_not_mixed_up():
 
 
 def test_directories_are_refused(tmp_path):
-    with pytest.raises(FormatError, match="is not a file"):
+    with pytest.raises(FormatError, match="is a folder; expected a file"):
         from_onnx(tmp_path)
 
 

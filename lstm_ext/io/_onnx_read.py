@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lstm_ext._files import read_file
 from lstm_ext.io import _onnx_lstm
 from lstm_ext.io._common import MAX_BYTES, FormatError, as_weights, reading, require, shorten
 from lstm_ext.losses import CrossEntropy
@@ -905,10 +906,7 @@ def read(source):
     onnx = require("onnx", "onnx")
     if isinstance(source, (str, os.PathLike)):
         with reading(source):
-            if os.path.getsize(source) > MAX_BYTES:
-                raise FormatError(f"it is larger than {MAX_BYTES} bytes")
-            with open(source, "rb") as file:
-                return read(file.read(MAX_BYTES + 1))
+            return read(read_file(source, MAX_BYTES))
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = parse(bytes(source))
     if not isinstance(source, onnx.ModelProto):

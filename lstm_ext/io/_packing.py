@@ -12,9 +12,10 @@ import re
 import numpy as np
 
 from lstm_ext import losses, optim
+from lstm_ext._checks import count
 from lstm_ext._options import CONFIGURATION, checked_count, parameter_shapes
-from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, require, shorten
-from lstm_ext.io._tensors import DTYPES
+from lstm_ext._safetensors import DTYPES
+from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, check_names, require, shorten
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -130,7 +131,7 @@ class Packer:
 
 
 class Unpacker:
-    """The way back, from a file that may be hostile: `tensors` of `_tensors.open_tensors`."""
+    """The way back, from a file that may be hostile: `tensors` is a `TensorFile`."""
 
     def __init__(self, tensors):
         self.tensors = tensors
@@ -178,7 +179,7 @@ class Unpacker:
                 f"it has {self.total} numbers, and an LSTM of its sizes needs {shorten(count)} of them"
             )
         shapes = parameter_shapes(words, words["input_size"] * (2 if words["nan_mask"] else 1))
-        self.tensors.check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
+        self._check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
         lstm = bare_lstm(**words)
         self._fill(lstm.named_parameters(), place)
         return lstm
@@ -196,9 +197,19 @@ class Unpacker:
             )
         model = Model(lstm, output_size, every_step=every_step, loss=loss)
         views = {"weight": model.weight, "bias": model.bias}
-        self.tensors.check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
+        self._check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
         self._fill(views, place)
         return model
+
+    def _check(self, shapes, dtype):
+        """Raise FormatError unless tensors of these names, shapes and this dtype are there."""
+        check_names("it", self.tensors.names & set(shapes), shapes)
+        for name, shape in shapes.items():
+            found = self.tensors.specification(name)
+            if found != (np.dtype(dtype), tuple(shape)):
+                raise FormatError(
+                    f"{shorten(name)} is {found[0]} {shorten(found[1])}, expected {np.dtype(dtype)} {shape}"
+                )
 
     def _fill(self, views, place):
         for name, view in views.items():
@@ -283,6 +294,55 @@ class Unpacker:
         generator = np.random.Generator(np.random.PCG64(0))
         generator.bit_generator.state = words["state"]
         return generator
+
+
+# ---- the archives of former versions
+
+_FORMER = {
+    "lstm_ext.Model 2": tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation")),
+    # All that this did not say was as it is by default.
+    "lstm_ext.Model 1": (
+        "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",
+    ),
+}
+
+
+def unpack_archive(configuration, arrays):
+    """Return the model of an ``.npz`` that `Model.save` wrote before it wrote safetensors."""
+    form = configuration["format"]
+    if form not in _FORMER:
+        raise FormatError(f"its format is {shorten(form)}, not 'lstm_ext.Model 2'")
+    words, output_size = configuration["lstm"], configuration["output_size"]
+    if set(words) != set(_FORMER[form]):
+        raise FormatError(f"its LSTM is described by {shorten(sorted(words))}")
+    shape, dtype, data = arrays["parameters"]
+    if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
+        raise FormatError(f"its parameters are {dtype}, its dtype is {shorten(configuration['dtype'])}")
+    # Compared before a model of these sizes is made.
+    output_size = count("output_size", output_size, 1)
+    n = _parameter_count(words, output_size)
+    if shape != (n,) or len(data) != n * dtype.itemsize:
+        raise FormatError(
+            f"it has parameters of shape {shorten(shape)}, a model of its sizes has {shorten(n)}"
+        )
+    parameters = np.frombuffer(data, dtype)
+    if not np.isfinite(parameters).all():
+        raise FormatError("its parameters hold NaN or inf")
+    loss = configuration["loss"]
+    if loss not in losses.LOSSES:
+        raise FormatError(f"loss must be one of {', '.join(losses.LOSSES)}, got {shorten(loss)}")
+    loss = losses.LOSSES[loss](**configuration.get("loss_options", {}))
+    lstm = LSTM(**words, dtype=dtype.name)
+    model = Model(lstm, output_size, every_step=configuration["every_step"], loss=loss)
+    model.parameters = parameters
+    return model
+
+
+def _parameter_count(words, output_size):
+    """Count the parameters of a model of these sizes, without making it."""
+    lstm = checked_count(words)
+    directions = 2 if words.get("bidirectional") else 1
+    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
 
 
 def check_words(described, needed, possible=()):

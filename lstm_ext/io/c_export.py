@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 
 from lstm_ext import __version__, _options
-from lstm_ext._files import replace_file
+from lstm_ext._files import replace_files
 from lstm_ext.io import _c_templates
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -52,7 +52,9 @@ def export_c(model, path, *, weights="inline", name="model"):
     Raises
     ------
     TypeError, ValueError
-        If the model has options that are not written here, or numbers that are not finite; no file is.
+        If the model has options that are not written here, or numbers that are not finite.
+    OSError
+        If a file cannot be written. After any error all former files stand: all are replaced, or none.
     """
     if not isinstance(model, (LSTM, Model)):
         raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
@@ -80,11 +82,11 @@ def export_c(model, path, *, weights="inline", name="model"):
     }
     if weights == "binary":
         contents["bin"] = _binary(model, lstm, arrays)
-    written = []
-    for kind, content in contents.items():
-        written.append(os.path.join(folder, names[kind]))
-        with replace_file(written[-1]) as temporary, open(temporary, "wb") as file:
-            file.write(content)
+    written = [os.path.join(folder, names[kind]) for kind in contents]
+    with replace_files(written) as temporaries:
+        for temporary, content in zip(temporaries, contents.values(), strict=True):
+            with open(temporary, "wb") as file:
+                file.write(content)
     return written
 
 
@@ -174,6 +176,7 @@ def _options_and_words(model, lstm, arrays, binary, name, names):
         "initializers": "" if binary else ",\n".join(
             f"    .{key} = {{\n{_numbers(array)}\n    }}" for key, (array, _) in arrays.items()
         ),
+        "set": _set(model, lstm, arrays, binary),
         "fingerprint": ", ".join(map(str, _fingerprint(model, lstm))),
         "layer_calls": "\n".join(_layer_call(lstm, layer, arrays) for layer in range(layers)),
     }
@@ -202,6 +205,7 @@ def _exponential_words(dtype):
         "exp_limit": str(limit),
         "exp_limit_bits": bits(limit),
         "exp_round": _hexadecimal(1.5 * 2.0**mantissa, dtype),
+        "round_exponent": bits(2.0**mantissa),
         "infinity_bits": bits(np.inf),
         "ln_2_high": _hexadecimal(high, dtype),
         "ln_2_low": _hexadecimal(low, dtype),
@@ -258,6 +262,16 @@ def _fingerprint(model, lstm):
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
     return b"lstm-ext" + digest[:16].encode()
+
+
+def _set(model, lstm, arrays, binary):
+    """Return a number that header and source have in common: a digest of the model that they are of."""
+    digest = hashlib.sha256(_fingerprint(model, lstm))
+    for key, (array, _) in arrays.items():
+        digest.update(key.encode())
+        if not binary:  # else the weights may be written again alone
+            digest.update(np.ascontiguousarray(array))
+    return f"0x{digest.hexdigest()[:7]}"
 
 
 def _binary(model, lstm, arrays):

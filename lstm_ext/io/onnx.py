@@ -4,7 +4,6 @@
 this package's LSTM in it, behind the interface of `onnx.backend.base.Backend`.
 """
 
-import os
 
 import numpy as np
 
@@ -121,7 +120,7 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
     except ValueError as error:  # protobuf's own limit
         raise ValueError(f"the model is larger than an ONNX file can be: {error}") from None
     if path is not None:
-        with replace_file(os.fspath(path)) as temporary, open(temporary, "wb") as file:
+        with replace_file(path) as temporary, open(temporary, "wb") as file:
             file.write(proto.SerializeToString())
     return proto
 
