@@ -77,6 +77,7 @@ extern "C" {
 
 #define ${NAME}_INPUT_SIZE ${inputs}
 #define ${NAME}_OUTPUT_SIZE ${outputs}
+#define ${NAME}_SET ${set} /* what the source that belongs to this header has, too */
 
 /* Hidden and cell states of each layer: all that is carried from step to step. */
 typedef struct ${name}_state {
@@ -130,6 +131,10 @@ SOURCE = """\
  * and y = h of the last layer. */  //? !readout
 #include "${header}"
 
+#if ${NAME}_SET != ${set}
+#error "this file and ${header} were not written together: export the model again"
+#endif
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>  //? exponential
@@ -173,10 +178,12 @@ static int loaded = 0;
 //? exponential {
 /* e^x = 2^n e^r, n the integer next to x / ln 2, |r| <= ln(2) / 2, e^r by its Taylor polynomial; |x| stays
  * within ${exp_limit}, where sigma and tanh are 0 or 1. No branches, no calls, and the clamp on bits, so that
- * compilers make vectors of it: gcc from -O3 on. NaN stays NaN. */
+ * compilers make vectors of it: gcc from -O3 on. NaN stays NaN. Additions
+ * in another order, as -ffast-math allows, change no more than last digits. */
 static real exponential(real x)
 {
     const real round = ${exp_round}; /* 1.5 * 2^${mantissa}: what is added to it is rounded to an integer */
+    const word round_exponent = ${round_exponent};
     const word sign = ${word_min}, limit = ${exp_limit_bits};
     const word infinity = ${infinity_bits}, one = ${one_bits};
     word bits, magnitude;
@@ -190,6 +197,8 @@ static real exponential(real x)
 
     n = x * ${log2_e} + round;
     memcpy(&bits, &n, sizeof bits);
+    bits |= round_exponent; /* they are set; compilers do not know, and cannot take n for x again */
+    memcpy(&n, &bits, sizeof n);
     n = n - round;
     r = x - n * ${ln_2_high};
     r = r - n * ${ln_2_low};
