@@ -483,7 +483,7 @@ def test_what_is_not_written_is_refused(words, said, tmp_path):
 def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path):
     lstm, path = LSTM(I, H), tmp_path / "net.c"
     for error, said, arguments in (
-        (TypeError, "model is int, expected an LSTM or a Model", {"model": 3}),
+        (TypeError, "model is int; expected an LSTM, a Model or a fitted estimator", {"model": 3}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / "net.h"}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / 'a".c'}),
         (ValueError, "weights is 'none', expected 'inline' or 'binary'", {"weights": "none"}),

@@ -233,7 +233,7 @@ def test_what_onnx_cannot_say_is_refused(words, options, said):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(TypeError, match="model is int, expected an LSTM or a Model"):
+    with pytest.raises(TypeError, match="model is int; expected an LSTM, a Model or a fitted estimator"):
         to_onnx(3)
     with pytest.raises(TypeError, match="lengths is 1, expected True or False"):
         to_onnx(LSTM(I, H), lengths=1)

@@ -5,6 +5,7 @@ import os
 import warnings
 
 from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
+from lstm_ext._fitted import EstimatorStream, last_step, stream
 from lstm_ext._safetensors import TensorFile, write_tensors
 from lstm_ext.io._common import FormatError, reading
 from lstm_ext.io._packing import (
@@ -14,12 +15,13 @@ from lstm_ext.io._packing import (
     Unpacker,
     check_words,
     is_estimator,
+    is_pipeline,
     unpack_archive,
 )
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-__all__ = ["load", "save"]
+__all__ = ["EstimatorStream", "load", "save", "stream"]
 
 _VERSION = 2  # since 2, with a SHA-256 of everything
 _METADATA = "lstm_ext"
@@ -48,8 +50,11 @@ def save(obj, path, *, optimizer=None):
 
     Parameters
     ----------
-    obj : LSTM, Model or estimator of `lstm_ext.sklearn`
-        Of these classes themselves. An estimator with callbacks is refused: they are code.
+    obj : LSTM, Model, estimator of `lstm_ext.sklearn`, Pipeline or search
+        Of these classes themselves. An estimator with callbacks is refused: they are code. A pipeline of
+        scikit-learn may have `SequenceScaler`, ``StandardScaler``, ``MinMaxScaler``, ``RobustScaler``,
+        ``MaxAbsScaler`` and "passthrough" before its estimator; of a search (``GridSearchCV``, ...) the
+        ``best_estimator_`` is kept.
     path : str or path-like
         Replaced when the new file is complete. Usually ``name.safetensors``; names of other formats
         (``.pt``, ``.pkl``, ``.onnx``, ...) are refused, ``.npz`` gets a warning.
@@ -73,8 +78,13 @@ def save(obj, path, *, optimizer=None):
 
 def save_object(obj, path, optimizer=None, stacklevel=4):
     """Do what `save` does; a warning points at the caller so many frames above."""
-    if type(obj) not in (LSTM, Model) and not is_estimator(obj):
-        raise TypeError(f"obj is {type(obj).__name__}; expected an LSTM, a Model or an estimator")
+    if hasattr(obj, "best_estimator_") or hasattr(obj, "cv"):
+        obj = last_step(obj)[0]
+    if type(obj) not in (LSTM, Model) and not is_estimator(obj) and not is_pipeline(obj):
+        raise TypeError(
+            f"obj is {type(obj).__name__}; expected an LSTM, a Model, an estimator, or a pipeline that ends "
+            "in one"
+        )
     if optimizer is not None and type(optimizer) not in OPTIMIZERS.values():
         raise TypeError(f"optimizer is {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
     check_path(path, stacklevel)
@@ -118,7 +128,7 @@ def load(path, *, return_optimizer=False):
 
     Returns
     -------
-    LSTM, Model or estimator
+    LSTM, Model, estimator or Pipeline
         A new one, the same bit for bit.
     optimizer : object of `lstm_ext.optim` or None, with `return_optimizer`
 
@@ -170,7 +180,7 @@ def _of_tensors(tensors):
     if version == 1 and "sha256" in tensors.metadata:
         raise FormatError("its version is 1, which has no SHA-256, and it has one")
     unpacker = Unpacker(tensors)
-    obj = unpacker.unpack(configuration["object"], "", ("LSTM", "Model", *ESTIMATORS))
+    obj = unpacker.unpack(configuration["object"], "", ("LSTM", "Model", *ESTIMATORS, "Pipeline"))
     optimizer = None
     if "optimizer" in configuration:
         optimizer = unpacker.unpack(configuration["optimizer"], "optimizer", OPTIMIZERS)
