@@ -98,13 +98,13 @@ def readers():
 
 @needs_linux
 @pytest.mark.parametrize("name", READERS)
-def test_pipes_devices_sockets_and_folders_are_refused_at_once(name, readers, tmp_path):
+def test_pipes_devices_sockets_and_folders_are_refused_at_once(name, readers, tmp_path, monkeypatch):
     error, read = readers[name]
     os.mkfifo(tmp_path / "pipe")
     os.symlink(tmp_path / "pipe", tmp_path / "link")
     (tmp_path / "folder").mkdir()
     own = socket.socket(socket.AF_UNIX)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     own.bind("socket")
     signal.alarm(20)  # a hang is a failure, and ends
     try:
