@@ -12,6 +12,7 @@ from sklearn.base import (
 )
 
 from lstm_ext.callbacks import Callback
+from lstm_ext.io.native import EstimatorStream
 from lstm_ext.model import Model
 from lstm_ext.sklearn._network import Network
 
@@ -21,7 +22,8 @@ _Floats = npt.NDArray[np.float64]
 _X = npt.ArrayLike | Sequence[npt.ArrayLike]
 _Callback = Callback | Callable[[dict[str, Any]], object]
 
-class _Supervised(Network): ...
+class _Supervised(Network):
+    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream: ...
 
 class LSTMRegressor(RegressorMixin, _Supervised):
     model_: Model

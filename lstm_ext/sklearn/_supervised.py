@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import check_is_fitted
 
 from lstm_ext import losses
+from lstm_ext._fitted import stream
 from lstm_ext.sklearn._network import (
     _FEW_ASIDE,
     _FOLDS,
@@ -46,6 +47,24 @@ class _Supervised(Network):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
+
+    def stream(self, batch=1, static=None):
+        """Predict step by step: one time step at a time, from the state of those before it.
+
+        Parameters
+        ----------
+        batch : int, default=1
+            Sequences that advance together.
+        static : array_like of shape (batch, S), optional
+            Static inputs, in their own units.
+
+        Returns
+        -------
+        lstm_ext.io.EstimatorStream
+            Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
+            far, a classifier's `predict_proba`.
+        """
+        return stream(self, batch, static)
 
     def _scaled(self, X):
         """Return x and lengths as the model takes them."""
