@@ -422,9 +422,9 @@ class Network(BaseEstimator):
 
         Few sequences set aside would say little about when to end, and would be missed. The networks of the
         folds go on side by side, epoch by epoch, so that one number is chosen by the mean of their losses.
-        Then all are trained anew, the folds' like the last one: for twice as many epochs, while the learning
-        rate falls to 0, which takes the noise of the last steps away. So what the folds' networks give for the
-        sequences set aside is as good as what the last one will give for others, no better.
+        Then all are trained anew, the folds' like the last one: for twice as many epochs, while the
+        learning rate falls to 0, which takes the noise of the last steps away. So what the folds' networks
+        give for the sequences set aside is as good as what the last one will give for others, no better.
         """
         model, patience = self.model_, self._stopping(data, True).patience
         start = model.parameters.copy()

@@ -800,6 +800,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self._reading.name == "quantile":
             self.interval_shift_ = calibration.shifts(self._reading.loss.levels)
         else:
+            # Those of counts, which are whole numbers, say nothing of the standard deviation.
             self.interval_factor_ = calibration.factors(self._reading, 0.9)
 
     def _units(self):
@@ -819,7 +820,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
                 answers = [np.sort(answers[0] + shift, axis=-1)]
             else:
                 answers = [answers[0] + shift[:, 0]]
-        elif factor is not None:
+        elif factor is not None and self._reading.name not in COUNTS:
             answers[1] = answers[1] * factor
         return answers
 
@@ -1200,17 +1201,17 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             if incremental and classes is not None and len(classes) != len(found):
                 raise ValueError(f"classes has {len(classes)} labels; expected {len(found)}, as y has")
             return found
+        if goes_on and self._multilabel:
+            raise ValueError(f"y has one label for each sequence, fit had {self._said_classes}")
         if incremental:
             _check_partial_fit_first_call(self, classes)
             classes = self.classes_
         else:
             classes = np.unique(y)
-            if goes_on and (self._multilabel or not np.array_equal(classes, self.classes_)):
+            if goes_on and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"warm_start=True goes on with the classes {self.classes_}, y has {classes}"
                 )
-        if goes_on and self._multilabel:
-            raise ValueError(f"y has one label for each sequence, fit had {self._said_classes}")
         if len(classes) < 2:
             raise ValueError(
                 f"This {type(self).__name__} needs samples of at least 2 classes in the data, but the data "
