@@ -374,10 +374,11 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Layers.
     every_step : bool, default=False
         False: one target for each sequence. True: one for each step.
-    loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian", "nse"}, default="mse"
-        What is minimised: the squared, absolute or Huber's error (in units of the target's standard
-        deviation, turning linear at 1); the pinball loss of `quantiles`; the negative log likelihood of
-        counts, or of a normal distribution whose mean and scale are both predicted; the squared error
+    loss : str, default="mse"
+        What is minimised. Errors, in units of the target's standard deviation: "mse", "mae" or "huber", which
+        turns linear at 1. "quantile": the pinball loss of `quantiles`. Negative log likelihoods: "gaussian";
+        "student_t" for heavy tails; "cmal", a mixture of three asymmetric Laplace distributions (Klotz et
+        al., 2022, *HESS* 26:1673); "poisson" and "negative_binomial" for counts. "nse": the squared error
         relative to how much each basin's target varies (Kratzert et al., 2019, *HESS* 23:5089, eq. 11),
         where `groups` of `fit` are the basins. Equations: `lstm_ext.losses`.
     quantiles : float or list of floats, default=0.5
@@ -403,12 +404,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         gradient at which it ends.
     n_iter_no_change : int or "auto", default="auto"
         See `tol`. "auto": 10, or more where 10 epochs make fewer than 200 steps of the optimiser.
-    early_stopping : bool, default=False
+    early_stopping : bool or "auto", default="auto"
         Set `validation_fraction` of the sequences aside, watch the loss on them in place of the training
-        loss, and return to the parameters that were best on them. If that sets fewer than 50 sequences
-        aside, five networks are trained side by side, each on four fifths of the sequences, to find the
-        number of steps with the lowest mean loss on the other fifths. Then a network is trained on all
-        sequences, for twice as many steps while the learning rate falls to 0.
+        loss, and return to the parameters that were best on them. "auto": True where the loss predicts
+        intervals ("quantile", "gaussian", "student_t", "negative_binomial", "cmal"). Those are too narrow
+        without, and the sequences set aside calibrate them: see `predict_interval`. If fewer than 50
+        sequences (400 for intervals) are set aside, five networks are trained side by side, each on four
+        fifths of the sequences, to find the number of steps with the lowest mean loss on the other fifths.
+        Then a network is trained on all sequences, for twice as many steps while the learning rate falls
+        to 0.
     validation_fraction : float, default=0.1
         See `early_stopping`.
     warm_start : bool, default=False
@@ -429,16 +433,35 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         makes a fit repeat exactly.
     verbose : bool, default=False
         Print the loss of every epoch.
+    target_weight : array_like of shape (O,), optional
+        What each column of y counts, >= 0. Default: all the same.
+    static_columns : list of str or int, optional
+        Columns of X that do not vary within a sequence, by name or number: they become static inputs, as
+        `static` of `fit` is. In a pipeline they need no metadata routing.
+    categorical_columns : list of str or int, optional
+        Columns of X that hold categories. Columns of the dtype ``category`` in data frames need no mention.
+        Each category becomes a column of 0 and 1, so the weights from it to the gates are its learned
+        embedding. A category that `fit` did not have is refused.
+    bptt : int, optional
+        With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
 
     Attributes
     ----------
     model_ : lstm_ext.Model
         The network, on standardised data.
-    x_scaler_, y_scaler_ : SequenceScaler or None
+    x_scaler_, y_scaler_, static_scaler_ : SequenceScaler or None
     n_features_in_ : int
         Features of X.
     n_outputs_ : int
         Columns of y.
+    n_static_in_ : int
+        Columns of `static`.
+    interval_shift_ : ndarray of shape (O, Q) or None
+        With ``loss="quantile"``: what is added to each quantile, standardised.
+    interval_factor_ : ndarray of shape (O,) or None
+        By what the intervals of 90 % that a distribution predicts are widened.
+    calibration_ : tuple of ndarray or None
+        Outputs, targets and weights of the sequences set aside, standardised.
     n_iter_ : int
         Epochs so far.
     loss_ : float
@@ -1005,8 +1028,9 @@ def _group_scale(rows, lengths, groups, weight):
 class LSTMClassifier(ClassifierMixin, _Supervised):
     """Classification of sequences, or of each of their steps, with an LSTM.
 
-    An LSTM reads each sequence; a linear readout of its hidden state after the last step, or with
-    ``every_step=True`` after each step, gives the logits of a softmax. Features are standardised inside.
+    An LSTM reads each sequence in both directions; a linear readout of the largest value of each hidden unit
+    gives the logits of a softmax. With ``every_step=True`` it reads forwards, and the readout is after each
+    step. Features are standardised inside.
 
     Parameters
     ----------
@@ -1016,20 +1040,35 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
     random_state, verbose
         As in `LSTMRegressor`.
+        In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
         As in `LSTMRegressor`; the same share of every class is set aside.
+    pooling : {"max", "mean", "attention", "last"}, default="max"
+        What the readout reads of the hidden states of all steps: see `Model`. Not used with
+        ``every_step=True``.
+    merge_steps : int or "auto", default="auto"
+        Adjacent steps that the network reads as one, of so many times as many features; 0 stands beyond a
+        sequence's end. "auto": so many that the longest sequence of `fit` has 32 steps, or with
+        ``every_step=True`` 1. Over hundreds of steps a network learns slowly.
+    class_weight : dict, "balanced" or None, default=None
+        What each class counts, by label. "balanced": as much as all others together, n / (K n_class).
+    static_columns, categorical_columns, bptt
+        As in `LSTMRegressor`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
-        The labels, sorted.
+        The labels, sorted; of several labels at once the numbers of the columns of y.
+    merge_steps_ : int
+        Steps that are read as one.
     model_, x_scaler_, n_features_in_, n_iter_, loss_, best_loss_, loss_curve_, validation_loss_curve_
         As in `LSTMRegressor`. The loss is the cross entropy, in nats.
 
     Notes
     -----
     X is an array (n, T, F), a list of n arrays (T_i, F), or (n, F) for sequences of one step. y holds
-    labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,).
+    labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,). Where y is 0 or 1 for each of L labels,
+    (n, L), the labels are independent, the loss is the binary cross entropy, and `predict` returns (n, L).
 
     Examples
     --------
