@@ -136,6 +136,10 @@ class _Curves(Callback):
 def _is_stochastic(estimator):
     if estimator.solver == "lbfgs":
         raise AttributeError("partial_fit takes steps on mini-batches, and solver='lbfgs' has none")
+    if getattr(estimator, "class_weight", None) == "balanced":
+        raise AttributeError(
+            "class_weight is 'balanced'; expected None or a dict for partial_fit, which does not see all of y"
+        )
     return True
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     check_classification_targets,
@@ -1051,7 +1051,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         sequence's end. "auto": so many that the longest sequence of `fit` has 32 steps, or with
         ``every_step=True`` 1. Over hundreds of steps a network learns slowly.
     class_weight : dict, "balanced" or None, default=None
-        What each class counts, by label. "balanced": as much as all others together, n / (K n_class).
+        What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
+        labels at once the product over them.
     static_columns, categorical_columns, bptt
         As in `LSTMRegressor`.
 
@@ -1273,26 +1274,27 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             raise ValueError(f"y contains previously unseen labels: {unseen}, the classes are {classes}")
         return np.searchsorted(classes, y)
 
-    def _class_weighted(self, X, y, classes, weight, incremental):
+    def _class_weighted(self, X, y, classes, weight):
         """Return the weights of sequences, or steps, times those of their classes."""
         if self.class_weight is None:
             return weight
-        if y.ndim == 2:
-            raise ValueError("class_weight is for one label for each sequence; expected None for several")
-        if incremental and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight is 'balanced'; expected None or a dict for partial_fit, which does not see all "
-                "of y"
-            )
         by_row = per_step(weight, X) if self.every_step else weight
-        words = {"sample_weight": by_row} if self.class_weight == "balanced" and by_row is not None else {}
-        try:
-            by_class = compute_class_weight(self.class_weight, classes=classes, y=y, **words)
-        except TypeError:  # scikit-learn before 1.7 has no weights here
-            by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
-        if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
-            raise ValueError(f"class_weight is {self.class_weight!r}; expected finite numbers >= 0")
-        weights = by_class[np.searchsorted(classes, y)] * (1.0 if by_row is None else by_row)
+        by_row = np.ones(len(y)) if by_row is None else by_row
+        if y.ndim == 2:
+            if self.class_weight != "balanced":
+                raise ValueError("class_weight is a dict; expected 'balanced' or None for several labels")
+            weights = compute_sample_weight("balanced", y) * by_row
+        else:
+            number = np.searchsorted(classes, y)
+            if self.class_weight == "balanced":
+                count = np.bincount(number, by_row, minlength=len(classes))
+                there = count > 0  # a class that weighs nothing needs no weight
+                by_class = np.where(there, by_row.sum() / (len(classes) * np.where(there, count, 1)), 0)
+            else:
+                by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+            if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
+                raise ValueError(f"class_weight is {self.class_weight!r}; expected finite numbers >= 0")
+            weights = by_class[number] * by_row
         if not weights.any():
             raise ValueError("class_weight and sample_weight leave nothing that counts; expected some > 0")
         return weights
@@ -1310,7 +1312,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
                 del self.classes_  # of another network
         classes = self._classes_of(y, classes, incremental, goes_on)
         number = self._numbers(y, classes)
-        weight = self._class_weighted(X, y, classes, weight, incremental)
+        weight = self._class_weighted(X, y, classes, weight)
         if goes_on:
             self._check_architecture(X.rows.shape[1], len(classes))
         else:
