@@ -186,7 +186,7 @@ class Unpacker:
         return lstm
 
     def _model(self, words, place):
-        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))  # earlier files have none
+        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))  # not in early files
         pooling = words.get("pooling", "last")
         loss = self.unpack(words["loss"], _join(place, "loss"), LOSSES)
         lstm = self.unpack(words["lstm"], _join(place, "lstm"), ("LSTM",))
