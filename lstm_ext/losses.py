@@ -1075,9 +1075,9 @@ LOSSES = {
     "quantile": Quantile,
     "poisson": Poisson,
     "gaussian": GaussianNLL,
-    "nse": NashSutcliffe,
     "binary_cross_entropy": BinaryCrossEntropy,
     "negative_binomial": NegativeBinomial,
     "student_t": StudentT,
     "cmal": AsymmetricLaplaceMixture,
+    "nse": NashSutcliffe,
 }
