@@ -8,13 +8,25 @@ import math
 from numbers import Real
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import (
+    digamma,
+    expit,
+    gammaln,
+    log_softmax,
+    logsumexp,
+    ndtri,
+    polygamma,
+    softmax,
+    stdtrit,
+)
 
-from lstm_ext._checks import number, positive
+from lstm_ext._checks import count, number, positive
 from lstm_ext._data import as_array, as_labels, as_number_array
 
 __all__ = [
     "LOSSES",
+    "AsymmetricLaplaceMixture",
+    "BinaryCrossEntropy",
     "CrossEntropy",
     "GaussianNLL",
     "Huber",
@@ -22,8 +34,10 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "NashSutcliffe",
+    "NegativeBinomial",
     "Poisson",
     "Quantile",
+    "StudentT",
 ]
 
 
@@ -67,6 +81,7 @@ class Loss:
     """
 
     outputs_per_target = 1
+    _by_output = staticmethod(lambda weights, n: np.tile(weights, n))  # of each target to each output
     _options = ()  # names of the constructor's arguments, which are attributes, too
 
     def __repr__(self):
@@ -181,6 +196,10 @@ class MeanSquaredError(Loss):
     def check(self, target, shape, weights=None):
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
+
+    def _cost(self, p, y):
+        error = p - y
+        return error * error, 2 * error
 
     def _evaluate(self, prediction, target, weights, total):
         error = np.subtract(prediction, target, dtype=np.float64)
@@ -300,6 +319,109 @@ def _double(weights, *arrays):
     return [np.where(counted, a, np.float64(0)) for a in arrays]
 
 
+def _levels(levels):
+    """Probabilities as an array, (Q,)."""
+    levels = np.atleast_1d(as_number_array("levels", levels, allow_nan=True))
+    if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"levels is {levels.tolist()}; expected numbers between 0 and 1")
+    return levels
+
+
+class Weighted(Loss):
+    r"""Another loss, with a weight for each target: 0 where it is not known.
+
+    .. math:: L = \frac{\sum_n w_n \sum_k v_{nk} c_{nk}}{K \sum_n w_n}
+
+    The weights travel with the targets, as the last K columns of y. Where one is 0 the target may be
+    anything. `LSTMRegressor` trains with it if y has NaN or the targets have weights.
+
+    Parameters
+    ----------
+    loss : Loss
+        Of this module, but for `CrossEntropy`.
+    """
+
+    _options = ("loss",)
+
+    def __init__(self, loss):
+        if not isinstance(loss, MeanSquaredError | _Pointwise):
+            raise TypeError(f"loss is {loss!r}; expected a loss of numbers, of lstm_ext.losses")
+        self.loss = loss
+
+    @property
+    def outputs_per_target(self):
+        """Outputs for each column of the target: those of the loss."""
+        return self.loss.outputs_per_target
+
+    def _columns(self, shape):
+        return shape[-1] // self.loss.outputs_per_target
+
+    def check(self, target, shape, weights=None):
+        """Refuse targets that the loss refuses, and weights that are not finite numbers >= 0."""
+        k = self._columns(shape)
+        if target.ndim != len(shape) or target.shape[-1] <= k:
+            raise ValueError(f"y has shape {target.shape}; expected targets and {k} weights for them")
+        target, each = target[..., :-k], target[..., -k:]
+        if not (np.isfinite(each).all() and (each >= 0).all()):
+            raise ValueError("the weights in y are not all finite numbers >= 0")
+        known = np.where((each > 0)[..., : min(k, target.shape[-1])], target[..., :k], 0)
+        self.loss.check(np.concatenate([known, target[..., k:]], axis=-1), shape, weights)
+
+    def _parts(self, target, shape):
+        k = self._columns(shape)
+        target, each = target[..., :-k], target[..., -k:].astype(np.float64)
+        known = np.where(each > 0, target[..., :k], 0)
+        return np.concatenate([known, target[..., k:]], axis=-1), each
+
+    def _evaluate(self, prediction, target, weights, total):
+        target, each = self._parts(target, prediction.shape)
+        p, y = _double(weights, prediction, target)
+        cost, slope = self.loss._cost(p, y)
+        if weights is not None:
+            each = each * weights[..., None]
+        cost = cost * self.loss._by_output(each, cost.shape[-1] // each.shape[-1])
+        slope = slope * self.loss._by_output(each, slope.shape[-1] // each.shape[-1])
+        total *= cost.shape[-1]
+        return float(cost.sum()) / total, slope / total
+
+    def _tangent(self, prediction, prediction_dot, target, weights, total):
+        target, each = self._parts(target, prediction.shape)
+        p, p_dot, y = _double(weights, prediction, prediction_dot, target)
+        if isinstance(self.loss, MeanSquaredError):
+            tangent, terms = 2 * p_dot, each.shape[-1]
+        else:
+            tangent, terms = self.loss._curvature(p, p_dot, y), self.loss._terms(prediction.shape)
+        if weights is not None:
+            each = each * weights[..., None]
+        return tangent * self.loss._by_output(each, tangent.shape[-1] // each.shape[-1]) / (total * terms)
+
+
+class BinaryCrossEntropy(_Pointwise):
+    r"""Cross entropy of O labels, each of which is there or not, in nats. Targets: 0 or 1.
+
+    .. math::
+
+        L = \frac{\sum_n w_n \sum_k (\log(1 + e^{p_{nk}}) - y_{nk} p_{nk})}{O \sum_n w_n} \qquad
+        \frac{\partial L}{\partial p_{nk}} = \frac{w_n (\sigma(p_{nk}) - y_{nk})}{O \sum_n w_n}
+
+    The predictions are logits. As in PyTorch's ``BCEWithLogitsLoss``; D. R. Cox, "The regression analysis
+    of binary sequences", J. R. Stat. Soc. B 20:215, 1958.
+    """
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not numbers from 0 to 1 of the predictions' shape."""
+        super().check(target, shape, weights)
+        counted = target if weights is None else target[weights != 0]
+        if ((counted < 0) | (counted > 1)).any():
+            raise ValueError("y has numbers outside 0 to 1; expected 0 or 1 for each label")
+
+    def _cost(self, p, y):
+        return np.logaddexp(0, p) - y * p, expit(p) - y
+
+    def _curvature(self, p, p_dot, y):
+        return expit(p) * expit(-p) * p_dot
+
+
 class MeanAbsoluteError(_Pointwise):
     r"""Absolute error: its minimum is the median. Targets: real numbers of the predictions' shape.
 
@@ -381,6 +503,8 @@ class Quantile(_Pointwise):
         if not self.levels:
             raise ValueError("levels must be numbers between 0 and 1, got none")
 
+    _by_output = staticmethod(lambda weights, n: np.repeat(weights, n, axis=-1))
+
     @property
     def outputs_per_target(self):
         """Outputs for each column of the target: the number of levels."""
@@ -429,6 +553,13 @@ class Poisson(_Pointwise):
         """Return the expected counts for predictions (..., O), of the same shape."""
         return np.exp(prediction)
 
+    def quantile(self, prediction, levels):
+        """Return quantiles of the counts for predictions (..., K), (..., K, Q)."""
+        from scipy.stats import poisson
+
+        rate = self.rate(as_array("prediction", prediction).astype(np.float64))
+        return poisson.ppf(_levels(levels), rate[..., None])
+
     def _cost(self, p, y):
         with np.errstate(over="ignore"):
             rate = np.exp(p)
@@ -476,8 +607,13 @@ class GaussianNLL(_Pointwise):
 
     def mean_and_scale(self, prediction):
         """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
-        mean, raw = np.split(np.asarray(prediction), 2, axis=-1)
+        mean, raw = np.split(as_array("prediction", prediction), 2, axis=-1)
         return mean, (self.min_scale + np.logaddexp(0, raw)).astype(raw.dtype)
+
+    def quantile(self, prediction, levels):
+        """Return quantiles for predictions (..., 2 K), (..., K, Q)."""
+        mean, scale = self.mean_and_scale(as_array("prediction", prediction).astype(np.float64))
+        return mean[..., None] + scale[..., None] * ndtri(_levels(levels))
 
     def _parts(self, p, y):
         mean, raw = np.split(p, 2, axis=-1)
@@ -499,6 +635,327 @@ class GaussianNLL(_Pointwise):
         return np.concatenate(
             [mean_dot / scale**2 + mixed * raw_dot, mixed * mean_dot + second * raw_dot], axis=-1
         )
+
+
+class _Several(_Pointwise):
+    """A negative log likelihood whose distribution has several numbers, each an output for each target."""
+
+    def _terms(self, shape):
+        return shape[-1] // self.outputs_per_target
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not real numbers, one for every `outputs_per_target` outputs."""
+        n = self.outputs_per_target
+        if shape[-1] % n:
+            raise ValueError(f"there are {shape[-1]} outputs; expected a multiple of {n} for {self!r}")
+        _check_numbers(target, (*shape[:-1], shape[-1] // n), shape)
+
+    def _split(self, values):
+        """Return the numbers of each target: outputs_per_target arrays (..., K)."""
+        return np.split(as_array("prediction", values).astype(np.float64), self.outputs_per_target, axis=-1)
+
+
+class NegativeBinomial(_Several):
+    r"""Negative log likelihood of counts that vary more than a Poisson distribution's.
+
+    .. math::
+
+        a, s = p, \quad \mu = e^a, \quad \alpha = \alpha_0 + \log(1 + e^s), \quad r = 1 / \alpha \qquad
+        c = -\log \frac{\Gamma(y + r)}{\Gamma(r) \, y!} + r \log(1 + \alpha \mu)
+            - y \log \frac{\alpha \mu}{1 + \alpha \mu}
+
+    The mean is :math:`\mu`, the variance :math:`\mu + \alpha \mu^2` (A. C. Cameron, P. K. Trivedi,
+    *Regression Analysis of Count Data*, 2nd ed., 2013, NB2; as in DeepAR, D. Salinas et al., Int. J.
+    Forecasting 36:1181, 2020). With targets (..., K) there are O = 2 K outputs: the K logarithms of the
+    means, then the K raw dispersions s.
+
+    Parameters
+    ----------
+    min_dispersion : float
+        :math:`\alpha_0`, greater than 0.
+    """
+
+    outputs_per_target = 2
+    _options = ("min_dispersion",)
+
+    def __init__(self, min_dispersion=1e-4):
+        self.min_dispersion = positive("min_dispersion", min_dispersion)
+
+    def check(self, target, shape, weights=None):
+        """Refuse a target that is not numbers >= 0, one for every two outputs."""
+        super().check(target, shape, weights)
+        counted = target if weights is None else target[weights != 0]
+        if (counted < 0).any():
+            raise ValueError(f"y has {counted.min()}; expected counts >= 0")
+
+    def mean_and_dispersion(self, prediction):
+        """Return mean and dispersion for predictions (..., 2 K), each (..., K)."""
+        log_mean, raw = self._split(prediction)
+        return np.exp(log_mean), self.min_dispersion + np.logaddexp(0, raw)
+
+    def mean_and_scale(self, prediction):
+        """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
+        mean, dispersion = self.mean_and_dispersion(prediction)
+        return mean, np.sqrt(mean + dispersion * mean * mean)
+
+    def quantile(self, prediction, levels):
+        """Return quantiles of the counts for predictions (..., 2 K), (..., K, Q)."""
+        from scipy.stats import nbinom
+
+        mean, dispersion = (part[..., None] for part in self.mean_and_dispersion(prediction))
+        return nbinom.ppf(_levels(levels), 1 / dispersion, 1 / (1 + dispersion * mean))
+
+    def _numbers(self, p):
+        log_mean, raw = np.split(p, 2, axis=-1)
+        with np.errstate(over="ignore"):
+            return np.exp(log_mean), self.min_dispersion + np.logaddexp(0, raw), log_mean, raw
+
+    def _cost(self, p, y):
+        mean, alpha, log_mean, raw = self._numbers(p)
+        r = 1 / alpha
+        both = np.logaddexp(0, log_mean + np.log(alpha))  # log(1 + alpha mean)
+        cost = gammaln(r) + gammaln(y + 1) - gammaln(y + r) + r * both - y * (log_mean + np.log(alpha) - both)
+        bracket = digamma(y + r) - digamma(r) - both + (mean - y) / (r + mean)
+        slope = [(mean - y) / (1 + alpha * mean), r * r * bracket * expit(raw)]
+        return cost, np.concatenate(slope, axis=-1)
+
+    def _curvature(self, p, p_dot, y):
+        mean, alpha, log_mean, raw = self._numbers(p)
+        log_mean_dot, raw_dot = np.split(p_dot, 2, axis=-1)
+        r, s = 1 / alpha, expit(raw)
+        mean_dot, alpha_dot = mean * log_mean_dot, s * raw_dot
+        r_dot, base = -alpha_dot * r * r, 1 + alpha * mean
+        product_dot = alpha_dot * mean + alpha * mean_dot
+        both = np.logaddexp(0, log_mean + np.log(alpha))
+        bracket = digamma(y + r) - digamma(r) - both + (mean - y) / (r + mean)
+        bracket_dot = (polygamma(1, y + r) - polygamma(1, r)) * r_dot - product_dot / base + (
+            mean_dot * (r + mean) - (mean - y) * (r_dot + mean_dot)
+        ) / (r + mean) ** 2
+        by_alpha, by_alpha_dot = r * r * bracket, 2 * r * r_dot * bracket + r * r * bracket_dot
+        return np.concatenate(
+            [
+                mean_dot / base - (mean - y) * product_dot / base**2,
+                by_alpha_dot * s + by_alpha * s * expit(-raw) * raw_dot,
+            ],
+            axis=-1,
+        )
+
+
+class StudentT(_Several):
+    r"""Negative log likelihood of Student's t, whose tails are heavier than a normal distribution's.
+
+    .. math::
+
+        \mu, s, d = p, \quad \sigma = \sigma_0 + \log(1 + e^s), \quad \nu = 2 + \log(1 + e^d), \quad
+        z = \frac{y - \mu}{\sigma} \qquad
+        c = \log \frac{\Gamma(\nu / 2)}{\Gamma((\nu + 1) / 2)} + \frac{1}{2} \log(\nu \pi)
+            + \log \sigma + \frac{\nu + 1}{2} \log\left(1 + \frac{z^2}{\nu}\right)
+
+    K. L. Lange, R. J. A. Little, J. M. G. Taylor, "Robust statistical modeling using the t distribution",
+    J. Am. Stat. Assoc. 84:881, 1989. More than two degrees of freedom, so that there is a variance. With
+    targets (..., K) there are O = 3 K outputs: the K means, the K raw scales s, the K raw degrees of
+    freedom d.
+
+    Parameters
+    ----------
+    min_scale : float
+        :math:`\sigma_0`, greater than 0, in the targets' units.
+    """
+
+    outputs_per_target = 3
+    _options = ("min_scale",)
+
+    def __init__(self, min_scale=1e-6):
+        self.min_scale = positive("min_scale", min_scale)
+
+    def distribution(self, prediction):
+        """Return mean, scale and degrees of freedom for predictions (..., 3 K), each (..., K)."""
+        mean, raw, raw_df = self._split(prediction)
+        return mean, self.min_scale + np.logaddexp(0, raw), 2 + np.logaddexp(0, raw_df)
+
+    def mean_and_scale(self, prediction):
+        """Return mean and standard deviation for predictions (..., 3 K), each (..., K)."""
+        mean, scale, df = self.distribution(prediction)
+        # Next to two degrees of freedom the variance has no bound: that of 2.1 is the largest said.
+        return mean, scale * np.sqrt(1 + 2 / np.maximum(df - 2, 0.1))
+
+    def quantile(self, prediction, levels):
+        """Return quantiles for predictions (..., 3 K), (..., K, Q)."""
+        mean, scale, df = (part[..., None] for part in self.distribution(prediction))
+        return mean + scale * stdtrit(df, _levels(levels))
+
+    def _cost(self, p, y):
+        mean, raw, raw_df = np.split(p, 3, axis=-1)
+        _, scale, df = self.distribution(p)
+        z = (y - mean) / scale
+        tail = np.log1p(z * z / df)
+        cost = (
+            gammaln(df / 2) - gammaln((df + 1) / 2) + 0.5 * np.log(df * np.pi) + np.log(scale)
+            + 0.5 * (df + 1) * tail
+        )
+        pull = (df + 1) * z / (df + z * z)
+        by_df = 0.5 * (digamma(df / 2) - digamma((df + 1) / 2) + (1 - pull * z) / df + tail)
+        slope = [-pull / scale, (1 - pull * z) / scale * expit(raw), by_df * expit(raw_df)]
+        return cost, np.concatenate(slope, axis=-1)
+
+    def _curvature(self, p, p_dot, y):
+        mean, raw, raw_df = np.split(p, 3, axis=-1)
+        mean_dot, raw_dot, raw_df_dot = np.split(p_dot, 3, axis=-1)
+        _, scale, df = self.distribution(p)
+        s, s_df = expit(raw), expit(raw_df)
+        scale_dot, df_dot = s * raw_dot, s_df * raw_df_dot
+        z = (y - mean) / scale
+        z_dot = -(mean_dot + z * scale_dot) / scale
+        base, base_dot = df + z * z, df_dot + 2 * z * z_dot
+        pull = (df + 1) * z / base
+        pull_dot = (df_dot * z + (df + 1) * z_dot - pull * base_dot) / base
+        along_dot = pull_dot * z + pull * z_dot  # of pull * z
+        by_scale = (1 - pull * z) / scale
+        by_scale_dot = -(along_dot + by_scale * scale_dot) / scale
+        by_df = 0.5 * (
+            digamma(df / 2) - digamma((df + 1) / 2) + (1 - pull * z) / df + np.log1p(z * z / df)
+        )
+        by_df_dot = 0.5 * (
+            0.5 * (polygamma(1, df / 2) - polygamma(1, (df + 1) / 2)) * df_dot
+            - along_dot / df - (1 - pull * z) * df_dot / df**2 + (2 * z * z_dot - z * z * df_dot / df) / base
+        )
+        return np.concatenate(
+            [
+                (pull * scale_dot / scale - pull_dot) / scale,
+                by_scale_dot * s + by_scale * s * expit(-raw) * raw_dot,
+                by_df_dot * s_df + by_df * s_df * expit(-raw_df) * raw_df_dot,
+            ],
+            axis=-1,
+        )
+
+
+class AsymmetricLaplaceMixture(_Several):
+    r"""Negative log likelihood of a mixture of asymmetric Laplace distributions (CMAL).
+
+    .. math::
+
+        c = -\log \sum_m \pi_m \frac{\tau_m (1 - \tau_m)}{b_m}
+            \exp\left( -\frac{y - \mu_m}{b_m} (\tau_m - [y < \mu_m]) \right), \quad
+        \pi = \mathrm{softmax}(a), \; b = b_0 + \log(1 + e^s), \; \tau = \sigma(t)
+
+    D. Klotz et al., "Uncertainty estimation with deep learning for rainfall-runoff modeling", HESS 26:1673,
+    2022: the countable mixture of asymmetric Laplacians, which was the best of four there. With M
+    components and targets (..., K) there are O = 4 M K outputs: for each of a, :math:`\mu`, s, t and each
+    component, the K targets.
+
+    Parameters
+    ----------
+    components : int
+        M, at least 1; the paper's is 3.
+    min_scale : float
+        :math:`b_0`, greater than 0, in the targets' units.
+    """
+
+    _options = ("components", "min_scale")
+
+    def __init__(self, components=3, min_scale=1e-4):
+        self.components = count("components", components, 1)
+        self.min_scale = positive("min_scale", min_scale)
+
+    @property
+    def outputs_per_target(self):
+        """Outputs for each column of the target: four for each component."""
+        return 4 * self.components
+
+    def distribution(self, prediction):
+        """Return weights, locations, scales and asymmetries for predictions (..., 4 M K): (..., M, K)."""
+        a, location, s, t = self._numbers(as_array("prediction", prediction).astype(np.float64))
+        return softmax(a, axis=-2), location, self.min_scale + np.logaddexp(0, s), expit(t)
+
+    def _numbers(self, p):
+        p = p.reshape(*p.shape[:-1], 4, self.components, -1)
+        return (p[..., k, :, :] for k in range(4))
+
+    def mean_and_scale(self, prediction):
+        """Return mean and standard deviation for predictions (..., 4 M K), each (..., K)."""
+        weight, location, b, tau = self.distribution(prediction)
+        product = tau * (1 - tau)
+        center = location + b * (1 - 2 * tau) / product
+        variance = b * b * (1 - 2 * product) / product**2
+        mean = (weight * center).sum(axis=-2)
+        spread = (weight * (variance + (center - mean[..., None, :]) ** 2)).sum(axis=-2)
+        return mean, np.sqrt(spread)
+
+    def cdf(self, prediction, y):
+        """Return the probability of at most y, (..., K, Q), for predictions (..., 4 M K)."""
+        weight, location, b, tau = (part[..., None] for part in self.distribution(prediction))
+        z = (as_array("y", y)[..., None, :, :] - location) / b
+        below = tau * np.exp((1 - tau) * np.minimum(z, 0))
+        above = 1 - (1 - tau) * np.exp(-tau * np.maximum(z, 0))
+        return (weight * np.where(z < 0, below, above)).sum(axis=-3)
+
+    def quantile(self, prediction, levels):
+        """Return quantiles for predictions (..., 4 M K), (..., K, Q), by bisection."""
+        levels = _levels(levels)
+        _, location, b, tau = (part[..., None] for part in self.distribution(prediction))
+        own = location + b * np.where(
+            levels < tau, np.log(levels / tau) / (1 - tau), -np.log((1 - levels) / (1 - tau)) / tau
+        )
+        low, high = own.min(axis=-3), own.max(axis=-3)  # the mixture's lie between its components'
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            less = self.cdf(prediction, middle) < levels
+            low, high = np.where(less, middle, low), np.where(less, high, middle)
+        return 0.5 * (low + high)
+
+    def _terms_of(self, p, y):
+        a, location, s, t = self._numbers(p)
+        b, tau = self.min_scale + np.logaddexp(0, s), expit(t)
+        z = (y[..., None, :] - location) / b
+        side = tau - (z < 0)
+        log_share = log_softmax(a, axis=-2)
+        joint = log_share - np.logaddexp(0, t) - np.logaddexp(0, -t) - np.log(b) - side * z
+        return log_share, b, tau, s, z, side, joint
+
+    def _cost(self, p, y):
+        log_share, b, tau, s, z, side, joint = self._terms_of(p, y)
+        total = logsumexp(joint, axis=-2)
+        belief = np.exp(joint - total[..., None, :])
+        slope = np.stack(
+            [
+                np.exp(log_share) - belief,
+                -belief * side / b,
+                -belief * expit(s) * (side * z - 1) / b,
+                -belief * (1 - 2 * tau - z * tau * (1 - tau)),
+            ],
+            axis=-3,
+        )
+        return -total, slope.reshape(p.shape)
+
+    def _curvature(self, p, p_dot, y):
+        log_share, b, tau, s, z, side, joint = self._terms_of(p, y)
+        a_dot, location_dot, s_dot, t_dot = self._numbers(p_dot)
+        share, belief = np.exp(log_share), softmax(joint, axis=-2)
+        steep = expit(s)
+        b_dot, tau_dot = steep * s_dot, tau * (1 - tau) * t_dot
+        z_dot = -(location_dot + z * b_dot) / b
+        share_dot = share * (a_dot - (share * a_dot).sum(axis=-2, keepdims=True))
+        by_b, by_t = (side * z - 1) / b, 1 - 2 * tau - z * tau * (1 - tau)
+        joint_dot = (
+            a_dot - (share * a_dot).sum(axis=-2, keepdims=True)
+            + side / b * location_dot + by_b * b_dot + by_t * t_dot
+        )
+        belief_dot = belief * (joint_dot - (belief * joint_dot).sum(axis=-2, keepdims=True))
+        by_b_dot = (tau_dot * z + side * z_dot - by_b * b_dot) / b
+        by_t_dot = -2 * tau_dot - z_dot * tau * (1 - tau) - z * (1 - 2 * tau) * tau_dot
+        tangent = np.stack(
+            [
+                share_dot - belief_dot,
+                -(belief_dot * side + belief * (tau_dot - side * b_dot / b)) / b,
+                -(
+                    belief_dot * steep * by_b + belief * steep * (1 - steep) * s_dot * by_b
+                    + belief * steep * by_b_dot
+                ),
+                -(belief_dot * by_t + belief * by_t_dot),
+            ],
+            axis=-3,
+        )
+        return tangent.reshape(p.shape)
 
 
 class NashSutcliffe(_Pointwise):
@@ -618,5 +1075,9 @@ LOSSES = {
     "quantile": Quantile,
     "poisson": Poisson,
     "gaussian": GaussianNLL,
+    "binary_cross_entropy": BinaryCrossEntropy,
+    "negative_binomial": NegativeBinomial,
+    "student_t": StudentT,
+    "cmal": AsymmetricLaplaceMixture,
     "nse": NashSutcliffe,
 }

@@ -93,10 +93,12 @@ class Model(Fixed):
         Outputs O of the readout; with cross entropy, the number of classes.
     every_step : bool
         Read out every step, not only the last.
-    loss : {"mse", "cross_entropy", "mae", "huber", "quantile", "poisson", "gaussian", "nse"} or object
-        One of `losses.LOSSES` with its defaults, or an object: one of those classes, or any with
-        ``check`` and ``value_and_gradient`` as in `losses.Loss`. Some need more outputs than there
-        are targets: quantile one for each level, gaussian two.
+    loss : str or object
+        "mse", "cross_entropy", "mae", "huber", "quantile", "poisson", "gaussian", "nse",
+        "binary_cross_entropy", "negative_binomial", "student_t" or "cmal": one of `losses.LOSSES` with its
+        defaults. Or an object: one of those classes, or any with ``check`` and ``value_and_gradient`` as in
+        `losses.Loss`. Some need more outputs than there are targets: quantile one for each level, gaussian
+        two.
     pooling : {"last", "mean", "max", "attention"}
         What a sequence to one model reads: the last hidden state, or over all steps the mean, the largest
         value of each unit, or a mean with learned weights, :math:`a = \mathrm{softmax}_t (v \cdot h_t)`

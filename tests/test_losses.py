@@ -5,14 +5,19 @@ import pytest
 
 from lstm_ext.losses import (
     LOSSES,
+    AsymmetricLaplaceMixture,
+    BinaryCrossEntropy,
     CrossEntropy,
     GaussianNLL,
     Huber,
     MeanAbsoluteError,
     MeanSquaredError,
     NashSutcliffe,
+    NegativeBinomial,
     Poisson,
     Quantile,
+    StudentT,
+    Weighted,
 )
 
 DTYPES = ["float32", "float64"]
@@ -28,6 +33,11 @@ def example(kind, shape, seed=0):
         target = rng.integers(0, shape[-1], shape[:-1])
     elif isinstance(loss, Poisson):
         prediction, target = prediction / 3, rng.poisson(2.0, shape).astype(float)
+    elif isinstance(loss, BinaryCrossEntropy):
+        target = rng.integers(0, 2, shape).astype(float)
+    elif isinstance(loss, NegativeBinomial):
+        prediction = rng.normal(size=(*shape[:-1], 2 * shape[-1]))
+        target = rng.poisson(2.0, shape).astype(float)
     elif isinstance(loss, NashSutcliffe):
         scale = np.broadcast_to(rng.uniform(1, 3, (shape[0],) + (1,) * (len(shape) - 1)), shape)
         target = np.concatenate([rng.normal(size=shape), scale], axis=-1)
@@ -46,8 +56,11 @@ def example(kind, shape, seed=0):
 
 EACH = [
     MeanSquaredError(), CrossEntropy(), MeanAbsoluteError(), Huber(1.5), Quantile((0.1, 0.5, 0.8)),
-    Poisson(), GaussianNLL(0.5), NashSutcliffe(),
+    Poisson(), GaussianNLL(0.5), NashSutcliffe(), BinaryCrossEntropy(), NegativeBinomial(), StudentT(0.5),
+    AsymmetricLaplaceMixture(2, 0.1),
 ]
+# Another loss with weights for each target.
+WEIGHTED = [Weighted(loss) for loss in EACH if not isinstance(loss, CrossEntropy | NashSutcliffe)]
 KINDS = [(loss, how) for loss in EACH for how in WEIGHTS]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
 
@@ -105,6 +118,26 @@ def in_torch(torch, loss, p, y):
         mean, raw = p.chunk(2, -1)
         variance = (F.softplus(raw, threshold=1000) + loss.min_scale) ** 2
         return F.gaussian_nll_loss(mean, y, variance, full=True, eps=0, reduction="none").mean(-1)
+    if name == "NegativeBinomial":
+        a, raw = p.chunk(2, -1)
+        alpha = F.softplus(raw, threshold=1000) + loss.min_dispersion
+        counts = torch.distributions.NegativeBinomial(1 / alpha, logits=a + alpha.log())
+        return -counts.log_prob(y).mean(-1)
+    if name == "StudentT":
+        mean, raw, df = p.chunk(3, -1)
+        scale = F.softplus(raw, threshold=1000) + loss.min_scale
+        return -torch.distributions.StudentT(2 + F.softplus(df), mean, scale).log_prob(y).mean(-1)
+    if name == "AsymmetricLaplaceMixture":
+        # D. Klotz et al., HESS 26:1673, 2022, eq. 5 to 7, component by component.
+        a, center, raw, t = (part.chunk(loss.components, -1) for part in p.chunk(4, -1))
+        share = torch.stack(a).softmax(0)
+        density = 0
+        for m in range(loss.components):
+            b, tau = F.softplus(raw[m], threshold=1000) + loss.min_scale, t[m].sigmoid()
+            z = (y - center[m]) / b
+            fall = torch.maximum(tau * z, (tau - 1) * z)
+            density = density + share[m] * tau * (1 - tau) / b * (-fall).exp()
+        return -density.log().mean(-1)
     if name == "NashSutcliffe":
         y, scale = y.chunk(2, -1)
         return ((p - y) ** 2 / (scale + 0.1) ** 2).mean(-1)
@@ -113,6 +146,7 @@ def in_torch(torch, loss, p, y):
         "MeanAbsoluteError": lambda: F.l1_loss(p, y, reduction="none"),
         "Huber": lambda: F.huber_loss(p, y, reduction="none", delta=loss.delta),
         "Poisson": lambda: F.poisson_nll_loss(p, y, reduction="none"),
+        "BinaryCrossEntropy": lambda: F.binary_cross_entropy_with_logits(p, y, reduction="none"),
     }[name]().mean(-1)
 
 

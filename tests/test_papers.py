@@ -31,6 +31,9 @@ def script(monkeypatch):
     ("forecasts", ("statsmodels",), 9),
     ("hydrology", (), 4),
     ("japanese_vowels", ("sktime",), 1),
+    ("classification", ("sktime", "sklearn"), 2),
+    ("best_weights", ("sktime", "sklearn"), 2),
+    ("reservoirs", ("sklearn",), 3),
 ])
 def test_every_script_runs_and_prints_its_table(script, capsys, name, needs, rows):
     for library in needs:

@@ -15,7 +15,17 @@ from scipy.optimize import minimize
 from lstm_ext import LSTM, SGD, Adam, AdamW, Model, RMSprop
 from lstm_ext._safetensors import TensorFile, write_tensors
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
-from lstm_ext.losses import LOSSES, GaussianNLL, Huber, MeanSquaredError, NashSutcliffe, Poisson, Quantile
+from lstm_ext.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Huber,
+    MeanSquaredError,
+    NashSutcliffe,
+    NegativeBinomial,
+    Poisson,
+    Quantile,
+)
 from lstm_ext.schedules import Cosine, Plateau, Step, WarmUp
 from lstm_ext.training import fit_lbfgs
 
@@ -42,8 +52,10 @@ def targets(model, n=N, seed=2):
     shape = (n, T, columns) if model.every_step else (n, columns)
     if type(model.loss).__name__ == "CrossEntropy":
         return rng.integers(0, model.output_size, shape[:-1])
-    if isinstance(model.loss, Poisson):
+    if isinstance(model.loss, Poisson | NegativeBinomial):
         return rng.poisson(1.5, shape)
+    if isinstance(model.loss, BinaryCrossEntropy):
+        return rng.integers(0, 2, shape)
     y = rng.normal(size=shape)
     if isinstance(model.loss, NashSutcliffe) and not model.every_step:
         y = model.loss.prepare(y, scale=rng.uniform(1, 2, n))
@@ -52,7 +64,7 @@ def targets(model, n=N, seed=2):
 
 LENGTHS = np.array([7, 1, 4, 0, 6, 7, 3, 2, 5, 7, 1, 6])
 every_loss = pytest.mark.parametrize("loss, outputs", [
-    *((name, 2) for name in LOSSES if name != "quantile"), ("quantile", 6), (Huber(0.3), 2),
+    *((name, {"quantile": 6, "student_t": 6, "cmal": 12}.get(name, 2)) for name in LOSSES), (Huber(0.3), 2),
     (Quantile(0.7), 2), (GaussianNLL(0.2), 4), (NashSutcliffe(0.5), 1),
 ], ids=str)
 

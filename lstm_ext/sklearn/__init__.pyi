@@ -20,6 +20,7 @@ __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"
 
 _Floats = npt.NDArray[np.float64]
 _X = npt.ArrayLike | Sequence[npt.ArrayLike]
+_Validation = tuple[_X, _X] | dict[str, Any]
 _Callback = Callback | Callable[[dict[str, Any]], object]
 
 class _Supervised(Network):
@@ -30,7 +31,12 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     x_scaler_: SequenceScaler | None
     y_scaler_: SequenceScaler | None
     n_features_in_: int
+    static_scaler_: SequenceScaler | None
     n_outputs_: int
+    n_static_in_: int
+    interval_shift_: _Floats | None
+    interval_factor_: _Floats | None
+    calibration_: tuple[_Floats, _Floats, _Floats | None] | None
     n_iter_: int
     loss_: float
     best_loss_: float
@@ -53,7 +59,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         max_norm: float | None = 1.0,
         tol: float = 1e-4,
         n_iter_no_change: int | str = "auto",
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         scale: bool = True,
@@ -62,6 +68,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         callbacks: Sequence[_Callback] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
+        target_weight: npt.ArrayLike | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None,
+        bptt: int | None = None,
     ) -> None: ...
     def fit(
         self,
@@ -70,17 +80,36 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         sample_weight: _X | None = None,
         groups: npt.ArrayLike | None = None,
         *,
+        static: npt.ArrayLike | None = None,
+        validation: _Validation | None = None,
         comm: Any = None,
     ) -> Self: ...
-    def partial_fit(self, X: _X, y: _X, sample_weight: _X | None = None) -> Self: ...
-    def predict(self, X: _X, return_std: bool = False) -> Any: ...
-    def score(self, X: _X, y: _X, sample_weight: _X | None = None) -> float: ...
+    def partial_fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> Self: ...
+    def predict(
+        self,
+        X: _X,
+        return_std: bool = False,
+        *,
+        static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> Any: ...
+    def predict_interval(
+        self, X: _X, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Any, Any]: ...
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float: ...
 
 class LSTMClassifier(ClassifierMixin, _Supervised):
     classes_: npt.NDArray[Any]
     model_: Model
     x_scaler_: SequenceScaler | None
+    static_scaler_: SequenceScaler | None
     n_features_in_: int
+    n_static_in_: int
+    merge_steps_: int
     n_iter_: int
     loss_: float
     best_loss_: float
@@ -110,15 +139,42 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         callbacks: Sequence[_Callback] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
+        pooling: str = "max",
+        merge_steps: int | str = "auto",
+        class_weight: dict[Any, float] | str | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None,
+        bptt: int | None = None,
     ) -> None: ...
-    def fit(self, X: _X, y: _X, sample_weight: _X | None = None, *, comm: Any = None) -> Self: ...
-    def partial_fit(
-        self, X: _X, y: _X, classes: npt.ArrayLike | None = None, sample_weight: _X | None = None
+    def fit(
+        self,
+        X: _X,
+        y: _X,
+        sample_weight: _X | None = None,
+        *,
+        static: npt.ArrayLike | None = None,
+        validation: _Validation | None = None,
+        comm: Any = None,
     ) -> Self: ...
-    def predict(self, X: _X) -> Any: ...
-    def predict_proba(self, X: _X) -> Any: ...
-    def predict_log_proba(self, X: _X) -> Any: ...
-    def score(self, X: _X, y: _X, sample_weight: _X | None = None) -> float: ...
+    def partial_fit(
+        self,
+        X: _X,
+        y: _X,
+        classes: npt.ArrayLike | None = None,
+        sample_weight: _X | None = None,
+        *,
+        static: npt.ArrayLike | None = None,
+    ) -> Self: ...
+    def predict(
+        self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any: ...
+    def predict_proba(
+        self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any: ...
+    def predict_log_proba(self, X: _X, *, static: npt.ArrayLike | None = None) -> Any: ...
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float: ...
 
 class LSTMForecaster(Network):
     model_: Model

@@ -4,9 +4,6 @@ import contextlib
 import copy
 import inspect
 import math
-import os
-import sys
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,10 +13,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from lstm_ext._checks import warn
 from lstm_ext.callbacks import Callback, EarlyStopping
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
+from lstm_ext.schedules import Cosine
 from lstm_ext.training import fit_lbfgs
 
 # What of LSTM's words the estimators say in words of their own, or cannot feed.
@@ -30,8 +29,7 @@ _TAKEN = {
     "dtype": "it is a parameter of the estimator",
     "batch_first": "X says it",
     "rng": "random_state says it",
-    "static_size": "static inputs need lstm_ext.Model",
-    "entity_aware": "static inputs need lstm_ext.Model",
+    "static_size": "static= of fit says it",
 }
 _LSTM_WORDS = frozenset(inspect.signature(LSTM).parameters)
 # What a network that goes on cannot change.
@@ -39,7 +37,6 @@ _BUILDING = (
     "hidden_size", "num_layers", "dtype", "every_step", "loss", "quantiles", "strategy", "window", "horizon",
     "difference", "coverage", "scale", "pooling", "merge_steps", "static_columns", "categorical_columns",
 )
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # With "auto": epochs, and the steps of the optimiser that they make at the least. 40 sequences make two
 # steps in an epoch, and 20 steps without a better loss say nothing.
 _EPOCHS, _LEAST_STEPS = 200, 1000
@@ -48,17 +45,11 @@ _PATIENCE, _LEAST_PATIENCE = 10, 200
 _JUDGED = 2048
 # Where fewer are set aside, folds judge in turn, and all sequences are learned from in the end.
 _FEW_ASIDE, _FOLDS = 50, 5
+# While the learning rate falls to 0, its sum over an epoch is half of what it was.
+_STRETCH = 2
 _DROPPING = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")
 # Hidden states of so many numbers are made at a time in inference.
 _NUMBERS_AT_ONCE = 2**24
-
-
-def warn_caller(message, category=UserWarning):
-    """Warn, and point at the line outside this package that called it."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE + os.sep):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 class _Best(EarlyStopping):
@@ -134,6 +125,10 @@ class _Curves(Callback):
 def _is_stochastic(estimator):
     if estimator.solver == "lbfgs":
         raise AttributeError("partial_fit takes steps on mini-batches, and solver='lbfgs' has none")
+    if getattr(estimator, "class_weight", None) == "balanced":
+        raise AttributeError(
+            "class_weight is 'balanced'; expected None or a dict for partial_fit, which does not see all of y"
+        )
     return True
 
 
@@ -278,14 +273,25 @@ class Network(BaseEstimator):
     def _generator(self):
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
 
+    def _layer_options(self):
+        """Return the options of the layer; an estimator may have defaults of its own."""
+        return dict(self.lstm_options or {})
+
+    @property
+    def _merged_steps(self):
+        return getattr(self, "merge_steps_", 1)
+
     def _new_network(
         self, n_inputs, n_outputs, *, every_step, loss, rng, bias=0, pooling="last", static_size=0
     ):
         """Make a model; nothing of the estimator is touched before it stands."""
-        options = dict(self.lstm_options or {})
+        options = self._layer_options()
         if static_size:
             options["static_size"] = static_size
-        lstm = LSTM(n_inputs, self.hidden_size, self.num_layers, dtype=self.dtype, rng=rng, **options)
+        lstm = LSTM(
+            n_inputs * self._merged_steps, self.hidden_size, self.num_layers, dtype=self.dtype, rng=rng,
+            **options,
+        )
         model = Model(lstm, n_outputs, every_step=every_step, loss=loss, pooling=pooling, rng=rng)
         model.bias[...] = bias
         self.model_ = model
@@ -387,7 +393,7 @@ class Network(BaseEstimator):
         # Somebody else may have ended it before.
         if len(records) == epochs and not stopping.done:
             which = "validation loss" if validation else "loss"
-            warn_caller(
+            warn(
                 f"max_iter={epochs} reached, and the {which} has still fallen by more than tol={self.tol} in "
                 f"the last {stopping.patience} epochs (n_iter_no_change={self.n_iter_no_change!r}): set "
                 f"max_iter={2 * epochs}, or a larger learning_rate_init (it is {self.learning_rate_init:g}) "
@@ -407,40 +413,53 @@ class Network(BaseEstimator):
     def _cross_train(self, data, pairs, callbacks, comm, words):
         """Find by folds how many steps are best, and make so many on all sequences.
 
-        Few sequences set aside would say little about when to end, and would be missed.
+        Few sequences set aside would say little about when to end, and would be missed. The networks of the
+        folds go on side by side, epoch by epoch, so that one number is chosen by the mean of their losses.
+        Then all are trained anew, the folds' like the last one: for twice as many epochs, while the
+        learning rate falls to 0, which takes the noise of the last steps away. So what the folds' networks
+        give for the sequences set aside is as good as what the last one will give for others, no better.
         """
-        start, steps, index, outputs, curves = self.model_.parameters.copy(), [], [], [], []
-        epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, data)
-        for learn, aside in pairs:
-            self.model_.parameters = start
-            part, validation = _counting(_taken(data, learn)), _taken(data, aside)
-            stopping = self._stopping(part, validation)
-            self._optimizer = self._new_optimizer()
-            records = self._steps(
-                part, epochs, validation=validation, early_stopping=stopping, comm=comm, **words
-            )
-            per_epoch = self._steps_of(len(part["x"]))
-            steps.append(stopping.lowest_epoch * per_epoch)
-            curves.append((per_epoch, [record["validation_loss"] for record in records]))
-            index.append(aside)
-            outputs.append(self._raw_outputs(validation))
-        per_epoch = self._steps_of(len(data["x"]))
-        best = max(1, round(float(np.median(steps)) / per_epoch))
-        self.model_.parameters = start
-        self._optimizer = self._new_optimizer()
+        model, patience = self.model_, self._stopping(data, True).patience
+        start = model.parameters.copy()
+        parts = [_counting(_taken(data, learn)) for learn, _ in pairs]
+        tests = [_taken(data, aside) for _, aside in pairs]
+        counts = np.array([_sum_of_weights(test, model.every_step) for test in tests])
+        states = [start.copy() for _ in pairs]
+        optimizers = [self._new_optimizer() for _ in pairs]
+        epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, parts[0])
+        curve, best, lowest, improved = [], 0, math.inf, 0
+        while len(curve) < epochs and len(curve) - improved < patience:
+            losses = []
+            for part, test, state, optimizer in zip(parts, tests, states, optimizers, strict=True):
+                model.parameters, self._optimizer = state, optimizer
+                self._steps(part, 1, comm=comm, **words)
+                state[...] = model.parameters
+                losses.append(model.evaluate(**test) if counts[len(losses)] else 0.0)
+            curve.append(float(np.average(losses, weights=counts)))
+            if curve[-1] < lowest or not best:
+                best = len(curve)
+            if curve[-1] < lowest - self.tol:
+                improved = len(curve)
+            lowest = min(lowest, curve[-1])
+        per_epoch, per_fold = self._steps_of(len(data["x"])), self._steps_of(len(parts[0]["x"]))
+        best = _STRETCH * best
+        outputs = []
+        for part, test in zip(parts, tests, strict=True):
+            model.parameters, self._optimizer = start, self._new_optimizer()
+            self._steps(part, best, comm=comm, schedule=Cosine(best), **words)
+            outputs.append(self._raw_outputs(test))
+        epochs = max(1, round(best * per_fold / per_epoch))
+        model.parameters, self._optimizer = start, self._new_optimizer()
         self._curve_beside(True)
         done = self.n_iter_
         with _learning():
-            self._steps(data, best, callbacks=callbacks, comm=comm, **words)
-        # Beside each epoch the folds' losses after as many steps, while any of them goes on.
+            self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **words)
+        # Beside each epoch the folds' loss after as many steps.
         for epoch in range(done, self.n_iter_):
-            after = (epoch - done + 1) * per_epoch
-            at = [(after // size - 1, curve) for size, curve in curves]
-            there = [curve[k] for k, curve in at if 0 <= k < len(curve)]
-            self.validation_loss_curve_[epoch] = float(np.mean(there)) if there else np.nan
-        reached = [curve for _, curve in curves]
-        self.best_loss_ = float(np.mean([min(curve) for curve in reached]))
-        return _taken(data, np.concatenate(index)), np.concatenate(outputs)
+            after = (epoch - done + 1) * per_epoch // per_fold
+            self.validation_loss_curve_[epoch] = curve[min(max(after, 1), len(curve)) - 1]
+        self.best_loss_ = lowest
+        return _taken(data, np.concatenate([aside for _, aside in pairs])), np.concatenate(outputs)
 
     def _steps(self, data, epochs, **words):
         return self.model_.fit(
@@ -461,7 +480,7 @@ class Network(BaseEstimator):
             self.n_iter_, self.loss_ = 1, result.fun
         self.best_loss_ = stopping.lowest if stopping else self.loss_
         if result.status == 1:
-            warn_caller(
+            warn(
                 f"lbfgs has not converged within max_iter={self._lbfgs_iterations} iterations: raise "
                 f"max_iter, or tol ({self.tol})",
                 ConvergenceWarning,
@@ -523,6 +542,18 @@ def _equal(one, other):
         return bool(one == other) or repr(one) == repr(other)
     except (TypeError, ValueError):  # objects that compare in a way of their own
         return repr(one) == repr(other)
+
+
+def _sum_of_weights(data, every_step):
+    """Return what the sequences of `data` count together."""
+    weight, lengths = data["sample_weight"], data["lengths"]
+    n, steps = data["x"].shape[:2]
+    if not every_step:
+        return float(n if weight is None else weight.sum())
+    if weight is not None and weight.ndim == 2:
+        return float(weight.sum())
+    lengths = np.full(n, steps) if lengths is None else lengths
+    return float(lengths.sum() if weight is None else weight @ lengths)
 
 
 def _counting(data):

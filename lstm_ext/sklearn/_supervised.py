@@ -1,37 +1,55 @@
 """`LSTMRegressor` and `LSTMClassifier`: sequences with a target for each, or for each of their steps."""
 
-from numbers import Real
+from contextlib import contextmanager
+from numbers import Integral, Real
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from lstm_ext import losses
+from lstm_ext._checks import warn
+from lstm_ext._data import as_number_array
 from lstm_ext._fitted import stream
-from lstm_ext.sklearn._network import (
-    _FEW_ASIDE,
-    _FOLDS,
-    Network,
-    only_stochastic,
-    to_dtype,
-    warn_caller,
+from lstm_ext.sklearn._network import _FEW_ASIDE, _FOLDS, Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._readings import (
+    COUNTS,
+    DISTRIBUTIONS,
+    INTERVALS,
+    Calibration,
+    Reading,
+    check_quantiles,
+    interval_of,
 )
-from lstm_ext.sklearn._readings import Reading, check_quantiles
 from lstm_ext.sklearn._sequences import (
     SequenceScaler,
     as_sequences,
+    check_columns,
     check_groups,
     check_weight,
+    frame_columns,
     per_step,
     row_values,
     step_rows,
 )
+
+# With merge_steps="auto" a network reads at the most so many steps.
+_STEPS = 32
+# Fewer sequences set aside do not calibrate an interval: folds do then, too.
+_FEW_TO_CALIBRATE = 400
+# Fewer sequences are not enough to calibrate at all.
+_LEAST_TO_CALIBRATE = 10
 
 
 class _Supervised(Network):
@@ -40,6 +58,9 @@ class _Supervised(Network):
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
         "every_step": ["boolean"],
+        "static_columns": ["array-like", None],
+        "categorical_columns": ["array-like", None],
+        "bptt": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def _refuse_none(self, y):
@@ -66,22 +87,199 @@ class _Supervised(Network):
         """
         return stream(self, batch, static)
 
-    def _scaled(self, X):
-        """Return x and lengths as the model takes them."""
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.bptt is not None and self.solver == "lbfgs":
+            raise ValueError(f"bptt is {self.bptt}; expected None with solver='lbfgs', which has no windows")
+        if self.bptt is not None and not self.every_step:
+            raise ValueError(f"bptt is {self.bptt}; expected None without every_step=True")
+
+    # ---- what comes in
+
+    def _prepare(self, X, static, *, reset):
+        """Check X and static; return sequences of numbers, and static inputs (n, S) or None.
+
+        Categories become a column for each of their values, and columns named static leave the sequences.
+        """
+        allow_nan = self._allow_nan if reset else self._takes_nan
+        X, named = self._coded(X, reset)
+        X = as_sequences(self, X, reset=reset, allow_nan=allow_nan)
+        if reset:
+            self._static_index = self._positions("static_columns", self.static_columns)
+            categorical = {*self._positions("categorical_columns", self.categorical_columns), *named}
+            self._categories = [
+                (k, np.unique(X.rows[~np.isnan(X.rows[:, k]), k])) for k in sorted(categorical)
+            ]
+        columns, sources = [], []
+        values_of = dict(self._categories)
+        for k in range(X.rows.shape[1]):
+            column = X.rows[:, k : k + 1]
+            if k in values_of:
+                column = self._one_hot(column, values_of[k], k)
+            columns.append(column)
+            sources += [k] * column.shape[1]
+        parts = [self._given_static(static, X, reset)]
+        if values_of or self._static_index:
+            rows, fixed = np.concatenate(columns, axis=1), np.isin(sources, self._static_index)
+            if fixed.any():
+                parts.insert(0, self._constant(rows[:, fixed], X, np.array(sources)[fixed]))
+            if fixed.all():
+                raise ValueError("static_columns names all columns of X; expected one that varies")
+            X = X.with_rows(np.ascontiguousarray(rows[:, ~fixed]))
+        parts = [part for part in parts if part is not None]
+        return X, np.concatenate(parts, axis=1) if parts else None
+
+    def _positions(self, name, given):
+        """Return the positions of columns that are named, or numbered."""
+        names = list(getattr(self, "feature_names_in_", ()))
+        positions = []
+        for column in () if given is None else given:
+            if isinstance(column, str):
+                if column not in names:
+                    raise ValueError(f"{name} has {column!r}; expected a column of X, which has {names}")
+                positions.append(names.index(column))
+            elif isinstance(column, Integral) and -self.n_features_in_ <= column < self.n_features_in_:
+                positions.append(int(column) % self.n_features_in_)
+            else:
+                raise ValueError(
+                    f"{name} has {column!r}; expected a column's name, or its number below "
+                    f"{self.n_features_in_}"
+                )
+        return positions
+
+    def _coded(self, X, reset):
+        """Write numbers for the categories of data frames; return X and the positions of such columns."""
+        if reset:
+            self._category_labels = {}
+        several = isinstance(X, list | tuple)
+        frames = list(X) if several else [X]
+        if not frames or not all(hasattr(frame, "columns") and hasattr(frame, "iloc") for frame in frames):
+            return X, []
+        names = list(frames[0].columns)
+        wanted = {
+            name for frame in frames for name in frame.columns if str(frame.dtypes[name]) == "category"
+        }
+        wanted |= {name for name in (self.categorical_columns or ()) if isinstance(name, str)} & set(names)
+        if not reset:
+            wanted = set(self._category_labels) & set(names)
+        elif any(list(frame.columns) != names for frame in frames):
+            return X, []  # which as_sequences refuses
+        if not wanted:
+            return X, []
+        if reset:
+            self._category_labels = {
+                name: sorted({v for frame in frames for v in frame[name].dropna().tolist()}, key=_order)
+                for name in names if name in wanted
+            }
+        coded = []
+        for frame in frames:
+            frame = frame.copy()
+            for name in wanted & set(frame.columns):
+                number = {label: float(k) for k, label in enumerate(self._category_labels[name])}
+                unseen = set(frame[name].dropna().tolist()) - set(number)
+                if unseen:
+                    raise ValueError(
+                        f"column {name!r} of X has {sorted(unseen, key=_order)[0]!r}; expected one of the "
+                        f"categories that fit had: {self._category_labels[name]}"
+                    )
+                frame[name] = [number.get(value, np.nan) for value in frame[name].tolist()]
+            coded.append(frame)
+        return coded if several else coded[0], [names.index(name) for name in names if name in wanted]
+
+    def _one_hot(self, column, values, k):
+        """Return a column of 0 and 1 for each value; a missing value is none of them."""
+        hot = column == values
+        unseen = ~hot.any(axis=1) & ~np.isnan(column[:, 0])
+        if unseen.any():
+            raise ValueError(
+                f"column {k} of X has {column[unseen, 0][0]:g}; expected one of the categories that fit had: "
+                f"{values.tolist()}"
+            )
+        return hot.astype(column.dtype)
+
+    def _constant(self, rows, X, sources):
+        """Return the value of columns that do not vary within a sequence, (n, S)."""
+        first = rows[np.cumsum(X.lengths) - X.lengths]
+        varies = (rows != np.repeat(first, X.lengths, axis=0)) & ~np.isnan(rows)
+        if varies.any():
+            number = np.repeat(np.arange(len(X)), X.lengths)[varies.any(axis=1)][0]
+            column = sources[varies.any(axis=0)][0]
+            raise ValueError(
+                f"static_columns has column {column}, which varies within X[{number}]; expected one value "
+                "for each sequence"
+            )
+        if np.isnan(first).any():
+            raise ValueError("Input X contains NaN in static_columns; expected numbers")
+        return first.astype(np.float64)
+
+    def _given_static(self, static, X, reset):
+        if static is not None:
+            columns = frame_columns(static)
+            static = row_values("static", static, X, dtype=np.float64)
+            if static.ndim != 2:
+                raise ValueError(
+                    f"static has shape {static.shape}; expected (n, S), a row for each sequence: for one "
+                    "number each static[:, None]"
+                )
+            if not reset:
+                check_columns("static", columns, getattr(self, "_static_names", None))
+        found = 0 if static is None else static.shape[1]
+        if reset:
+            self.n_static_in_, self._static_names = found, None if static is None else columns
+        elif found != self.n_static_in_:
+            raise ValueError(f"static has {found} columns; expected {self.n_static_in_}, as fit had")
+        return static
+
+    def _scaled(self, X, static=None):
+        """Return what the model takes: x, lengths and static."""
         rows = X.rows if self.x_scaler_ is None else self.x_scaler_._transform_rows(X.rows)
         x = X.padded(to_dtype("X", rows, self.model_.lstm.dtype))
-        return x, None if X.same_length else X.lengths
+        lengths = None if X.same_length else X.lengths
+        if self.merge_steps_ > 1:
+            x, lengths = _merged(x, lengths, self.merge_steps_)
+        words = {"x": x, "lengths": lengths}
+        if static is not None:
+            if self.static_scaler_ is not None:
+                static = self.static_scaler_._transform_rows(static)
+            words["static"] = to_dtype("static", static, self.model_.lstm.dtype)
+        return words
 
-    def _fit_scaler(self, X, weight):
+    def _merge_of(self, X):
+        """Return how many adjacent steps the network reads as one."""
+        return 1
+
+    def _fit_scaler(self, X, static, weight):
         self.x_scaler_ = SequenceScaler()._fit_rows(X.rows, per_step(weight, X)) if self.scale else None
+        self.static_scaler_ = None
+        if static is not None and self.scale:
+            by_sequence = weight if weight is None or len(weight) == len(X) else None
+            self.static_scaler_ = SequenceScaler()._fit_rows(static, by_sequence)
 
-    def _data(self, X, y_rows, weight):
+    def _data(self, X, static, y_rows, weight):
         """Return what the model trains on."""
-        x, lengths = self._scaled(X)
         y = X.padded(y_rows) if self.every_step else y_rows
         if weight is not None and self.every_step and len(weight) == len(X.rows) != len(X):
             weight = X.padded(weight)
-        return {"x": x, "y": y, "lengths": lengths, "sample_weight": weight}
+        return {**self._scaled(X, static), "y": y, "sample_weight": weight}
+
+    @property
+    def _fit_words(self):
+        return {} if self.bptt is None else {"bptt": self.bptt}
+
+    def _validation(self, validation):
+        """Return the parts of `validation`: X, y, weights, static, groups."""
+        words = ("X", "y", "sample_weight", "static", "groups")
+        if isinstance(validation, tuple | list) and len(validation) == 2:
+            validation = dict(zip(words, validation, strict=False))
+        if not isinstance(validation, dict) or not {"X", "y"} <= set(validation) <= set(words):
+            found = sorted(validation) if isinstance(validation, dict) else type(validation).__name__
+            raise TypeError(
+                f"validation is {found}; expected a tuple (X, y), or a dict with X, y and any of "
+                "sample_weight, static, groups"
+            )
+        return [validation.get(word) for word in words]
+
+    # ---- what is set aside
 
     def _split(self, n, labels=None):
         """Return the numbers of sequences to learn from, and of those set aside."""
@@ -109,29 +307,64 @@ class _Supervised(Network):
             folds, labels = KFold(min(_FOLDS, n), shuffle=True, random_state=seed), None
         return list(folds.split(np.zeros(n), labels))
 
-    def _raw(self, X):
+    # ---- what comes out
+
+    def _raw(self, X, static=None, seed=None):
         """Return X, checked, and the outputs for it: a row for each sequence, or step."""
         check_is_fitted(self)
-        X = as_sequences(self, X, reset=False, allow_nan=self._takes_nan)
-        x, lengths = self._scaled(X)
-        outputs = self._outputs(x, lengths)
+        X, static = self._prepare(X, static, reset=False)
+        words = self._scaled(X, static)
+        outputs = self._outputs(words["x"], words["lengths"], words.get("static"), seed)
         return X, X.unpadded(outputs) if self.model_.every_step else outputs
+
+    def _draws(self, n_draws):
+        """Return what draws each of so many networks with dropped units."""
+        check_is_fitted(self)
+        if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
+            raise ValueError(f"n_draws is {n_draws!r}; expected an integer of at least 1, or None")
+        if not self.model_._regularised:
+            raise ValueError(
+                f"n_draws is {n_draws}; expected None for a network that drops nothing: fit with "
+                "lstm_options={'recurrent_dropout': 0.2}, or 'dropout' with several layers"
+            )
+        return self._generator().integers(2**62, size=n_draws).tolist()
 
     def _answer(self, X, rows):
         return X.by_step(rows) if self.model_.every_step else rows
 
     def _rows(self, X, y, prediction, sample_weight):
         """Return y, its prediction and the weights for a score: one for each sequence, or step."""
+        X, _ = self._coded(X, False)
         X = as_sequences(self, X, reset=False, allow_nan=self._takes_nan)
-        dtype = np.float64 if isinstance(self, RegressorMixin) else None
+        # A missing target of a regression does not count; labels are never missing.
+        numeric = isinstance(self, RegressorMixin)
+        words = {"dtype": np.float64 if numeric else None, "allow_nan": numeric}
         if not self.model_.every_step:
-            return row_values("y", y, X, dtype=dtype), prediction, check_weight(sample_weight, X)
-        y = step_rows("y", y, X, dtype=dtype)
+            y = row_values("y", y if numeric else _dense(y), X, **words)
+            return y, prediction, check_weight(sample_weight, X)
+        y = step_rows("y", y, X, **words)
         if X.layout == "list":
             prediction = np.concatenate(prediction)
         else:
             prediction = prediction.reshape(-1, *prediction.shape[2:])
         return y, prediction, per_step(check_weight(sample_weight, X, True), X)
+
+
+def _dense(y):
+    """Return a sparse indicator of labels, as scikit-learn makes them, as an array."""
+    return y.toarray() if hasattr(y, "toarray") else y
+
+
+def _order(value):
+    return (type(value).__name__, value)
+
+
+def _merged(x, lengths, k):
+    """Read each k adjacent steps as one step of k times as many features; 0 beyond the end."""
+    n, steps, features = x.shape
+    if steps % k:
+        x = np.concatenate([x, np.zeros((n, k - steps % k, features), x.dtype)], axis=1)
+    return x.reshape(n, -1, k * features), None if lengths is None else -(-lengths // k)
 
 
 class LSTMRegressor(RegressorMixin, _Supervised):
@@ -148,10 +381,11 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Layers.
     every_step : bool, default=False
         False: one target for each sequence. True: one for each step.
-    loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian", "nse"}, default="mse"
-        What is minimised: the squared, absolute or Huber's error (in units of the target's standard
-        deviation, turning linear at 1); the pinball loss of `quantiles`; the negative log likelihood of
-        counts, or of a normal distribution whose mean and scale are both predicted; the squared error
+    loss : str, default="mse"
+        What is minimised. Errors, in units of the target's standard deviation: "mse", "mae" or "huber", which
+        turns linear at 1. "quantile": the pinball loss of `quantiles`. Negative log likelihoods: "gaussian";
+        "student_t" for heavy tails; "cmal", a mixture of three asymmetric Laplace distributions (Klotz et
+        al., 2022, *HESS* 26:1673); "poisson" and "negative_binomial" for counts. "nse": the squared error
         relative to how much each basin's target varies (Kratzert et al., 2019, *HESS* 23:5089, eq. 11),
         where `groups` of `fit` are the basins. Equations: `lstm_ext.losses`.
     quantiles : float or list of floats, default=0.5
@@ -177,11 +411,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         gradient at which it ends.
     n_iter_no_change : int or "auto", default="auto"
         See `tol`. "auto": 10, or more where 10 epochs make fewer than 200 steps of the optimiser.
-    early_stopping : bool, default=False
+    early_stopping : bool or "auto", default="auto"
         Set `validation_fraction` of the sequences aside, watch the loss on them in place of the training
-        loss, and return to the parameters that were best on them. If that sets fewer than 50 sequences
-        aside, five networks are trained instead, each on four fifths of the sequences. Then a network is
-        trained on all sequences, for as many steps as were best for them (the median).
+        loss, and return to the parameters that were best on them. "auto": True where the loss predicts
+        intervals ("quantile", "gaussian", "student_t", "negative_binomial", "cmal"). Those are too narrow
+        without, and the sequences set aside calibrate them: see `predict_interval`. If fewer than 50
+        sequences (400 for intervals) are set aside, five networks are trained side by side, each on four
+        fifths of the sequences, to find the number of steps with the lowest mean loss on the other fifths.
+        Then a network is trained on all sequences, for twice as many steps while the learning rate falls
+        to 0.
     validation_fraction : float, default=0.1
         See `early_stopping`.
     warm_start : bool, default=False
@@ -202,16 +440,35 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         makes a fit repeat exactly.
     verbose : bool, default=False
         Print the loss of every epoch.
+    target_weight : array_like of shape (O,), optional
+        What each column of y counts, >= 0. Default: all the same.
+    static_columns : list of str or int, optional
+        Columns of X that do not vary within a sequence, by name or number: they become static inputs, as
+        `static` of `fit` is. In a pipeline they need no metadata routing.
+    categorical_columns : list of str or int, optional
+        Columns of X that hold categories. Columns of the dtype ``category`` in data frames need no mention.
+        Each category becomes a column of 0 and 1, so the weights from it to the gates are its learned
+        embedding. A category that `fit` did not have is refused.
+    bptt : int, optional
+        With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
 
     Attributes
     ----------
     model_ : lstm_ext.Model
         The network, on standardised data.
-    x_scaler_, y_scaler_ : SequenceScaler or None
+    x_scaler_, y_scaler_, static_scaler_ : SequenceScaler or None
     n_features_in_ : int
         Features of X.
     n_outputs_ : int
         Columns of y.
+    n_static_in_ : int
+        Columns of `static`.
+    interval_shift_ : ndarray of shape (O, Q) or None
+        With ``loss="quantile"``: what is added to each quantile, standardised.
+    interval_factor_ : ndarray of shape (O,) or None
+        By what the intervals of 90 % that a distribution predicts are widened.
+    calibration_ : tuple of ndarray or None
+        Outputs, targets and weights of the sequences set aside, standardised.
     n_iter_ : int
         Epochs so far.
     loss_ : float
@@ -222,8 +479,8 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     loss_curve_ : list of float
         Of every epoch, the mean over its mini-batches, each before its step.
     validation_loss_curve_ : list of float or None
-        With `early_stopping`, beside `loss_curve_`: with few sequences the mean of the five networks after as
-        many steps. NaN for epochs of `partial_fit`.
+        With `early_stopping`, beside `loss_curve_`: with few sequences the mean of the five networks after
+        as many steps. NaN for epochs of `partial_fit`.
 
     Notes
     -----
@@ -248,8 +505,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
-        "loss": [StrOptions({"mse", "mae", "huber", "quantile", "poisson", "gaussian", "nse"})],
+        "loss": [
+            StrOptions({
+                "mse", "mae", "huber", "quantile", "poisson", "gaussian", "nse", "negative_binomial",
+                "student_t", "cmal",
+            })
+        ],
         "quantiles": [Interval(Real, 0, 1, closed="neither"), "array-like"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "target_weight": ["array-like", None],
     }
 
     def __init__(
@@ -269,7 +533,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         max_norm=1.0,
         tol=1e-4,
         n_iter_no_change="auto",
-        early_stopping=False,
+        early_stopping="auto",
         validation_fraction=0.1,
         warm_start=False,
         scale=True,
@@ -278,6 +542,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         callbacks=None,
         random_state=None,
         verbose=False,
+        target_weight=None,
+        static_columns=None,
+        categorical_columns=None,
+        bptt=None,
     ):
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -287,11 +555,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         self.every_step = every_step
         self.loss = loss
         self.quantiles = quantiles
+        self.target_weight = target_weight
+        self.static_columns = static_columns
+        self.categorical_columns = categorical_columns
+        self.bptt = bptt
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
+        tags.target_tags.positive_only = self.loss in COUNTS
         return tags
 
     def _check_parameters(self):
@@ -299,21 +571,25 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self.loss == "quantile":
             check_quantiles(self.quantiles)
 
-    def fit(self, X, y, sample_weight=None, groups=None, *, comm=None):
+    def fit(self, X, y, sample_weight=None, groups=None, *, static=None, validation=None, comm=None):
         """Train on sequences and their targets.
 
         Parameters
         ----------
         X : array_like of shape (n, T, F) or (n, F), or list of arrays (T_i, F)
-            Real numbers.
+            Real numbers. In data frames columns of the dtype ``category`` may be anything.
         y : array_like
             (n,) or (n, O); with ``every_step=True`` (n, T) or (n, T, O), or a list of arrays (T_i,) or
-            (T_i, O).
+            (T_i, O). NaN is no target: the others of its sequence, or step, count.
         sample_weight : array_like of shape (n,), optional
             What each sequence counts, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
         groups : array_like of shape (n,), optional
             For ``loss="nse"``: the basin that each sequence is from, by any label. Default: one basin,
             with ``every_step=True`` each sequence its own.
+        static : array_like of shape (n, S), optional
+            Numbers that belong to a sequence as a whole; `predict` needs them, too.
+        validation : tuple (X, y) or dict of X, y, sample_weight, static, optional
+            Watched in place of sequences that `early_stopping` would set aside.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with all data and the same random_state, and
             takes its part of every mini-batch.
@@ -325,50 +601,68 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Raises
         ------
         ValueError
-            If anything does not fit, or X or y have NaN or inf.
+            If anything does not fit, X has NaN, X or y have inf, or no target is known.
         FloatingPointError
             If the loss is no longer finite. After an error the estimator is as it was before.
         """
-        return self._fit(X, y, sample_weight, groups, incremental=False, comm=comm)
+        return self._fit(X, y, sample_weight, groups, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None, *, static=None):
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
-        The scaling is that of the first call.
+        The scaling is that of the first call. Intervals are no longer calibrated.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, static
             As in `fit`.
 
         Returns
         -------
         LSTMRegressor
         """
-        return self._fit(X, y, sample_weight, None, incremental=True)
+        return self._fit(X, y, sample_weight, None, static, None, incremental=True)
 
     def _targets(self, y, X):
-        """Return y as float64 rows (n or S, O), and whether it came with columns."""
+        """Return y as float64 rows (n or S, O), whether it came with columns, and where it is missing."""
         self._refuse_none(y)
         if self.every_step:
-            y = step_rows("y", y, X, dtype=np.float64, estimator=self)
+            y = step_rows("y", y, X, dtype=np.float64, allow_nan=True)
         else:
-            y = row_values("y", y, X, dtype=np.float64)
-        return (y, True) if y.ndim == 2 else (y[:, None], False)
+            y = row_values("y", y, X, dtype=np.float64, allow_nan=True)
+        y, columns = (y, True) if y.ndim == 2 else (y[:, None], False)
+        missing = np.isnan(y)
+        if missing.any():
+            _check_known(missing)
+            return y, columns, missing
+        return y, columns, None
+
+    def _stops(self, n):
+        """Whether n sequences are trained with early stopping."""
+        if self.early_stopping != "auto":
+            return self.early_stopping
+        if self.loss not in INTERVALS:
+            return False
+        if n < _LEAST_TO_CALIBRATE:
+            warn(
+                f"X has {n} sequences; expected at least {_LEAST_TO_CALIBRATE} to calibrate the intervals of "
+                f"loss={self.loss!r}: they will be too narrow"
+            )
+            return False
+        return True
 
     def _fit(self, *arguments, **words):
         with self._all_or_nothing():
             return self._learn(*arguments, **words)
 
-    def _learn(self, X, y, sample_weight, groups, incremental, comm=None):
+    def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
         self._check_parameters()
         comm = self._team(comm)
         goes_on = self._goes_on(incremental)
-        X = as_sequences(self, X, reset=not goes_on, allow_nan=self._allow_nan)
-        y, columns = self._targets(y, X)
-        if self.loss == "poisson" and (y < 0).any():
-            raise ValueError(f"y has {y.min()}, and loss='poisson' is for counts >= 0")
+        X, static = self._prepare(X, static, reset=not goes_on)
+        y, columns, missing = self._targets(y, X)
+        self._check_counts("y", y)
         weight = check_weight(sample_weight, X, self.every_step)
         if groups is not None:
             groups = check_groups(groups, X)
@@ -377,43 +671,178 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         elif self.loss == "nse" and not incremental:
             taken = "each sequence counts as a basin of its own"
             taken = taken if self.every_step else "all count as one basin"
-            warn_caller(
+            warn(
                 f"groups is None; expected the basin of each sequence for loss='nse': {taken}. A search or "
                 "pipeline hands groups on with metadata routing alone: "
                 "sklearn.set_config(enable_metadata_routing=True), set_fit_request(groups=True). Give "
                 "groups=np.arange(n) or np.zeros(n) to say that this is meant",
             )
+        parts = (X, static, y, self._known_weight(X, weight, missing), missing)
+        weight = parts[3]
         reading = Reading(self.loss, self.quantiles)
         n_outputs = y.shape[1] * reading.per_target
         if goes_on:
             self._check_architecture(X.rows.shape[1], n_outputs)
         else:
             by_row = per_step(weight, X) if self.every_step else weight
-            # A network first: if its options are refused, nothing has changed.
+            self.merge_steps_ = self._merge_of(X)
             self._new_network(
                 X.rows.shape[1], n_outputs, every_step=self.every_step, loss=reading.loss,
                 rng=self._generator(), bias=reading.start(y, by_row),
+                static_size=0 if static is None else static.shape[1],
             )
-            self._fit_scaler(X, weight)
-            scaled = self.scale and self.loss != "poisson"
+            self._fit_scaler(X, static, weight)
+            scaled = self.scale and self.loss not in COUNTS
             self.y_scaler_ = SequenceScaler()._fit_rows(y, by_row, name="y") if scaled else None
             self.n_outputs_, self._columns, self._reading = y.shape[1], columns, reading
+        aside = None if validation is None else self._checked_validation(validation, y.shape[1])
+        gaps = missing is not None or (aside is not None and aside[0][4] is not None)
+        weighs = gaps or self.target_weight is not None
+        data = self._regression_data(parts, groups, weighs)
+        validation = None if aside is None else self._regression_data(*aside, weighs)
+        stops = not incremental and validation is None and self._stops(len(X))
+        self.interval_shift_ = self.interval_factor_ = self.calibration_ = None
+        with self._weighing(weighs):
+            held = self._train(
+                data, incremental=incremental, split=lambda: self._split(len(X)),
+                folds=lambda data: self._folds(data, few=self._few_aside), comm=comm, validation=validation,
+                early_stopping=stops, **self._fit_words,
+            )
+        if held is not None and self.loss in INTERVALS:
+            self._calibrate(*held, weighs)
+        return self
+
+    @property
+    def _few_aside(self):
+        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else _FEW_ASIDE
+
+    def _check_counts(self, name, y):
+        if self.loss in COUNTS and (y < 0).any():
+            raise ValueError(f"{name} has {np.nanmin(y)}, and loss={self.loss!r} is for counts >= 0")
+
+    def _known_weight(self, X, weight, missing):
+        """Return the weights of sequences or steps; those without any target weigh nothing."""
+        if missing is None or not missing.all(axis=1).any():
+            return weight
+        weight = per_step(weight, X) if self.every_step else weight
+        weight = np.where(missing.all(axis=1), 0.0, 1.0 if weight is None else weight)
+        if not weight.any():
+            raise ValueError("y has no target that is known where sample_weight is greater than 0")
+        return weight
+
+    def _weight_of_targets(self, n_outputs):
+        if self.target_weight is None:
+            return np.ones(n_outputs)
+        weight = as_number_array("target_weight", self.target_weight, allow_nan=True)
+        fits = weight.shape == (n_outputs,) and (np.isfinite(weight) & (weight >= 0)).all()
+        if not fits or not weight.any():
+            raise ValueError(
+                f"target_weight is {self.target_weight!r}; expected {n_outputs} numbers >= 0, one for each "
+                "column of y, not all 0"
+            )
+        return weight
+
+    def _checked_validation(self, validation, n_outputs):
+        """Return the parts of `validation`, and its groups."""
+        X, y, weight, static, groups = self._validation(validation)
+        X, static = self._prepare(X, static, reset=False)
+        y, _, missing = self._targets(y, X)
+        self._check_counts("validation: y", y)
+        if y.shape[1] != n_outputs:
+            raise ValueError(f"validation: y has {y.shape[1]} columns; expected {n_outputs}, as y has")
+        weight = self._known_weight(X, check_weight(weight, X, self.every_step), missing)
+        return (X, static, y, weight, missing), groups
+
+    def _regression_data(self, parts, groups, weighs):
+        """Return what the model trains on: targets standardised, with their weights where those differ."""
+        X, static, y, weight, missing = parts
         if self.y_scaler_ is not None:
             y = self.y_scaler_._transform_rows(y, name="y")
-        data = self._data(X, to_dtype("y", y, self.dtype), weight)
+        rows = to_dtype("y", y if missing is None else np.where(missing, 0, y), self.dtype)
+        data = self._data(X, static, rows, weight)
+        by_row = per_step(weight, X) if self.every_step else weight
         if self.loss == "nse":
             if groups is None and not self.every_step:
                 groups = np.zeros(len(X))
             if groups is not None:
                 lengths = X.lengths if self.every_step else np.ones(len(X), int)
-                by_row = per_step(weight, X) if self.every_step else weight
-                data["y"] = reading.loss.prepare(data["y"], scale=_group_scale(y, lengths, groups, by_row))
-        self._train(
-            data, incremental=incremental, split=lambda: self._split(len(X)), folds=self._folds, comm=comm
-        )
-        return self
+                scale = _group_scale(y, lengths, np.asarray(groups), by_row)
+                data["y"] = self._reading.loss.prepare(data["y"], scale=scale)
+        if weighs:
+            each = np.broadcast_to(self._weight_of_targets(y.shape[1]), y.shape)
+            each = each if missing is None else np.where(missing, 0, each)
+            # The mean is over the targets that are known.
+            total = np.ones(len(y)) if by_row is None else by_row
+            counted = (total[:, None] * each).sum()
+            if not counted:
+                raise ValueError("y has no target that is known where target_weight is greater than 0")
+            each = (each * (total.sum() * y.shape[1] / counted)).astype(self.dtype)
+            if self.loss == "nse" and data["y"].shape[-1] == y.shape[1]:  # each sequence is a basin
+                own = _group_scale(y, X.lengths, np.arange(len(X)), by_row)
+                data["y"] = self._reading.loss.prepare(data["y"], scale=own)
+            data["y"] = np.concatenate([data["y"], X.padded(each) if self.every_step else each], axis=-1)
+        return data
 
-    def predict(self, X, return_std=False):
+    @contextmanager
+    def _weighing(self, weighs):
+        """Let each target have its weight, while the network trains."""
+        model = self.model_
+        loss = model.loss
+        if weighs:
+            model._fix(loss=losses.Weighted(loss))
+        try:
+            yield
+        finally:
+            model._fix(loss=loss)
+
+    # ---- intervals
+
+    def _calibrate(self, data, outputs, weighs):
+        """Keep what the intervals lack, by sequences that were not learned from."""
+        k, y, weight = self.n_outputs_, data["y"], data["sample_weight"]
+        targets = np.asarray(y[..., :k], np.float64)
+        if weighs:
+            targets = np.where(y[..., -k:] > 0, targets, np.nan)
+        if self.every_step:
+            n, steps = y.shape[:2]
+            counted = np.ones((n, steps), bool)
+            if data["lengths"] is not None:
+                counted = np.arange(steps) < data["lengths"][:, None]
+            outputs, targets = outputs[counted], targets[counted]
+            if weight is not None:
+                weight = np.broadcast_to(weight.reshape(n, -1), (n, steps))[counted]
+        if weight is not None:
+            weight = np.asarray(weight, np.float64)
+        self.calibration_ = outputs, targets, weight
+        calibration = Calibration(outputs, targets, weight)
+        if self._reading.name == "quantile":
+            self.interval_shift_ = calibration.shifts(self._reading.loss.levels)
+        else:
+            # Those of counts, which are whole numbers, say nothing of the standard deviation.
+            self.interval_factor_ = calibration.factors(self._reading, 0.9)
+
+    def _units(self):
+        """Return mean and scale of the targets."""
+        if self.y_scaler_ is None:
+            return np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
+        return self.y_scaler_.mean_, self.y_scaler_.scale_
+
+    def _read(self, outputs):
+        """Return what `predict` answers, in the targets' units, calibrated."""
+        mean, scale = self._units()
+        answers = self._reading.read(outputs, mean, scale)
+        shift, factor = getattr(self, "interval_shift_", None), getattr(self, "interval_factor_", None)
+        if shift is not None:
+            shift = shift * scale[:, None]
+            if self._reading.axis:
+                answers = [np.sort(answers[0] + shift, axis=-1)]
+            else:
+                answers = [answers[0] + shift[:, 0]]
+        elif factor is not None and self._reading.name not in COUNTS:
+            answers[1] = answers[1] * factor
+        return answers
+
+    def predict(self, X, return_std=False, *, static=None, n_draws=None):
         """Predict the targets of sequences.
 
         Parameters
@@ -421,42 +850,129 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         X : array_like
             As in `fit`.
         return_std : bool, default=False
-            With ``loss="gaussian"``: return the predicted standard deviation, too.
+            With ``loss="gaussian"``, "student_t", "negative_binomial" or "cmal": return the predicted
+            standard deviation, too. It is calibrated so that 1.645 of them (for "student_t" and others the
+            distribution's own multiple) hold 90 % of the targets.
+        static : array_like of shape (n, S), optional
+            As in `fit`.
+        n_draws : int, optional
+            Predict so often, each time with other units dropped, as in training (Y. Gal, Z. Ghahramani,
+            "Dropout as a Bayesian approximation", ICML 2016): how much the draws differ tells how little
+            the network knows. Needs dropout or zoneout in `lstm_options`.
 
         Returns
         -------
         ndarray, or list of ndarrays
             In the shape of the y that `fit` had: the mean, or with "mae" the median. With
             ``loss="quantile"`` and a list of quantiles there is one axis more, the quantiles, increasing.
-            With ``every_step=True`` and a list X: a list.
+            With ``every_step=True`` and a list X: a list. With `n_draws` there is a first axis more, in a
+            list for each sequence.
         ndarray or list of ndarrays, with `return_std`
             The standard deviation, in the same shape.
         """
         check_is_fitted(self)
-        if return_std and self._reading.name != "gaussian":
-            raise ValueError(f"return_std=True needs loss='gaussian', this is loss={self._reading.name!r}")
-        X, outputs = self._raw(X)
-        mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
-        if self.y_scaler_ is not None:
-            mean, scale = self.y_scaler_.mean_, self.y_scaler_.scale_
-        answers = self._reading.read(outputs, mean, scale)
-        answers = [self._answer(X, a if self._columns else a[:, 0]) for a in answers]
+        name = self._reading.name
+        if return_std and (name not in DISTRIBUTIONS or name == "poisson"):
+            raise ValueError(
+                f"return_std=True needs loss='gaussian', this is loss={name!r}; 'student_t', "
+                "'negative_binomial' and 'cmal' have a standard deviation, too"
+            )
+        if n_draws is None:
+            given, outputs = self._raw(X, static)
+            answers = [self._shaped(given, a) for a in self._read(outputs)]
+        else:
+            drawn = []
+            for seed in self._draws(n_draws):
+                given, outputs = self._raw(X, static, seed)
+                drawn.append([self._shaped(given, a) for a in self._read(outputs)])
+            answers = [_stacked(draws) for draws in zip(*drawn, strict=True)]
         return tuple(answers) if return_std else answers[0]
 
-    def score(self, X, y, sample_weight=None):
+    def _shaped(self, X, rows):
+        return self._answer(X, rows if self._columns else rows[:, 0])
+
+    def predict_interval(self, X, coverage=None, *, static=None):
+        """Bounds between which each target is with a probability of `coverage`.
+
+        They are calibrated where `fit` set sequences aside, as it does by default for these losses: by
+        split or cross conformal prediction, of the targets set aside as large a share was within them.
+
+        Parameters
+        ----------
+        X : array_like
+            As in `fit`.
+        coverage : float, optional
+            Default 0.9. With ``loss="quantile"`` (1 - coverage) / 2 and (1 + coverage) / 2 are among the
+            quantiles; default: the smallest and the largest.
+        static : array_like of shape (n, S), optional
+            As in `fit`.
+
+        Returns
+        -------
+        lower, upper : as `predict` returns
+        """
+        check_is_fitted(self)
+        name = self._reading.name
+        if name != "quantile" and name not in DISTRIBUTIONS:
+            raise ValueError(
+                f"loss is {name!r}; expected quantile, {', '.join(DISTRIBUTIONS)} for predict_interval"
+            )
+        if coverage is not None and not (isinstance(coverage, Real) and 0 < coverage < 1):
+            raise ValueError(f"coverage is {coverage!r}; expected a number between 0 and 1")
+        if name == "quantile":
+            low, high = self._pair(coverage)
+            X, outputs = self._raw(X, static)
+            values = self._read(outputs)[0]
+            return self._shaped(X, values[..., low]), self._shaped(X, values[..., high])
+        coverage = 0.9 if coverage is None else coverage
+        X, outputs = self._raw(X, static)
+        mean, scale = self._units()
+        low, middle, high = interval_of(self._reading, outputs, coverage)
+        if self.calibration_ is not None:
+            factor = Calibration(*self.calibration_).factors(self._reading, coverage)
+            low, high = middle - factor * (middle - low), middle + factor * (high - middle)
+        if name in COUNTS:
+            low, high = np.maximum(np.ceil(low), 0), np.maximum(np.floor(high), 0)
+        return tuple(self._shaped(X, bound * scale + mean) for bound in (low, high))
+
+    def _pair(self, coverage):
+        """Return which quantiles are the bounds of an interval."""
+        levels = np.array(self._reading.loss.levels)
+        if len(levels) < 2:
+            raise ValueError(f"quantiles is {levels.tolist()}; expected two or more for an interval")
+        if coverage is None:
+            return 0, len(levels) - 1
+        pair = [np.flatnonzero(np.abs(levels - q) < 1e-9) for q in ((1 - coverage) / 2, (1 + coverage) / 2)]
+        if not all(map(len, pair)):
+            raise ValueError(
+                f"coverage is {coverage}; expected one whose bounds, {(1 - coverage) / 2:g} and "
+                f"{(1 + coverage) / 2:g}, are among the quantiles {levels.tolist()}"
+            )
+        return pair[0][0], pair[1][0]
+
+    def score(self, X, y, sample_weight=None, *, static=None):
         """Score the predictions: R², or with ``loss="quantile"`` D², the mean over the quantiles.
 
         Parameters
         ----------
-        X, y, sample_weight
-            As in `fit`. With ``every_step=True`` all steps of all sequences count alike.
+        X, y, sample_weight, static
+            As in `fit`. With ``every_step=True`` all steps of all sequences count alike. NaN in y does not
+            count.
 
         Returns
         -------
         float
             1 for perfect predictions, 0 for those of a constant.
         """
-        y, prediction, weight = self._rows(X, y, self.predict(X), sample_weight)
+        prediction = self.predict(X, static=static)
+        y, prediction, weight = self._rows(X, y, prediction, sample_weight)
+        missing = np.isnan(y)
+        if missing.any():
+            _check_known(missing)
+            return self._score_of_known(y, prediction, weight, missing)
+        return self._score_of(y, prediction, weight)
+
+    def _score_of(self, y, prediction, weight):
         if self._reading.name != "quantile":
             return r2_score(y, prediction, sample_weight=weight)
         levels = self._reading.loss.levels
@@ -467,6 +983,30 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             for k, level in enumerate(levels)
         ]))
 
+    def _score_of_known(self, y, prediction, weight, missing):
+        """Return the mean over the columns of y of the score where a target is known."""
+        y, missing = (a.reshape(len(a), -1) for a in (y, missing))
+        prediction = prediction if self._columns else prediction[:, None]
+        scores = []
+        for k in range(y.shape[1]):
+            known = ~missing[:, k]
+            if known.any():
+                part = None if weight is None else np.asarray(weight)[known]
+                scores.append(self._score_of(y[known, k], prediction[known, k], part))
+        return float(np.mean(scores))
+
+
+def _check_known(missing):
+    if missing.all():
+        raise ValueError("Input y contains NaN alone. No target is known; expected finite numbers")
+
+
+def _stacked(draws):
+    """Put draws into one array with a first axis more, or a list of such arrays."""
+    if isinstance(draws[0], list):
+        return [np.stack(parts) for parts in zip(*draws, strict=True)]
+    return np.stack(draws)
+
 
 def _group_scale(rows, lengths, groups, weight):
     """Return the standard deviations of the targets of each group, (n, O), by rows that weigh so much."""
@@ -475,17 +1015,21 @@ def _group_scale(rows, lengths, groups, weight):
     weight = np.ones(len(rows)) if weight is None else weight
     for group in np.unique(groups):
         mine, counts = rows[by_row == group], weight[by_row == group]
-        if counts.any():
-            mean = np.average(mine, axis=0, weights=counts)
-            scale[groups == group] = np.sqrt(np.average((mine - mean) ** 2, axis=0, weights=counts))
+        counts = np.where(np.isnan(mine), 0, counts[:, None])
+        total = counts.sum(axis=0)
+        total[total == 0] = 1  # nothing is known
+        mine = np.nan_to_num(mine)
+        mean = (counts * mine).sum(axis=0) / total
+        scale[groups == group] = np.sqrt((counts * (mine - mean) ** 2).sum(axis=0) / total)
     return scale
 
 
 class LSTMClassifier(ClassifierMixin, _Supervised):
     """Classification of sequences, or of each of their steps, with an LSTM.
 
-    An LSTM reads each sequence; a linear readout of its hidden state after the last step, or with
-    ``every_step=True`` after each step, gives the logits of a softmax. Features are standardised inside.
+    An LSTM reads each sequence in both directions; a linear readout of the largest value of each hidden unit
+    gives the logits of a softmax. With ``every_step=True`` it reads forwards, and the readout is after each
+    step. Features are standardised inside.
 
     Parameters
     ----------
@@ -495,20 +1039,36 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
     random_state, verbose
         As in `LSTMRegressor`.
+        In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
         As in `LSTMRegressor`; the same share of every class is set aside.
+    pooling : {"max", "mean", "attention", "last"}, default="max"
+        What the readout reads of the hidden states of all steps: see `Model`. Not used with
+        ``every_step=True``.
+    merge_steps : int or "auto", default="auto"
+        Adjacent steps that the network reads as one, of so many times as many features; 0 stands beyond a
+        sequence's end. "auto": so many that the longest sequence of `fit` has 32 steps, or with
+        ``every_step=True`` 1. Over hundreds of steps a network learns slowly.
+    class_weight : dict, "balanced" or None, default=None
+        What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
+        labels at once the product over them.
+    static_columns, categorical_columns, bptt
+        As in `LSTMRegressor`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (K,)
-        The labels, sorted.
+        The labels, sorted; of several labels at once the numbers of the columns of y.
+    merge_steps_ : int
+        Steps that are read as one.
     model_, x_scaler_, n_features_in_, n_iter_, loss_, best_loss_, loss_curve_, validation_loss_curve_
         As in `LSTMRegressor`. The loss is the cross entropy, in nats.
 
     Notes
     -----
     X is an array (n, T, F), a list of n arrays (T_i, F), or (n, F) for sequences of one step. y holds
-    labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,).
+    labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,). Where y is 0 or 1 for each of L labels,
+    (n, L), the labels are independent, the loss is the binary cross entropy, and `predict` returns (n, L).
 
     Examples
     --------
@@ -522,6 +1082,13 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     >>> classifier.score(X[80:], y[80:]) > 0.9
     True
     """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        **_Supervised._parameter_constraints,
+        "pooling": [StrOptions({"last", "mean", "max", "attention"})],
+        "merge_steps": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
 
     def __init__(
         self,
@@ -547,6 +1114,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         callbacks=None,
         random_state=None,
         verbose=False,
+        pooling="max",
+        merge_steps="auto",
+        class_weight=None,
+        static_columns=None,
+        categorical_columns=None,
+        bptt=None,
     ):
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -554,8 +1127,36 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.pooling = pooling
+        self.merge_steps = merge_steps
+        self.class_weight = class_weight
+        self.static_columns = static_columns
+        self.categorical_columns = categorical_columns
+        self.bptt = bptt
 
-    def fit(self, X, y, sample_weight=None, *, comm=None):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.every_step and self.merge_steps not in ("auto", 1):
+            raise ValueError(f"merge_steps is {self.merge_steps}; expected 1 or 'auto' with every_step=True")
+
+    def _layer_options(self):
+        """Read forwards and backwards, unless something else is said, or each step has its own answer."""
+        options = super()._layer_options()
+        if not self.every_step and not options.get("reverse"):
+            options.setdefault("bidirectional", True)
+        return options
+
+    def _merge_of(self, X):
+        if self.every_step:
+            return 1
+        return self.merge_steps if self.merge_steps != "auto" else -(-int(X.lengths.max()) // _STEPS)
+
+    def fit(self, X, y, sample_weight=None, *, static=None, validation=None, comm=None):
         """Train on sequences and their labels.
 
         Parameters
@@ -563,9 +1164,14 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         X : array_like of shape (n, T, F) or (n, F), or list of arrays (T_i, F)
             Real numbers.
         y : array_like
-            Labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,).
+            Labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,). Several labels that a
+            sequence may have at once: 0 or 1 for each of L, (n, L) or (n, T, L).
         sample_weight : array_like of shape (n,), optional
             What each sequence counts, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
+        static : array_like of shape (n, S), optional
+            Numbers that belong to a sequence as a whole; `predict` needs them, too.
+        validation : tuple (X, y) or dict of X, y, sample_weight, static, optional
+            Watched in place of sequences that `early_stopping` would set aside.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with all data and the same random_state, and
             takes its part of every mini-batch.
@@ -581,17 +1187,17 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         FloatingPointError
             If the loss is no longer finite. After an error the estimator is as it was before.
         """
-        return self._fit(X, y, sample_weight, None, incremental=False, comm=comm)
+        return self._fit(X, y, sample_weight, None, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None, *, static=None):
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
         The scaling is that of the first call.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, static
             As in `fit`.
         classes : array_like of shape (K,), optional
             All labels there will ever be; needed in the first call.
@@ -600,17 +1206,20 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         -------
         LSTMClassifier
         """
-        return self._fit(X, y, sample_weight, classes, incremental=True)
+        return self._fit(X, y, sample_weight, classes, static, None, incremental=True)
 
     def _labels(self, y, X):
+        """Return labels, (n or S,), or 0 and 1 for each of several, (n or S, L)."""
         self._refuse_none(y)
         if self.every_step:
-            y = step_rows("y", y, X, dtype=None, estimator=self)
+            y = step_rows("y", y, X, dtype=None)
             y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-            if y.ndim != 1:
+            if y.ndim != 1 and type_of_target(y) != "multilabel-indicator":
                 raise ValueError(f"y has {y.shape[1]} labels for each step, expected one")
         else:
-            y = column_or_1d(row_values("y", y, X, dtype=None), warn=True)
+            y = row_values("y", _dense(y), X, dtype=None)
+            if type_of_target(y) != "multilabel-indicator":
+                y = column_or_1d(y, warn=True)
         check_classification_targets(y)
         return y
 
@@ -618,13 +1227,17 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         with self._all_or_nothing():
             return self._learn(*arguments, **words)
 
-    def _learn(self, X, y, sample_weight, classes, incremental, comm=None):
-        self._check_parameters()
-        comm = self._team(comm)
-        goes_on = self._goes_on(incremental)
-        X = as_sequences(self, X, reset=not goes_on, allow_nan=self._allow_nan)
-        y = self._labels(y, X)
-        weight = check_weight(sample_weight, X, self.every_step)
+    def _classes_of(self, y, classes, incremental, goes_on):
+        """Return the classes, checked."""
+        if y.ndim == 2:
+            found = np.arange(y.shape[1])
+            if goes_on and not (self._multilabel and len(found) == len(self.classes_)):
+                raise ValueError(f"y has {len(found)} labels for each sequence, fit had {self._said_classes}")
+            if incremental and classes is not None and len(classes) != len(found):
+                raise ValueError(f"classes has {len(classes)} labels; expected {len(found)}, as y has")
+            return found
+        if goes_on and self._multilabel:
+            raise ValueError(f"y has one label for each sequence, fit had {self._said_classes}")
         if incremental:
             _check_partial_fit_first_call(self, classes)
             classes = self.classes_
@@ -639,73 +1252,171 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
                 f"This {type(self).__name__} needs samples of at least 2 classes in the data, but the data "
                 f"contains only one class: {np.asarray(classes).tolist()[0]!r}"
             )
+        return classes
+
+    @property
+    def _said_classes(self):
+        return f"{len(self.classes_)} labels" if self._multilabel else "one"
+
+    def _numbers(self, y, classes):
+        """Return what the loss compares with: numbers of classes, or 0 and 1."""
+        if y.ndim == 2:
+            if not np.isin(y, [0, 1]).all():
+                raise ValueError(f"y has {np.unique(y).tolist()}; expected 0 or 1 for each of several labels")
+            return y.astype(self.dtype)
         unseen = np.setdiff1d(y, classes)
         if unseen.size:
             raise ValueError(f"y contains previously unseen labels: {unseen}, the classes are {classes}")
+        return np.searchsorted(classes, y)
+
+    def _class_weighted(self, X, y, classes, weight):
+        """Return the weights of sequences, or steps, times those of their classes."""
+        if self.class_weight is None:
+            return weight
+        by_row = per_step(weight, X) if self.every_step else weight
+        by_row = np.ones(len(y)) if by_row is None else by_row
+        if y.ndim == 2:
+            if self.class_weight != "balanced":
+                raise ValueError("class_weight is a dict; expected 'balanced' or None for several labels")
+            weights = compute_sample_weight("balanced", y) * by_row
+        else:
+            number = np.searchsorted(classes, y)
+            if self.class_weight == "balanced":
+                count = np.bincount(number, by_row, minlength=len(classes))
+                there = count > 0  # a class that weighs nothing needs no weight
+                by_class = np.where(there, by_row.sum() / (len(classes) * np.where(there, count, 1)), 0)
+            else:
+                by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+            if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
+                raise ValueError(f"class_weight is {self.class_weight!r}; expected finite numbers >= 0")
+            weights = by_class[number] * by_row
+        if not weights.any():
+            raise ValueError("class_weight and sample_weight leave nothing that counts; expected some > 0")
+        return weights
+
+    def _learn(self, X, y, sample_weight, classes, static, validation, incremental, comm=None):
+        self._check_parameters()
+        comm = self._team(comm)
+        goes_on = self._goes_on(incremental)
+        X, static = self._prepare(X, static, reset=not goes_on)
+        y = self._labels(y, X)
+        weight = check_weight(sample_weight, X, self.every_step)
+        if not goes_on:
+            self._multilabel = y.ndim == 2
+            if hasattr(self, "classes_"):
+                del self.classes_  # of another network
+        classes = self._classes_of(y, classes, incremental, goes_on)
+        number = self._numbers(y, classes)
+        weight = self._class_weighted(X, y, classes, weight)
         if goes_on:
             self._check_architecture(X.rows.shape[1], len(classes))
         else:
+            self.merge_steps_ = self._merge_of(X)
             self._new_network(
-                X.rows.shape[1], len(classes), every_step=self.every_step, loss=losses.CrossEntropy(),
-                rng=self._generator(),
+                X.rows.shape[1], len(classes), every_step=self.every_step, rng=self._generator(),
+                loss=losses.BinaryCrossEntropy() if self._multilabel else losses.CrossEntropy(),
+                pooling="last" if self.every_step else self.pooling,
+                static_size=0 if static is None else static.shape[1],
             )
-            self._fit_scaler(X, weight)
+            self._fit_scaler(X, static, weight)
             self.classes_ = classes
-        number = np.searchsorted(classes, y)
-        data = self._data(X, number, weight)
-        labels = None if self.every_step else number
+        data = self._data(X, static, number, weight)
+        if validation is not None:
+            validation = self._checked_validation(validation)
+        one_each = not self.every_step and not self._multilabel
         self._train(
-            data, incremental=incremental, split=lambda: self._split(len(X), labels),
-            folds=lambda data: self._folds(data, None if self.every_step else data["y"]), comm=comm,
+            data, incremental=incremental, split=lambda: self._split(len(X), number if one_each else None),
+            folds=lambda data: self._folds(data, data["y"] if one_each else None), comm=comm,
+            validation=validation, **self._fit_words,
         )
         return self
 
-    def predict(self, X):
+    def _checked_validation(self, validation):
+        X, y, weight, static, groups = self._validation(validation)
+        if groups is not None:
+            raise TypeError("validation has groups; expected none for a classifier")
+        X, static = self._prepare(X, static, reset=False)
+        y = self._labels(y, X)
+        if (y.ndim == 2) != self._multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes_)):
+            raise ValueError("validation: y has labels of another kind than y")
+        number = self._numbers(y, self.classes_)
+        return self._data(X, static, number, check_weight(weight, X, self.every_step))
+
+    def _probabilities(self, outputs):
+        return expit(outputs) if self._multilabel else softmax(outputs, axis=1)
+
+    def predict(self, X, *, static=None, n_draws=None):
         """Predict the labels of sequences, or steps.
 
         Parameters
         ----------
         X : array_like
             As in `fit`.
+        static : array_like of shape (n, S), optional
+            As in `fit`.
+        n_draws : int, optional
+            Take the mean of so many predictions of probabilities, each with other units dropped: see
+            `LSTMRegressor.predict`.
 
         Returns
         -------
-        ndarray of shape (n,), or with ``every_step=True`` (n, T) or a list of (T_i,)
+        ndarray of shape (n,) or (n, L), or with ``every_step=True`` (n, T), (n, T, L) or a list of them
         """
-        X, outputs = self._raw(X)
-        return self._answer(X, self.classes_[outputs.argmax(axis=1)])
+        if n_draws is None:
+            X, outputs = self._raw(X, static)
+            probabilities = self._probabilities(outputs) if self._multilabel else outputs
+        else:
+            drawn = []
+            for seed in self._draws(n_draws):
+                given, outputs = self._raw(X, static, seed)
+                drawn.append(self._probabilities(outputs))
+            X, probabilities = given, np.mean(drawn, axis=0)
+        if self._multilabel:
+            return self._answer(X, (probabilities > 0.5).astype(int))
+        return self._answer(X, self.classes_[probabilities.argmax(axis=1)])
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, *, static=None, n_draws=None):
         """Predict the probabilities of the classes, in the order of `classes_`.
 
         Parameters
         ----------
         X : array_like
             As in `fit`.
+        static : array_like of shape (n, S), optional
+            As in `fit`.
+        n_draws : int, optional
+            Predict so often, each time with other units dropped: see `LSTMRegressor.predict`.
 
         Returns
         -------
         ndarray of shape (n, K), or with ``every_step=True`` (n, T, K) or a list of (T_i, K)
+            With `n_draws` there is a first axis more, in a list for each sequence.
         """
-        X, outputs = self._raw(X)
-        return self._answer(X, softmax(outputs, axis=1))
+        if n_draws is None:
+            X, outputs = self._raw(X, static)
+            return self._answer(X, self._probabilities(outputs))
+        drawn = []
+        for seed in self._draws(n_draws):
+            given, outputs = self._raw(X, static, seed)
+            drawn.append(self._answer(given, self._probabilities(outputs)))
+        return _stacked(drawn)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X, *, static=None):
         """Return the logarithm of `predict_proba`."""
-        X, outputs = self._raw(X)
-        return self._answer(X, log_softmax(outputs, axis=1))
+        X, outputs = self._raw(X, static)
+        return self._answer(X, log_expit(outputs) if self._multilabel else log_softmax(outputs, axis=1))
 
-    def score(self, X, y, sample_weight=None):
-        """Return the share of right labels.
+    def score(self, X, y, sample_weight=None, *, static=None):
+        """Return the share of right labels; of several labels, of those that are all right.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, static
             As in `fit`. With ``every_step=True`` all steps of all sequences count alike.
 
         Returns
         -------
         float
         """
-        y, prediction, weight = self._rows(X, y, self.predict(X), sample_weight)
+        y, prediction, weight = self._rows(X, y, self.predict(X, static=static), sample_weight)
         return accuracy_score(y, prediction, sample_weight=weight)
