@@ -22,8 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_checks_of_sktime(cls):
-    # 264 of the forecaster's checks, which take longest, do in every combination what others do in some.
-    slow = ["test_predict_time_index", "test_predict_interval"] if cls is LSTMForecaster else None
+    # The forecaster's slowest do in every combination what others, and the tests below, do in some.
+    slow = [
+        "test_predict_time_index", "test_predict_interval", "test_update_predict_predicted_index",
+        "test_non_state_changing_method_contract",
+    ]
+    slow = slow if cls is LSTMForecaster else None
     results = check_estimator(cls, verbose=False, tests_to_exclude=slow)
     assert len(results) > 100
     assert {name: outcome for name, outcome in results.items() if outcome != "PASSED"} == {}
