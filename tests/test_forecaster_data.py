@@ -238,6 +238,41 @@ def test_an_update_takes_in_what_was_measured(make):
         assert fitted.predict().index[0] == y.index[108]
 
 
+def test_an_update_of_a_panel_goes_by_name():
+    stamps = dates("daily", 70)
+    y = pd.concat({name: pd.Series(Y[k : k + 60], stamps[:60]) for name, k in (("a", 0), ("b", 60))})
+    new = {name: pd.Series(np.full(5, level), stamps[60:65]) for name, level in (("a", 12.0), ("b", 8.0))}
+    forecasts = []
+    for order in (("a", "b"), ("b", "a")):
+        fitted = plain().fit(y).update(pd.concat({name: new[name] for name in order}))
+        forecasts.append(fitted.predict())
+    assert list(forecasts[0].index.get_level_values(0)[:4]) == ["a"] * 4
+    pd.testing.assert_series_equal(*forecasts)
+    with pytest.raises(ValueError, match="y lacks the series 'b'"):
+        plain().fit(y).update(pd.concat({"a": new["a"], "c": new["b"]}))
+
+
+@pytest.mark.parametrize("words", [
+    {"n_members": 1}, {"n_members": 2, "window": 6, "y_gap": True}, {"n_members": 3, "strategy": "direct"},
+])
+def test_a_forecast_is_never_missing(words):
+    y = 10 + np.sin(np.arange(60) * 2 * np.pi / 7) + 0.1 * np.random.default_rng(0).normal(size=60)
+    words = dict(words)
+    if words.pop("y_gap", False):
+        y[20] = np.nan
+        words["lstm_options"] = {"nan": "hold"}
+    fitted = LSTMForecaster(**{"hidden_size": 2, "max_iter": 2, "horizon": 3, "random_state": 0, **words}).fit(y)
+    assert np.isfinite(fitted.predict()).all() and np.isfinite(fitted.predict_interval()).all()
+    assert np.isfinite(fitted.lstm_share_).all()
+
+
+def test_a_backtest_knows_the_dates():
+    y = pd.Series(Y, dates("months"))
+    fitted = plain(horizon=4).fit(y[: T - 4])
+    tested = plain(horizon=4).backtest(y, origins=1)
+    np.testing.assert_allclose(tested.forecast[0, 0, :, 0], fitted.predict(), rtol=1e-12)
+
+
 def test_a_refused_fit_leaves_the_old_forecaster():
     fitted = LSTMForecaster(horizon=2, n_members=2, hidden_size=3, max_iter=2, random_state=0).fit(Y)
     before, interval = fitted.predict(), fitted.predict_interval()

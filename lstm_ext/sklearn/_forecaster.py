@@ -536,17 +536,26 @@ class LSTMForecaster(Network):
         if len(new) != self.n_series_:
             raise ValueError(f"y has {len(new)} series, expected {self.n_series_}: fit had as many")
         before = self._remembered()
+        if new.keys is not None and before.keys is not None:
+            order = new.keys.get_indexer(before.keys)
+            if (order < 0).any():
+                raise ValueError(
+                    f"y lacks the series {before.keys[int(np.argmin(order))]!r}; expected those that fit had"
+                )
+            new.values, new.indexes = ([part[k] for k in order] for part in (new.values, new.indexes))
+            new.keys = before.keys
         for number, (index, other) in enumerate(zip(new.indexes, before.indexes, strict=True)):
             if index is not None and other is not None:
                 check_same_index("y", index, following(other, len(index)), number, new.several)
         inputs = self._exogenous("X", X, new, new.lengths, "as y", self.n_exogenous_, self._takes_missing)
+        lengths = new.lengths
         new.values = [np.concatenate(pair) for pair in zip(self._history, new.values, strict=True)]
         inputs = [np.concatenate(pair) for pair in zip(self._history_X, inputs, strict=True)]
         form = self._form
         self._remember(new, inputs)
         ends = [
             packed(following(other, length)) if other is not None else None
-            for other, length in zip(before.indexes, read("y", y, allow_nan=True).lengths, strict=True)
+            for other, length in zip(before.indexes, lengths, strict=True)
         ]
         self._form = {**form, "indexes": ends}
         return self
