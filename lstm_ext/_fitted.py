@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 
+from lstm_ext._data import as_array
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -48,11 +49,11 @@ class Chain:
     def scaled(self, x):
         """Return x (..., F) as the model takes it."""
         with np.errstate(over="ignore"):
-            return ((np.asarray(x, np.float64) - self.x_mean) / self.x_scale).astype(self.model.lstm.dtype)
+            return ((as_array("x", x) - self.x_mean) / self.x_scale).astype(self.model.lstm.dtype)
 
     def scaled_static(self, static):
         """Return static inputs (N, S) as the model takes them."""
-        static = (np.asarray(static, np.float64) - self.static_mean) / self.static_scale
+        static = (as_array("static", static) - self.static_mean) / self.static_scale
         return static.astype(self.model.lstm.dtype)
 
     def finished(self, raw):
@@ -187,6 +188,11 @@ def _check_estimator(estimator, target):
                 "give "
                 "static inputs as static=, and write categories as columns of 0 and 1"
             )
+    if getattr(estimator, "_categories", None):  # found by their dtype
+        raise ValueError(
+            f"the estimator has columns of categories, which {target} does not have; expected numbers alone: "
+            "write categories as columns of 0 and 1"
+        )
     merged = getattr(estimator, "merge_steps_", 1)
     if merged != 1:
         raise ValueError(
@@ -357,7 +363,7 @@ class EstimatorStream:
             What `predict` gives for the sequences up to this step, or a classifier's `predict_proba`: one
             row for each sequence, or that row for (F,).
         """
-        x_t = np.asarray(x_t)
+        x_t = as_array("x_t", x_t)
         if x_t.dtype.kind not in "bfiu":
             raise TypeError(f"x_t is {x_t.dtype}; expected real numbers")
         expected = (self.batch, len(self._chain.x_mean))

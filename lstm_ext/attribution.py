@@ -107,7 +107,7 @@ class _Output:
 
 
 def _numbers(name, values, features=None):
-    values = np.asarray(values)
+    values = as_array(name, values)
     if values.dtype.kind not in "bfiu":
         raise TypeError(f"{name} is {values.dtype}; expected real numbers")
     if features is not None and (values.ndim != 3 or values.shape[2] != features):

@@ -261,7 +261,8 @@ def test_a_forecast_is_never_missing(words):
     if words.pop("y_gap", False):
         y[20] = np.nan
         words["lstm_options"] = {"nan": "hold"}
-    fitted = LSTMForecaster(**{"hidden_size": 2, "max_iter": 2, "horizon": 3, "random_state": 0, **words}).fit(y)
+    words = {"hidden_size": 2, "max_iter": 2, "horizon": 3, "random_state": 0, **words}
+    fitted = LSTMForecaster(**words).fit(y)
     assert np.isfinite(fitted.predict()).all() and np.isfinite(fitted.predict_interval()).all()
     assert np.isfinite(fitted.lstm_share_).all()
 
