@@ -21,8 +21,8 @@ end = np.searchsorted(series.index, np.datetime64("1990-01"))  # learn from what
 HORIZON = 12
 
 # %%
-# Smoothing, regressions on lags and LSTMs are weighed by their errors on parts of these years that they have not
-# learned from; the same errors give the intervals.
+# Smoothing, regressions on lags and LSTMs are weighed by their errors on parts of these years that they
+# have not learned from; the same errors give the intervals.
 
 forecaster = LSTMForecaster(window=24, horizon=HORIZON, coverage=0.9, random_state=0)
 forecaster.fit(temperature[:end], X=calendar[:end])
