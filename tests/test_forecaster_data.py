@@ -207,6 +207,38 @@ def test_searches_pipelines_and_cross_validation_give_finite_scores():
     assert np.isfinite(pipeline.score(Y[:4, None]))
 
 
+@pytest.mark.parametrize("words", [{"n_members": 0}, {}, {"strategy": "direct", "horizon": 2}])
+def test_what_weighs_nothing_is_no_target(words):
+    words = {"n_members": 2, "hidden_size": 3, "max_iter": 3, "horizon": 2, "random_state": 0, **words}
+    words |= {"transform": None, "period": 1}
+    weight = np.ones(T)
+    weight[20:50] = 0
+    whole = LSTMForecaster(**words).fit(Y).predict()
+    assert not np.array_equal(LSTMForecaster(**words).fit(Y, sample_weight=weight).predict(), whole)
+    np.testing.assert_array_equal(LSTMForecaster(**words).fit(Y, sample_weight=np.ones(T)).predict(), whole)
+    other = RNG.normal(size=T) * 50
+    alone = LSTMForecaster(**words).fit([Y, other], sample_weight=[1.0, 0.0]).predict()
+    both = LSTMForecaster(**words).fit([Y, other]).predict()
+    assert not np.array_equal(alone[0], both[0])
+    for wrong, message in (
+        (weight[:-1], "sample_weight has 119 steps, expected 120"), (-weight, "negative values"),
+        (0 * weight, "0 everywhere"), (np.full(T, np.nan), "Input sample_weight contains NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LSTMForecaster(**words).fit(Y, sample_weight=wrong)
+
+
+def test_a_weight_of_two_is_a_series_given_twice():
+    words = {"transform": None, "period": 1, "window": 6, "difference": None}
+    one, other = Y[:60], Y[60:]
+    weighted = plain(**words).fit([one, other], sample_weight=[2.0, 1.0]).predict(y=one)
+    repeated = plain(**words).fit([one, one, other]).predict(y=one)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-6)
+    params = {"sample_weight": np.ones(T)}
+    scores = cross_val_score(plain(), Y, cv=TimeSeriesSplit(2, test_size=4), params=params)
+    assert np.isfinite(scores).all()
+
+
 def test_score_is_the_scaled_error_and_dates_are_compared():
     fitted = plain(period=12).fit(Y[:100])
     expected = np.abs(fitted.predict(8) - Y[100:108]).mean() / np.abs(Y[12:100] - Y[:88]).mean()
