@@ -67,7 +67,6 @@ cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil
 cdef void cut_sequences(
     sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil
 
-cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t partial_size(const layer_t *layer) noexcept nogil
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
 cdef packed_t packed_layout(const layer_t *layer, bint is_double) noexcept nogil

@@ -5,12 +5,12 @@ weights times a mask: each is a line of NumPy on the way in, its derivative one 
 tangent one more.
 """
 
-import threading
+import math
 
 import numpy as np
 
 from lstm_ext import _lstm_general
-from lstm_ext._lstm import as_floats, as_numbers
+from lstm_ext._arrays import Lock, as_floats, as_numbers
 from lstm_ext._threads import get_num_threads
 
 WORDS = (
@@ -36,10 +36,10 @@ class Family:
     def __init__(self, lstm, shapes):
         self.lstm = lstm
         self.shapes = shapes
-        self.lock = threading.Lock()  # for the gradient
+        self.lock = Lock("gradient")  # for the gradient
         self.slices, at = {}, 0
         for name, shape in shapes.items():
-            self.slices[name] = slice(at, at + int(np.prod(shape)))
+            self.slices[name] = slice(at, at + math.prod(shape))
             at = self.slices[name].stop
         self.directions = 2 if lstm.bidirectional else 1
         self.out_size = lstm.proj_size or lstm.hidden_size

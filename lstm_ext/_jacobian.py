@@ -3,6 +3,8 @@
 Sequences do not know of each other, so one seed serves all of a batch; a further seed is a further row.
 """
 
+import math
+
 import numpy as np
 
 from lstm_ext import _missing
@@ -34,7 +36,7 @@ class Problem:
         self.unbatched = x.ndim == 2
         x = x[None] if self.unbatched else x if lstm.batch_first else x.swapaxes(0, 1)
         self.N, self.T, self.F = x.shape
-        self.static = None if static is None else np.asarray(static).reshape(self.N, -1)
+        self.static = None if static is None else np.asarray(static).reshape(self.N, lstm.static_size)
         self.counted = np.ones((self.N, self.T), bool)
         if lengths is not None:
             self.counted = np.arange(self.T) < np.asarray(lengths).reshape(self.N, 1)
@@ -65,7 +67,7 @@ class Problem:
 
     def size(self, word):
         """Count the seeds of one output or input."""
-        return int(np.prod(self.shapes[word]))
+        return math.prod(self.shapes[word])
 
     # A call on copies of the batch, one for each seed: arrays are (seeds, N, ...).
 

@@ -1,4 +1,4 @@
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ def draw(
 ) -> npt.NDArray[np.bool_]: ...
 
 class GeneralTape:
-    def __init__(self) -> None: ...
     @property
     def valid(self) -> bool: ...
     @property
@@ -41,8 +40,8 @@ class GeneralEngine:
     def dtype(self) -> np.dtype[np.floating[Any]]: ...
     @property
     def dropout(self) -> float: ...
-    def __init__(
-        self,
+    def __new__(
+        cls,
         sizes: tuple[int, ...],
         flags: tuple[bool, ...],
         numbers: tuple[float | None, ...],
@@ -50,7 +49,7 @@ class GeneralEngine:
         dtype: npt.DTypeLike,
         at: npt.ArrayLike,
         parameter_count: int,
-    ) -> None: ...
+    ) -> Self: ...
     def forward(
         self,
         parameters: _Array,
@@ -83,9 +82,9 @@ class GeneralEngine:
 class GeneralStepper:
     @property
     def batch(self) -> int: ...
-    def __init__(
-        self, engine: GeneralEngine, parameters: _Array, batch: int, bias_rows: _Array | None
-    ) -> None: ...
+    def __new__(
+        cls, engine: GeneralEngine, parameters: _Array, batch: int, bias_rows: _Array | None
+    ) -> Self: ...
     def load(self, h_given: npt.ArrayLike | None, c_given: npt.ArrayLike | None) -> None: ...
     def save(self) -> tuple[_Array, _Array]: ...
     def step(self, x_t: npt.ArrayLike, out: _Array | None = None) -> _Array: ...

@@ -6,7 +6,7 @@ the transposed one.
 
 import numpy as np
 
-from lstm_ext._lstm import as_floats, as_lengths, as_numbers, as_steps
+from lstm_ext._arrays import Owner, as_floats, as_lengths, as_numbers, as_steps
 
 
 class Filled:
@@ -100,13 +100,20 @@ class Online:
     def __init__(self, stepper, policy, with_mask, dtype, input_size):
         self.stepper, self.policy, self.with_mask, self.dtype = stepper, policy, with_mask, dtype
         self.last = np.zeros((stepper.batch, input_size), dtype)
+        self.owner = Owner("stream")
 
-    def reset(self):
-        """Forget the values that were seen."""
-        self.last[...] = 0
+    def load(self, h, c):
+        """Set the state, and forget the values that were seen."""
+        with self.owner:
+            self.stepper.load(h, c)
+            self.last[...] = 0
 
     def step(self, x_t, out=None):
         """As `Stream.step`."""
+        with self.owner:
+            return self._step(x_t, out)
+
+    def _step(self, x_t, out):
         x_t = as_numbers(x_t, "x_t")
         if x_t.shape != self.last.shape and not (len(self.last) == 1 and x_t.shape == self.last.shape[1:]):
             raise ValueError(f"x_t has shape {x_t.shape}, expected {self.last.shape}")

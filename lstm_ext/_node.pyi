@@ -6,6 +6,8 @@ import numpy.typing as npt
 
 _Array = npt.NDArray[np.floating[Any]]
 
+class WrongLength(ValueError, AssertionError): ...
+
 class Param:
     mem_cell_ct: int
     x_dim: int

@@ -8,6 +8,8 @@ import numpy as np
 from lstm_ext import _lstm_general
 
 ACTIVATIONS = _lstm_general.ACTIVATIONS
+BLAS_INT_MAX = 2**31 - 1
+MOST_LAYERS = 2**16  # weights and masks of each have names and numbers of their own
 
 # All that makes an LSTM but its parameters: keywords of LSTM, its attributes, the keys of its pickle.
 DEFAULTS = {
@@ -38,14 +40,18 @@ DEFAULTS = {
 CONFIGURATION = ("input_size", "hidden_size", "dtype", *DEFAULTS)
 
 
-def as_size(name, value, least=1):
-    """`value` as an int of at least `least`."""
+def as_size(name, value, least=1, most=None):
+    """`value` as an int of at least `least` and at most `most`. True is not 1."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected an integer") from None
     if number < least:
         raise ValueError(f"{name} is {number}, expected at least {least}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} is {number}, expected at most {most}")
     return number
 
 
@@ -114,6 +120,61 @@ def as_activations(activations, cell_activation):
             )
         checked[2] = output
     return tuple(checked)
+
+
+def checked_options(given):
+    """Return what makes an LSTM, checked, as a dict; its "_activations" are (name, alpha, beta) each.
+
+    `given`: a value for each name in CONFIGURATION.
+    """
+    get = given.__getitem__
+    options = {}
+    for name in ("input_size", "hidden_size"):
+        options[name] = as_size(name, get(name))
+    options["num_layers"] = as_size("num_layers", get("num_layers"), most=MOST_LAYERS)
+    for name in ("bidirectional", "reverse", "batch_first", "peepholes", "coupled_gates", "bias",
+                 "layer_norm", "entity_aware", "learn_state", "nan_mask"):
+        options[name] = as_flag(name, get(name))
+    dtype = get("dtype")
+    try:
+        options["dtype"] = np.dtype("None" if dtype is None else dtype)  # numpy takes None for float64
+    except TypeError:
+        raise TypeError(f"dtype is {dtype!r}, expected float32 or float64") from None
+    if options["dtype"] not in (np.float32, np.float64) or not options["dtype"].isnative:
+        raise ValueError(f"dtype is {options['dtype']}, expected float32 or float64")
+    options["_activations"] = as_activations(get("activations"), get("cell_activation"))
+    options["activations"] = tuple(
+        tuple(v for v in activation if v is not None) if activation[1:] != (None, None) else activation[0]
+        for activation in options["_activations"]
+    )
+    options["cell_activation"] = options["activations"][2]
+    for name in ("cell_clip", "gate_clip"):
+        options[name] = as_clip(name, get(name))
+    for name in ("dropout", "recurrent_dropout", "weight_dropout"):
+        options[name] = as_probability(name, get(name))
+    zoneout = get("zoneout")
+    if not isinstance(zoneout, (tuple, list)) or len(zoneout) != 2:
+        raise ValueError(f"zoneout is {zoneout!r}, expected two probabilities: of h and of c")
+    options["zoneout"] = tuple(as_probability(f"zoneout[{j}]", p) for j, p in enumerate(zoneout))
+    proj_size = get("proj_size")
+    given_none = proj_size is None or (type(proj_size) is int and proj_size == 0)
+    options["proj_size"] = None if given_none else as_size("proj_size", proj_size)
+    options["static_size"] = as_size("static_size", get("static_size"), 0)
+    checkpoint = get("checkpoint")
+    options["checkpoint"] = None if checkpoint is None else as_size("checkpoint", checkpoint, most=2**63 - 1)
+    options["nan"] = get("nan")
+    if options["nan"] not in (None, "raise", "zero", "hold"):
+        raise ValueError(f"nan is {options['nan']!r}, expected None, 'raise', 'zero' or 'hold'")
+    refuse(options)
+    directions = 2 if options["bidirectional"] else 1
+    for name, times in (
+        ("hidden_size", 4), ("input_size", 2), ("proj_size", directions), ("static_size", 1),
+    ):
+        if (options[name] or 0) * times > BLAS_INT_MAX:
+            raise ValueError(
+                f"{name} is {options[name]}, expected at most {BLAS_INT_MAX // times}: BLAS cannot count more"
+            )
+    return options
 
 
 def refuse(options):

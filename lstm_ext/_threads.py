@@ -46,7 +46,7 @@ def set_num_threads(n):
     global _count
     if n is not None:
         try:
-            n = operator.index(n)
+            n = operator.index(None if isinstance(n, bool) else n)
         except TypeError:
             raise TypeError(f"n is {type(n).__name__}, expected an integer or None") from None
         if not 1 <= n <= MAX_THREADS:

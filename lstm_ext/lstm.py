@@ -1,23 +1,23 @@
 """The layer: `LSTM`, the `Tape` that backward needs, and the `Stream` that steps online."""
 
+import math
 import operator
 
 import numpy as np
 
 from lstm_ext import _lstm, _missing, initializers
+from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
 from lstm_ext._family import Family, Record
+from lstm_ext._fixed import Fixed
 from lstm_ext._jacobian import jacobian
 from lstm_ext._options import (
     CONFIGURATION,
     DEFAULTS,
-    as_activations,
-    as_clip,
     as_flag,
-    as_probability,
     as_size,
+    checked_options,
     parameter_count,
     parameter_shapes,
-    refuse,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -48,7 +48,7 @@ def _seed(seed):
     if seed is None:
         return None
     try:
-        number = operator.index(seed)
+        number = operator.index("" if isinstance(seed, (bool, np.bool_)) else seed)
     except TypeError:
         raise TypeError(f"seed is {seed!r}, expected None or an integer") from None
     if not 0 <= number < 2**64:
@@ -56,7 +56,7 @@ def _seed(seed):
     return number
 
 
-class LSTM:
+class LSTM(Fixed):
     r"""A stack of LSTM layers.
 
     For each time step, with :math:`\sigma` the logistic function and gates in the order i, f, g, o:
@@ -131,7 +131,8 @@ class LSTM:
         through ``weight_static_l0`` (4H, S), without being copied.
     entity_aware : bool, default False
         The static inputs alone make the first layer's input gate, :math:`i = \sigma(V s + b_i)`,
-        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089).
+        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089); with `peepholes` the cell state
+        besides.
     learn_state : bool, default False
         The initial states are parameters, ``h_0_l0`` (P or H,) and ``c_0_l0`` (H,), used where no state
         is given.
@@ -156,7 +157,8 @@ class LSTM:
     ``lstm.parameters`` and ``lstm.gradient`` are flat vectors; ``lstm["weight_hh_l0"]`` is a view of a
     part. Names are PyTorch's: ``weight_ih_l{k}`` (4H, I or D*H), ``weight_hh_l{k}`` (4H, H), ``bias_l{k}``
     (4H,), with ``_reverse`` for the second direction. Two threads may call the same `LSTM` at once,
-    each with its own tape, as long as nobody writes to the parameters. Pickles and copies hold the
+    each with its own tape, as long as nobody writes to the parameters. Subnormal numbers (below 1e-38, in
+    float64 1e-308) count as 0 inside a call. Pickles and copies hold the
     configuration and the parameters; the gradient starts again at 0.
 
     Examples
@@ -168,6 +170,8 @@ class LSTM:
     >>> y.shape, h_n.shape
     ((4, 10, 16), (1, 4, 16))
     """
+
+    _fixed = frozenset(CONFIGURATION)
 
     def __init__(
         self,
@@ -206,78 +210,50 @@ class LSTM:
         initializers.draw(self.named_parameters(), init, vars(self), _generator(rng))
 
     def _configure(self, **given):
-        get = given.__getitem__
-        for name in ("input_size", "hidden_size", "num_layers"):
-            setattr(self, name, as_size(name, get(name)))
-        for name in ("bidirectional", "reverse", "batch_first", "peepholes", "coupled_gates", "bias",
-                     "layer_norm", "entity_aware", "learn_state", "nan_mask"):
-            setattr(self, name, as_flag(name, get(name)))
-        dtype = get("dtype")
-        try:
-            self.dtype = np.dtype("None" if dtype is None else dtype)  # numpy takes None for float64
-        except TypeError:
-            raise TypeError(f"dtype is {dtype!r}, expected float32 or float64") from None
-        if self.dtype not in (np.float32, np.float64) or not self.dtype.isnative:
-            raise ValueError(f"dtype is {self.dtype}, expected float32 or float64")
-        self._activations = as_activations(get("activations"), get("cell_activation"))
-        self.activations = tuple(
-            tuple(v for v in activation if v is not None) if activation[1:] != (None, None) else activation[0]
-            for activation in self._activations
-        )
-        self.cell_activation = self.activations[2]
-        for name in ("cell_clip", "gate_clip"):
-            setattr(self, name, as_clip(name, get(name)))
-        for name in ("dropout", "recurrent_dropout", "weight_dropout"):
-            setattr(self, name, as_probability(name, get(name)))
-        zoneout = get("zoneout")
-        if not isinstance(zoneout, (tuple, list)) or len(zoneout) != 2:
-            raise ValueError(f"zoneout is {zoneout!r}, expected two probabilities: of h and of c")
-        self.zoneout = tuple(as_probability(f"zoneout[{j}]", p) for j, p in enumerate(zoneout))
-        self.proj_size = None if not get("proj_size") else as_size("proj_size", get("proj_size"))
-        self.static_size = as_size("static_size", get("static_size"), 0)
-        self.checkpoint = None if get("checkpoint") is None else as_size("checkpoint", get("checkpoint"))
-        self.nan = get("nan")
-        if self.nan not in (None, "raise", "zero", "hold"):
-            raise ValueError(f"nan is {self.nan!r}, expected None, 'raise', 'zero' or 'hold'")
-        refuse(vars(self))
-
-        directions = 2 if self.bidirectional else 1
-        largest = max(4 * self.hidden_size, 2 * self.input_size, directions * self.hidden_size)
-        if largest > 2**31 - 1:
-            raise ValueError(f"a matrix side of {largest} is more than BLAS can count (2**31 - 1)")
-        inputs = self.input_size * (2 if self.nan_mask else 1)
-        count = parameter_count(vars(self), inputs)
-        if count * self.dtype.itemsize > 2**63 - 1:
+        if "input_size" in vars(self):
+            raise TypeError("this LSTM has been constructed; expected a new LSTM for other sizes or options")
+        options = checked_options(given)
+        activations = options.pop("_activations")
+        inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
+        directions = 2 if options["bidirectional"] else 1
+        count, dtype = parameter_count(options, inputs), options["dtype"]
+        if count * dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
-        parameters, gradient = np.zeros(count, self.dtype), np.zeros(count, self.dtype)
-        self._shapes = parameter_shapes(vars(self), inputs)
+        parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
         # The default cell has kernels of its own; the others, and tangents, are the general engine's.
-        self._engine = None
+        engine = None
         plain = all(
-            getattr(self, name) == DEFAULTS[name]
+            options[name] == DEFAULTS[name]
             for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
                          "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
                          "static_size", "learn_state")
         )
-        if plain and self.activations in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
-            self._engine = _lstm.Engine(
-                inputs, self.hidden_size, self.num_layers, directions, self.reverse, self.dtype,
-                self.cell_activation, self.checkpoint or 0,
+        if plain and options["activations"] in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
+            engine = _lstm.Engine(
+                inputs, options["hidden_size"], options["num_layers"], directions, options["reverse"], dtype,
+                options["cell_activation"], options["checkpoint"] or 0,
             )
-        self._family = Family(self, self._shapes)
+        self._fix(
+            **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
+        )
+        self._fix(_family=Family(self, self._shapes))
         self._attach(parameters, gradient)
 
     def _attach(self, parameters, gradient):
         if self._engine is not None:
             self._engine.bind(parameters, gradient)
-        self._parameters, self._gradient = parameters, gradient
+        # Views: what a caller does to the shape or dtype of an array of his changes nothing here.
+        self._parameters, self._gradient = parameters[:], gradient[:]
 
     # ---- parameters
 
     @property
     def parameters(self):
-        """Flat vector of all weights, (P,). Assigning copies into it."""
-        return self._parameters
+        """Flat vector of all weights, (P,): a view, so what is done to its shape or dtype stays there.
+
+        Assigning copies into it.
+        """
+        return self._parameters[:]
 
     @parameters.setter
     def parameters(self, values):
@@ -285,8 +261,8 @@ class LSTM:
 
     @property
     def gradient(self):
-        """Flat vector that `backward` adds to, (P,), in the order of `parameters`."""
-        return self._gradient
+        """Flat vector that `backward` adds to, (P,), in the order of `parameters`; a view, too."""
+        return self._gradient[:]
 
     @gradient.setter
     def gradient(self, values):
@@ -294,7 +270,7 @@ class LSTM:
 
     @staticmethod
     def _assign(name, target, values):
-        values = _lstm.as_numbers(values, name)
+        values = as_numbers(values, name)
         if values.shape not in (target.shape, ()):
             raise ValueError(f"{name} has shape {values.shape}, expected {target.shape}")
         target[...] = values
@@ -302,7 +278,7 @@ class LSTM:
     def _views(self, flat):
         views, start = {}, 0
         for name, shape in self._shapes.items():
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             views[name] = flat[start : start + size].reshape(shape)
             start += size
         return views
@@ -375,27 +351,34 @@ class LSTM:
             seed = _seed(seed)
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
-        if tape is not None:
-            self._own(tape)
-            tape._kind = tape._missing = None
         missing = None
         if self.nan is not None:
             x, missing = self._filled(x, lengths, mask)
         engine = self._engine
-        if engine is not None and not gates and static is None:
-            if tape is None:
-                return engine.forward(x, state, lengths, mask, self.batch_first, None, get_num_threads())
+        if engine is None or gates or static is not None:
+            return self._run_general(x, state, lengths, mask, static, tape, seed, gates, missing)
+        if tape is None:
+            return engine.forward(x, state, lengths, mask, self.batch_first, None, get_num_threads())
+        self._check_tape(tape)
+        with tape._owner as owner:
             result = engine.forward(
                 x, state, lengths, mask, self.batch_first, tape._fused, get_num_threads()
             )
-            tape._kind, tape._missing = "fused", missing
-            return result
-        result, _, values = self._family.forward(
-            self._parameters, x, state, None, lengths, mask, static, None if tape is None else tape._general,
-            seed, gates,
-        )
-        if tape is not None:
-            tape._fill("general", missing)
+            owner.kind, owner.missing = "fused", missing
+        return result
+
+    def _run_general(self, x, state, lengths, mask, static, tape, seed, gates, missing):
+        if tape is None:
+            result, _, values = self._family.forward(
+                self._parameters, x, state, None, lengths, mask, static, None, seed, gates
+            )
+        else:
+            self._check_tape(tape)
+            with tape._owner as owner:
+                result, _, values = self._family.forward(
+                    self._parameters, x, state, None, lengths, mask, static, tape._general, seed, gates
+                )
+                owner.kind, owner.missing = "general", missing
         return (*result, values) if gates else result
 
     def __call__(self, x, state=None, *, lengths=None, mask=None, static=None):
@@ -498,28 +481,31 @@ class LSTM:
         if lengths is not None and mask is not None:
             raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
         if tape is not None:
-            self._own(tape)
-            tape._clear()
+            self._check_tape(tape)
         if dx is not None and np.shape(dx) != np.shape(x):
             raise ValueError(f"dx has shape {np.shape(dx)}, expected {np.shape(x)}, that of x")
         missing = None
         if self.nan is not None:
             x, missing = self._filled(x, lengths, mask)
         if missing is not None and dx is not None:
-            dx = missing.tangent(_lstm.as_floats(_lstm.as_numbers(dx, "dx"), self.dtype))
+            dx = missing.tangent(as_floats(as_numbers(dx, "dx"), self.dtype))
         if dparameters is not None:
-            dparameters = _lstm.as_numbers(dparameters, "dparameters")
+            dparameters = as_numbers(dparameters, "dparameters")
             if dparameters.shape != self._parameters.shape:
                 raise ValueError(
                     f"dparameters has shape {dparameters.shape}, expected {self._parameters.shape}"
                 )
-            dparameters = _lstm.as_floats(dparameters, self.dtype)
-        result, tangents, _ = self._family.forward(
-            self._parameters, x, state, (dparameters, dx, dstate, dstatic), lengths, mask, static,
-            None if tape is None else tape._general, seed, False,
-        )
-        if tape is not None:
-            tape._fill("tangents", missing)
+            dparameters = as_floats(dparameters, self.dtype)
+        direction = dparameters, dx, dstate, dstatic
+        if tape is None:
+            return self._family.forward(
+                self._parameters, x, state, direction, lengths, mask, static, None, seed, False
+            )[:2]
+        with tape._owner as owner:
+            result, tangents, _ = self._family.forward(
+                self._parameters, x, state, direction, lengths, mask, static, tape._general, seed, False
+            )
+            owner.kind, owner.missing = "tangents", missing
         return result, tangents
 
     def jacobian(
@@ -560,7 +546,7 @@ class LSTM:
         """
         return jacobian(self, x, state, of, wrt, lengths, mask, static, mode)
 
-    def _own(self, tape):
+    def _check_tape(self, tape):
         if not isinstance(tape, Tape):
             raise TypeError(f"tape is {type(tape).__name__}, expected what lstm.tape() returns")
         if tape._lstm_family is not self._family:
@@ -593,24 +579,30 @@ class LSTM:
         dstatic : ndarray, (N, S)
             With a `static_size` alone.
         """
-        self._own(tape)
         if dstate is not None:
             dstate = _state("dstate", dstate)
-        if tape._kind is None:
-            raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
-        if tape._kind == "fused":
-            result = self._engine.backward(tape._fused, dy, dstate, bool(input_gradient), get_num_threads())
-            return result if tape._missing is None else (self._unfilled(tape, result[0]), result[1])
-        (dx, dstate_0, dstatic), gradient = self._family.backward(
-            tape._general, dy, dstate, None, bool(input_gradient), 1
-        )
-        with self._family.lock:
-            self._gradient += gradient
-        dx = self._unfilled(tape, dx)
-        return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
+        self._check_tape(tape)
+        with tape._owner as owner:
+            if owner.kind is None:
+                raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
+            if owner.kind == "fused":
+                result = self._engine.backward(
+                    tape._fused, dy, dstate, bool(input_gradient), get_num_threads()
+                )
+                if owner.missing is None:
+                    return result
+                return self._unfilled(owner, result[0]), result[1]
+            (dx, dstate_0, dstatic), gradient = self._family.backward(
+                tape._general, dy, dstate, None, bool(input_gradient), 1
+            )
+            dx = self._unfilled(owner, dx)
+            with self._family.lock:
+                self._gradient += gradient
+            return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
 
-    def _unfilled(self, tape, dx):
-        return dx if dx is None or tape._missing is None else tape._missing.gradient(dx)
+    def _unfilled(self, owner, dx):
+        """Return the gradient with respect to x as it was given: with missing values."""
+        return dx if dx is None or owner.missing is None else owner.missing.gradient(dx)
 
     def backward_jvp(
         self, tape, dy=None, dy_dot=None, dstate=None, dstate_dot=None, *, input_gradient=True
@@ -635,17 +627,18 @@ class LSTM:
             "dx", "dx_dot", "dstate", "dstate_dot", with a `static_size` "dstatic", "dstatic_dot", and
             "gradient_dot" (P,). `gradient` stays as it is.
         """
-        self._own(tape)
         dstate, dstate_dot = _state("dstate", dstate), _state("dstate_dot", dstate_dot)
-        if tape._kind != "tangents":
-            raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
-        values, gradient = self._family.backward(
-            tape._general, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
-        )
-        names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
-        results = dict(zip(names, values, strict=True))
-        for name in ("dx", "dx_dot"):
-            results[name] = self._unfilled(tape, results[name])
+        self._check_tape(tape)
+        with tape._owner as owner:
+            if owner.kind != "tangents":
+                raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
+            values, gradient = self._family.backward(
+                tape._general, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
+            )
+            names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
+            results = dict(zip(names, values, strict=True))
+            for name in ("dx", "dx_dot"):
+                results[name] = self._unfilled(owner, results[name])
         if not self.static_size:
             del results["dstatic"], results["dstatic_dot"]
         return {**results, "gradient_dot": gradient}
@@ -692,21 +685,19 @@ class LSTM:
 class Tape:
     """What one `LSTM.forward` leaves for `LSTM.backward`: gates and cell states.
 
-    Made by `LSTM.tape`. It belongs to its LSTM and to one thread at a time. What is cheap to have again
-    (hidden states of the default cell, tanh(c)) is computed again in backward.
+    Made by `LSTM.tape`. It belongs to its LSTM and to one thread at a time: a second thread gets a
+    RuntimeError. What is cheap to have again (hidden states of the default cell, tanh(c)) is computed again
+    in backward. A call that is refused leaves the tape as it was.
     """
 
     def __init__(self, lstm):
+        if not isinstance(lstm, LSTM):
+            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         self._lstm_family = lstm._family
         self._fused = _lstm.Tape()
         self._general = Record()
-        self._clear()
-
-    def _clear(self):
-        self._kind = self._missing = None
-
-    def _fill(self, kind, missing):
-        self._kind, self._missing = kind, missing
+        engine = self._general.engine
+        self._owner = TapeOwner({"fused": self._fused, "general": engine, "tangents": engine})
 
     @property
     def nbytes(self):
@@ -714,13 +705,13 @@ class Tape:
         return self._fused.nbytes + self._general.engine.nbytes
 
     def __repr__(self):
-        return f"<Tape: {'empty' if self._kind is None else 'filled'}, {self.nbytes} bytes>"
+        return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
         raise TypeError("a Tape cannot be pickled: it holds the working memory of one computation")
 
 
-class Stream:
+class Stream(Fixed):
     """An LSTM that is fed one time step at a time, and remembers its state.
 
     Made by `LSTM.stream`. It keeps the weights that the LSTM had then, packed once; later changes
@@ -734,23 +725,29 @@ class Stream:
         Sequences that advance together, N.
     static : array_like, (N, S), optional
         The static inputs, where the LSTM has a `static_size`.
+
+    Notes
+    -----
+    A stream belongs to one thread at a time: a second thread gets a RuntimeError.
     """
 
+    _fixed = frozenset(("step",))
+
     def __init__(self, lstm, batch=1, static=None):
+        if not isinstance(lstm, LSTM):
+            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         if lstm.bidirectional:
             raise ValueError("a bidirectional LSTM has no stream: its second direction begins at the end")
         if lstm.reverse:
             raise ValueError("an LSTM with reverse=True has no stream: it begins at the end")
-        self._stepper = lstm._stepper(as_size("batch", batch), static)
-        self.step, self._online = self._stepper.step, None
+        stepper = lstm._stepper(as_size("batch", batch, most=2**31 - 1), static)
+        online = start = None
         if lstm.nan is not None:
-            self._online = _missing.Online(
-                self._stepper, lstm.nan, lstm.nan_mask, lstm.dtype, lstm.input_size
-            )
-            self.step = self._online.step
-        self._start = None
+            online = _missing.Online(stepper, lstm.nan, lstm.nan_mask, lstm.dtype, lstm.input_size)
         if lstm.learn_state:
-            self._start = lstm._family.learned_state(lstm.parameters, self.batch, False)
+            start = lstm._family.learned_state(lstm.parameters, stepper.batch, False)
+        step = stepper.step if online is None else online.step
+        self._fix(_stepper=stepper, _online=online, _start=start, step=step)
         self._repr = repr(lstm)
         self.reset()
 
@@ -788,9 +785,7 @@ class Stream:
     def reset(self, state=None):
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
         h, c = _state("state", state) or self._start or (None, None)
-        self._stepper.load(h, c)
-        if self._online is not None:
-            self._online.reset()
+        (self._online or self._stepper).load(h, c)
 
     def __repr__(self):
         return f"<Stream of {self._repr}, batch={self.batch}>"

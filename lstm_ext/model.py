@@ -2,13 +2,14 @@
 
 import math
 import os
-import threading
 
 import numpy as np
 
+from lstm_ext._arrays import Lock
 from lstm_ext._checks import count
 from lstm_ext._data import as_array
 from lstm_ext._files import read_archive, write_archive
+from lstm_ext._fixed import Fixed
 from lstm_ext._options import CONFIGURATION, checked_count
 from lstm_ext._pooling import POOLINGS, POOLS
 from lstm_ext._stored import Stored
@@ -78,7 +79,7 @@ class _Data:
         return weight if counted is None else np.where(counted, weight, 0)
 
 
-class Model:
+class Model(Fixed):
     r"""An LSTM, a linear readout of its hidden states, and a loss.
 
     .. math:: p = W h + b
@@ -131,6 +132,8 @@ class Model:
     gradient and one tape.
     """
 
+    _fixed = frozenset(("lstm", "output_size", "every_step", "loss", "pooling"))
+
     def __init__(self, lstm, output_size, *, every_step=False, loss="mse", pooling="last", rng=None):
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
@@ -147,11 +150,9 @@ class Model:
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
             raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
-        self.lstm = lstm
-        self.output_size = output_size
-        self.every_step = bool(every_step)
-        self.loss = loss
-        self.pooling = pooling
+        self._fix(
+            lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling
+        )
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
         self.weight[...] = np.random.default_rng(rng).uniform(-bound, bound, self.weight.shape)
@@ -174,7 +175,7 @@ class Model:
         self._tape = self.lstm.tape()
         # The gradient and the tape belong to one computation at a time: one that Ctrl-C has left
         # behind may still be at work.
-        self._lock = threading.Lock()
+        self._lock = Lock("model")
 
     @property
     def _directions(self):

@@ -26,13 +26,12 @@ Examples
 ...     net.x_list_clear()
 """
 
-import operator
-
 import numpy as np
 from scipy.special import expit
 
 from lstm_ext import _node
-from lstm_ext._data import as_array
+from lstm_ext._arrays import as_numbers
+from lstm_ext._options import BLAS_INT_MAX, as_size
 
 __all__ = [
     "LstmNetwork",
@@ -46,7 +45,6 @@ __all__ = [
     "tanh_derivative",
 ]
 
-_BLAS_INT_MAX = 2**31 - 1
 _GATES = ("wg", "wi", "wf", "wo", "bg", "bi", "bf", "bo")
 
 
@@ -90,19 +88,11 @@ def rand_arr(a, b, *shape):
 
 def _sizes(mem_cell_ct, x_dim):
     """Check both sizes; return them as int."""
-    sizes = []
-    for name, size in [("mem_cell_ct", mem_cell_ct), ("x_dim", x_dim)]:
-        try:
-            size = operator.index(size)
-        except TypeError:
-            raise TypeError(f"{name} must be an integer, not {size!r}") from None
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, not {size}")
-        sizes.append(size)
-    if 5 * sizes[0] + sizes[1] > _BLAS_INT_MAX:
+    sizes = [as_size("mem_cell_ct", mem_cell_ct), as_size("x_dim", x_dim)]
+    if 5 * sizes[0] + sizes[1] > BLAS_INT_MAX:
         raise ValueError(
             f"mem_cell_ct={mem_cell_ct} and x_dim={x_dim} are too large: "
-            f"5 * mem_cell_ct + x_dim must be at most {_BLAS_INT_MAX}"
+            f"5 * mem_cell_ct + x_dim must be at most {BLAS_INT_MAX}"
         )
     return sizes
 
@@ -124,9 +114,7 @@ def _param_array(name, doc):
 
     def assign(self, value):
         array = view(self, gate, bias)
-        value = as_array(name, value)
-        if value.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, not dtype {value.dtype}")
+        value = as_numbers(value, name)
         if value.shape != array.shape:
             raise ValueError(f"{name} has shape {array.shape}, got an array of {value.shape}")
         array[...] = value

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from lstm_ext import _optim
+from lstm_ext._arrays import Owner
 from lstm_ext._checks import nonnegative, number, positive
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop", "clip_by_global_norm", "clip_by_value", "global_norm"]
@@ -127,6 +128,7 @@ class _Optimizer:
         self._t = 0
         self._moments = {}
         self._clipped = None  # working memory: the gradient clipped by value
+        self._owner = Owner("optimizer")
 
     def __repr__(self):
         names = ["lr", *self._options, "max_norm"]
@@ -135,6 +137,9 @@ class _Optimizer:
 
     def __getstate__(self):
         return {**vars(self), "_clipped": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update({"_owner": Owner("optimizer"), **state})
 
     def _names(self):
         """Names of the vectors that this optimiser remembers."""
@@ -162,7 +167,13 @@ class _Optimizer:
         FloatingPointError
             If `max_norm` is set and the gradient (clipped by `max_value`) holds NaN or inf. Parameters
             and state are left as they were.
+        RuntimeError
+            If another thread is in a step of this optimiser.
         """
+        with self._owner:
+            self._step(parameters, gradient)
+
+    def _step(self, parameters, gradient):
         _flat("parameters", parameters, written=True)
         _flat("gradient", gradient)
         if gradient.shape != parameters.shape or gradient.dtype != parameters.dtype:
@@ -200,7 +211,8 @@ class _Optimizer:
         ``"t"`` is the number of steps taken; the other entries are the vectors named in the class's
         docstring, and are missing before the first step. Assigning such a dict restores it.
         """
-        return {"t": self._t} | {name: a.copy() for name, a in self._moments.items()}
+        with self._owner:
+            return {"t": self._t} | {name: a.copy() for name, a in self._moments.items()}
 
     @state.setter
     def state(self, state):
@@ -220,8 +232,9 @@ class _Optimizer:
             _flat(f"state[{name!r}]", value)
         if len({(value.shape, value.dtype) for value in moments.values()}) > 1:
             raise ValueError("the vectors in state differ in shape or dtype")
-        self._t = int(t)
-        self._moments = {name: value.copy() for name, value in moments.items()}
+        copies = {name: value.copy() for name, value in moments.items()}
+        with self._owner:
+            self._t, self._moments = int(t), copies
 
 
 class Adam(_Optimizer):

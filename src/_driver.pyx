@@ -14,7 +14,20 @@ saved states: the whole sequence, or the stretch that is computed again under ch
 """
 from cython.parallel cimport prange, threadid
 from libc.limits cimport INT_MAX
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
+
+from lstm_ext._arrays cimport (
+    TOO_LARGE,
+    aligned,
+    ceil_div,
+    end_silence,
+    plus,
+    round_up,
+    silence,
+    times,
+    times3,
+)
 
 
 cdef extern from "threads.h":
@@ -60,7 +73,7 @@ cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *
 cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
                                         bint is_double) noexcept nogil:
     cdef Py_ssize_t lanes = L.d.lanes if is_double else L.s.lanes
-    return aligned(rows * (4 * L.hidden_size + 4 * lanes) + lanes)
+    return aligned(plus(times(rows, 4 * L.hidden_size + 4 * lanes), lanes))
 
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
@@ -93,35 +106,34 @@ cdef inline void cell_output(const layer_t *L, Py_ssize_t rows, const floating *
 # ---- layouts of buffers, in elements
 
 
-cdef Py_ssize_t aligned(Py_ssize_t n) noexcept nogil:
-    """n rounded up, so that the next piece of a buffer starts on a cache line of its own."""
-    return (n + 15) // 16 * 16
-
+# A size that does not fit becomes TOO_LARGE, here and in every sum of it, until an allocation refuses it.
 
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil:
     """Sequences of the largest block: they are cut as evenly as can be."""
-    return (seqs.batch + seqs.n_blocks - 1) // seqs.n_blocks if seqs.n_blocks else 0
+    return ceil_div(seqs.batch, seqs.n_blocks) if seqs.n_blocks else 0
 
 
 cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size
     cdef packed_t at
     at.weight_ih = 0
-    at.weight_hh = at.weight_ih + aligned(I * L.gate_columns)
-    at.bias = at.weight_hh + aligned(H * L.gate_columns)
-    at.forward_size = at.weight_ih_back = at.bias + aligned(L.gate_columns)
-    if is_double:
-        at.weight_hh_back = at.weight_ih_back + aligned(L.d.packed_size(4 * H, I))
-        at.size = at.weight_hh_back + aligned(L.d.packed_size(4 * H, H))
+    at.weight_hh = aligned(times(I, L.gate_columns))
+    at.bias = plus(at.weight_hh, aligned(times(H, L.gate_columns)))
+    at.forward_size = at.weight_ih_back = plus(at.bias, aligned(L.gate_columns))
+    if at.forward_size == TOO_LARGE:  # the kernels' own products are no larger than four times these
+        at.weight_hh_back = at.size = TOO_LARGE
+    elif is_double:
+        at.weight_hh_back = plus(at.weight_ih_back, aligned(L.d.packed_size(4 * H, I)))
+        at.size = plus(at.weight_hh_back, aligned(L.d.packed_size(4 * H, H)))
     else:
-        at.weight_hh_back = at.weight_ih_back + aligned(L.s.packed_size(4 * H, I))
-        at.size = at.weight_hh_back + aligned(L.s.packed_size(4 * H, H))
+        at.weight_hh_back = plus(at.weight_ih_back, aligned(L.s.packed_size(4 * H, I)))
+        at.size = plus(at.weight_hh_back, aligned(L.s.packed_size(4 * H, H)))
     return at
 
 
 cdef Py_ssize_t partial_size(const layer_t *L) noexcept nogil:
     """Of a weight gradient in the making: (4H, xh_columns) of weights, (4H,) of biases."""
-    return aligned(4 * L.hidden_size * (L.xh_columns + 1))
+    return aligned(times3(4, L.hidden_size, L.xh_columns + 1))
 
 
 cdef inline Py_ssize_t most_rows(const layer_t *L, const sequences_t *seqs) noexcept nogil:
@@ -131,23 +143,25 @@ cdef inline Py_ssize_t most_rows(const layer_t *L, const sequences_t *seqs) noex
 
 cdef Py_ssize_t span_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
     cdef Py_ssize_t rows = most_rows(L, seqs)
-    return aligned(rows * L.input_size) + aligned(rows * L.gate_columns)
+    return plus(aligned(times(rows, L.input_size)), aligned(times(rows, L.gate_columns)))
 
 
 cdef Py_ssize_t forward_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
-    return span_workspace(L, seqs) + 3 * aligned(largest_block(seqs) * L.hidden_size)
+    return plus(span_workspace(L, seqs), times(3, aligned(times(largest_block(seqs), L.hidden_size))))
 
 
 cdef Py_ssize_t backward_workspace(const layer_t *L, const sequences_t *seqs, bint checkpointed,
                                    bint is_double) noexcept nogil:
     cdef Py_ssize_t rows = most_rows(L, seqs), n = largest_block(seqs), H = L.hidden_size
-    cdef Py_ssize_t size = (
-        2 * aligned(n * H) + aligned(4 * rows * H) + aligned(rows * L.xh_columns)
-        + aligned(rows * L.input_size) + gradient_scratch(L, rows, is_double)
-    )
+    cdef Py_ssize_t size = times(2, aligned(times(n, H)))
+    size = plus(size, aligned(times3(4, rows, H)))
+    size = plus(size, aligned(times(rows, L.xh_columns)))
+    size = plus(size, aligned(times(rows, L.input_size)))
+    size = plus(size, gradient_scratch(L, rows, is_double))
     if checkpointed:
-        size += aligned(4 * seqs.span * n * H) + aligned(seqs.span * n * H)
-        size += 2 * aligned(n * H) + span_workspace(L, seqs)
+        size = plus(size, aligned(times3(4, seqs.span, times(n, H))))
+        size = plus(size, aligned(times3(seqs.span, n, H)))
+        size = plus(size, plus(times(2, aligned(times(n, H))), span_workspace(L, seqs)))
     return size
 
 
@@ -185,7 +199,7 @@ cdef layer_t default_layer(const lstm_kernels_s *s, const lstm_kernels_d *d, bin
     L.cell.cell_activation = activation
     L.input_size, L.hidden_size, L.reverse = I, H, reverse
     L.gate_columns = d.gate_columns(H) if is_double else s.gate_columns(H)
-    L.xh_columns = (I + H + lanes - 1) // lanes * lanes
+    L.xh_columns = round_up(plus(I, H), lanes)
     L.chunk_rows = 96
     return L
 
@@ -193,12 +207,13 @@ cdef layer_t default_layer(const lstm_kernels_s *s, const lstm_kernels_d *d, bin
 cdef weights_t weights_at(Py_ssize_t I, Py_ssize_t H, Py_ssize_t D, Py_ssize_t layer,
                           Py_ssize_t direction) noexcept nogil:
     """Where in the flat parameters of a stack the weights of a layer's direction stand."""
-    cdef Py_ssize_t first = 4 * H * (I + H + 1), other = 4 * H * (D * H + H + 1)
+    cdef Py_ssize_t first = times3(4, H, plus(plus(I, H), 1))
+    cdef Py_ssize_t other = times3(4, H, plus(plus(times(D, H), H), 1))
     cdef weights_t at
-    at.weight_ih = 0 if layer == 0 else D * first + (layer - 1) * D * other
-    at.weight_ih += direction * (first if layer == 0 else other)
-    at.weight_hh = at.weight_ih + 4 * H * (I if layer == 0 else D * H)
-    at.bias = at.weight_hh + 4 * H * H
+    at.weight_ih = 0 if layer == 0 else plus(times(D, first), times3(layer - 1, D, other))
+    at.weight_ih = plus(at.weight_ih, times(direction, first if layer == 0 else other))
+    at.weight_hh = plus(at.weight_ih, times3(4, H, I if layer == 0 else times(D, H)))
+    at.bias = plus(at.weight_hh, times3(4, H, H))
     return at
 
 
@@ -206,7 +221,7 @@ cdef void shape_blocks(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_
                        Py_ssize_t max_groups, Py_ssize_t span) noexcept nogil:
     """The numbers of `seqs`, which all sizes of buffers depend on; its arrays are cut_sequences'."""
     seqs.batch, seqs.time, seqs.span = batch, time, span
-    seqs.n_blocks = (batch + block_size - 1) // block_size
+    seqs.n_blocks = ceil_div(batch, block_size)
     seqs.n_groups = min(seqs.n_blocks, max_groups)
     seqs.order = seqs.lengths = seqs.block = seqs.row = seqs.start = seqs.times = NULL
 
@@ -230,7 +245,7 @@ cdef void shape_sequences(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, 
 
 cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil:
     """Elements of Py_ssize_t that cut_sequences fills."""
-    return 2 * seqs.batch + 3 * (seqs.n_blocks + 1)
+    return plus(times(2, seqs.batch), times(3, plus(seqs.n_blocks, 1)))
 
 
 cdef inline bint longer(const Py_ssize_t *lengths, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
@@ -263,7 +278,7 @@ cdef void cut_sequences(sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t
 
     lengths (batch,) by the caller's index; NULL: all of them are `time`.
     """
-    cdef Py_ssize_t n, b, rows = 0, starts = 0
+    cdef Py_ssize_t n, b, rows = 0, starts = 0, rest = 0
     cdef Py_ssize_t *order = memory
     cdef Py_ssize_t *by_position = order + seqs.batch
     cdef Py_ssize_t *block = by_position + seqs.batch
@@ -279,9 +294,14 @@ cdef void cut_sequences(sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t
             by_position[n] = lengths[order[n]]
     block[0] = row[0] = start[0] = 0
     for b in range(seqs.n_blocks):
-        block[b + 1] = (b + 1) * seqs.batch // seqs.n_blocks
+        # (b + 1) * batch // n_blocks, without a product that might wrap
+        block[b + 1] = block[b] + seqs.batch // seqs.n_blocks
+        rest += seqs.batch % seqs.n_blocks
+        if rest >= seqs.n_blocks:
+            rest -= seqs.n_blocks
+            block[b + 1] += 1
         starts += ((block[b + 1] - block[b])
-                   * ((by_position[block[b]] + seqs.span - 1) // seqs.span))
+                   * ceil_div(by_position[block[b]], seqs.span))
         for n in range(block[b], block[b + 1]):
             rows += by_position[n]
         row[b + 1] = rows
@@ -458,6 +478,7 @@ cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
     cdef floating *h_next = h + aligned(size)
     cdef floating *c = h_next + aligned(size)
     cdef Py_ssize_t alive = alive_at(seqs, first, last, 0)
+    cdef uint64_t mode = silence()
     work = c + aligned(size)
     load_states(seqs, first, last, H, h_0, h)
     load_states(seqs, first, last, H, c_0, c)
@@ -481,6 +502,7 @@ cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
         forward_span(L, seqs, b, s, end, packed, x, sx, y, sy, h_n, c_n, &h, &h_next, c, gates, cells,
                      work)
         s = end
+    end_silence(mode)
 
 
 cdef void forward(const layer_t *L, const sequences_t *seqs, const floating *packed,
@@ -598,7 +620,7 @@ cdef void backward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b
                          floating *partial, floating *work) noexcept nogil:
     cdef Py_ssize_t H = L.hidden_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
-    cdef Py_ssize_t time = seqs.lengths[first], n_spans = (time + seqs.span - 1) // seqs.span
+    cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
     cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first), k, begin, end, alive
     cdef floating *dh = work
     cdef floating *dc = dh + aligned(size)
@@ -651,11 +673,13 @@ cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g
                          floating *partial, floating *work) noexcept nogil:
     """The blocks g, g + n_groups, ...: one after another into one weight gradient."""
     cdef Py_ssize_t b = g
+    cdef uint64_t mode = silence()
     memset(partial, 0, partial_size(L) * sizeof(floating))
     while b < seqs.n_blocks:
         backward_block(L, seqs, b, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
                        starts_h, starts_c, gates, cells, partial, work)
         b += seqs.n_groups
+    end_silence(mode)
 
 
 cdef void add_partials(const layer_t *L, const sequences_t *seqs, const weights_t *at,
@@ -708,6 +732,8 @@ cdef void step(const layer_t *L, const floating *packed, Py_ssize_t batch, const
                floating *pre) noexcept nogil:
     """One time step of `batch` sequences: h (batch, H) from h_prev; c in place; pre is workspace."""
     cdef packed_t at = packed_layout(L, floating is double)
+    cdef uint64_t mode = silence()
     project(L, batch, x, ldx, packed + at.weight_ih, packed + at.bias, pre)
     step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL,
                  False)
+    end_silence(mode)

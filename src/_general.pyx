@@ -14,9 +14,18 @@ two parts, on the tape of that, is forward over reverse, which gives Hessian-vec
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
+from lstm_ext._arrays cimport (
+    aligned,
+    ceil_div,
+    end_silence,
+    plus,
+    round_up,
+    silence,
+    times,
+    times3,
+)
 from lstm_ext._driver cimport (
     add_row,
-    aligned,
     alive_at,
     clear_padding,
     gather,
@@ -95,8 +104,7 @@ cdef inline Py_ssize_t lanes(const general_t *g, bint is_double) noexcept nogil:
 
 cdef inline Py_ssize_t whole(const general_t *g, Py_ssize_t n, bint is_double) noexcept nogil:
     """n in whole vectors."""
-    cdef Py_ssize_t v = lanes(g, is_double)
-    return (n + v - 1) // v * v
+    return round_up(n, lanes(g, is_double))
 
 
 # ---- masks
@@ -135,14 +143,21 @@ cdef void zone_rows(const general_t *g, const sequences_t *seqs, Py_ssize_t firs
 # ---- layouts, in elements
 
 
+cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
+    """The offset of n more elements in a buffer of size[0] so far."""
+    cdef Py_ssize_t offset = size[0]
+    size[0] = plus(offset, aligned(n))
+    return offset
+
+
 cdef Py_ssize_t word_size(const general_t *g, int word) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size
     if word == WEIGHT_IH:
-        return 4 * H * g.layer.input_size
+        return times3(4, H, g.layer.input_size)
     if word == WEIGHT_HH:
-        return 4 * H * g.out_size
+        return times3(4, H, g.out_size)
     if word == WEIGHT_HR:
-        return g.out_size * H
+        return times(g.out_size, H)
     if word == PEEPHOLE:
         return 3 * H
     return H if word == NORM_C or word == NORM_C_BIAS else 4 * H
@@ -150,26 +165,19 @@ cdef Py_ssize_t word_size(const general_t *g, int word) noexcept nogil:
 
 cdef panels_t panels_layout(const general_t *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size, I = g.layer.input_size, P = g.out_size, n = 0
-    cdef Py_ssize_t gates = whole(g, 4 * H, is_double)
+    cdef Py_ssize_t gates = whole(g, times(4, H), is_double)
     cdef panels_t at
     cdef int word
-    at.ih = n
-    n += aligned(I * gates)
-    at.hh = n
-    n += aligned(P * gates)
-    at.hr = n
-    n += aligned(H * whole(g, P, is_double)) if g.projected else 0
-    at.ih_back = n
-    n += aligned(4 * H * whole(g, I, is_double))
-    at.hh_back = n
-    n += aligned(4 * H * whole(g, P, is_double))
-    at.hr_back = n
-    n += aligned(P * whole(g, H, is_double)) if g.projected else 0
+    at.ih = take(&n, times(I, gates))
+    at.hh = take(&n, times(P, gates))
+    at.hr = take(&n, times(H, whole(g, P, is_double)) if g.projected else 0)
+    at.ih_back = take(&n, times3(4, H, whole(g, I, is_double)))
+    at.hh_back = take(&n, times3(4, H, whole(g, P, is_double)))
+    at.hr_back = take(&n, times(P, whole(g, H, is_double)) if g.projected else 0)
     for word in range(WORDS):
         at.vector[word] = -1
         if g.at[word] >= 0 and word != WEIGHT_IH and word != WEIGHT_HH and word != WEIGHT_HR:
-            at.vector[word] = n
-            n += aligned(word_size(g, word))
+            at.vector[word] = take(&n, word_size(g, word))
     at.size = n
     return at
 
@@ -189,15 +197,14 @@ cdef partial_t partial_layout(const general_t *g, bint is_double) noexcept nogil
     to.p_columns = whole(g, g.out_size, is_double)
     to.h_columns = whole(g, H, is_double)
     for word in range(WORDS):
-        to.at[word] = n
         if word == WEIGHT_IH:
-            n += aligned(4 * H * to.x_columns)
+            to.at[word] = take(&n, times3(4, H, to.x_columns))
         elif word == WEIGHT_HH:
-            n += aligned(4 * H * to.p_columns)
+            to.at[word] = take(&n, times3(4, H, to.p_columns))
         elif word == WEIGHT_HR:
-            n += aligned(g.out_size * to.h_columns) if g.projected else 0
+            to.at[word] = take(&n, times(g.out_size, to.h_columns) if g.projected else 0)
         elif g.at[word] >= 0:
-            n += aligned(word_size(g, word))
+            to.at[word] = take(&n, word_size(g, word))
         else:
             to.at[word] = -1
     to.size = n
@@ -242,52 +249,46 @@ cdef struct work_t:
     Py_ssize_t size
 
 
-cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t at = size[0]
-    size[0] += aligned(n)
-    return at
-
-
 cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, bint backward,
                         bint checkpointed, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size, n = largest_block(seqs)
-    cdef Py_ssize_t rows = max(g.layer.chunk_rows, n), span = seqs.span * n if checkpointed else 0
+    cdef Py_ssize_t rows = max(g.layer.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
     cdef Py_ssize_t I = whole(g, g.layer.input_size, is_double), v = lanes(g, is_double), size = 0
     cdef bint norm = g.layer.cell.layer_norm
     cdef work_t w
     cdef int p
     for p in range(parts):
-        w.x[p] = take(&size, rows * I)
-        w.pre_x[p] = take(&size, 4 * rows * H)
-        w.pre_h[p] = take(&size, 4 * n * H)
-        w.h[p] = take(&size, n * P)
-        w.c[p] = take(&size, n * H)
-        w.m[p] = take(&size, n * H if g.projected else 0)
-        w.fed[p] = take(&size, n * P)
-        w.bias[p] = take(&size, 4 * n * H)
+        w.x[p] = take(&size, times(rows, I))
+        w.pre_x[p] = take(&size, times3(4, rows, H))
+        w.pre_h[p] = take(&size, times3(4, n, H))
+        w.h[p] = take(&size, times(n, P))
+        w.c[p] = take(&size, times(n, H))
+        w.m[p] = take(&size, times(n, H) if g.projected else 0)
+        w.fed[p] = take(&size, times(n, P))
+        w.bias[p] = take(&size, times3(4, n, H))
         w.scratch[p] = take(&size, 7 * H if norm else 0)
         if not backward:
             continue
-        w.dh[p] = take(&size, n * P)
-        w.dm[p] = take(&size, n * H if g.projected else 0)
-        w.dc[p] = take(&size, n * H)
-        w.dh_prev[p] = take(&size, n * H if g.zone_h > 0 else 0)
-        w.dpre_x[p] = take(&size, 4 * rows * H)
-        w.dpre_h[p] = take(&size, 4 * rows * H) if norm else w.dpre_x[p]
-        w.fed_rows[p] = take(&size, rows * whole(g, P, is_double))
-        w.m_rows[p] = take(&size, rows * whole(g, H, is_double) if g.projected else 0)
-        w.dh_rows[p] = take(&size, rows * P if g.projected else 0)
-        w.dx[p] = take(&size, rows * I)
-        w.dbias[p] = take(&size, 4 * n * H)
-        w.again_pre_x[p] = take(&size, 4 * span * H)
-        w.again_pre_h[p] = take(&size, 4 * span * H if norm else 0)
-        w.again_cells[p] = take(&size, span * H)
-        w.again_fed[p] = take(&size, span * P)
-    w.term = take(&size, rows * max(4 * H, max(P, I)) if parts > 1 else 0)
-    w.zone_c = take(&size, n * H if g.zone_c > 0 else 0)
-    w.zone_h = take(&size, n * H if g.zone_h > 0 else 0)
-    w.mask = take(&size, n * P)
-    w.gradient = take(&size, rows * (max(4 * H, P) + 4 * v) + v if backward else 0)
+        w.dh[p] = take(&size, times(n, P))
+        w.dm[p] = take(&size, times(n, H) if g.projected else 0)
+        w.dc[p] = take(&size, times(n, H))
+        w.dh_prev[p] = take(&size, times(n, H) if g.zone_h > 0 else 0)
+        w.dpre_x[p] = take(&size, times3(4, rows, H))
+        w.dpre_h[p] = take(&size, times3(4, rows, H)) if norm else w.dpre_x[p]
+        w.fed_rows[p] = take(&size, times(rows, whole(g, P, is_double)))
+        w.m_rows[p] = take(&size, times(rows, whole(g, H, is_double)) if g.projected else 0)
+        w.dh_rows[p] = take(&size, times(rows, P) if g.projected else 0)
+        w.dx[p] = take(&size, times(rows, I))
+        w.dbias[p] = take(&size, times3(4, n, H))
+        w.again_pre_x[p] = take(&size, times3(4, span, H))
+        w.again_pre_h[p] = take(&size, times3(4, span, H) if norm else 0)
+        w.again_cells[p] = take(&size, times(span, H))
+        w.again_fed[p] = take(&size, times(span, P))
+    w.term = take(&size, times(rows, max(4 * H, max(P, I))) if parts > 1 else 0)
+    w.zone_c = take(&size, times(n, H) if g.zone_c > 0 else 0)
+    w.zone_h = take(&size, times(n, H) if g.zone_h > 0 else 0)
+    w.mask = take(&size, times(n, P))
+    w.gradient = take(&size, plus(times(rows, max(4 * H, P) + 4 * v), v) if backward else 0)
     w.size = size
     return w
 
@@ -529,6 +530,7 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
     cdef rows_t tape[2]
     cdef int p
     cdef const part_t *part
+    cdef uint64_t mode = silence()
     memset(tape, 0, sizeof(tape))
     begin_block(g, seqs, b, run, work, w)
     for p in range(run.parts):
@@ -559,6 +561,7 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             row += alive_at(seqs, first, last, s_row)
         start += n
         s = end
+    end_silence(mode)
 
 
 cdef void general_forward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,
@@ -722,7 +725,7 @@ cdef void backward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t
                          floating *partial, floating *work, const work_t *w) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size, I = g.layer.input_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = last - first
-    cdef Py_ssize_t time = seqs.lengths[first], n_spans = (time + seqs.span - 1) // seqs.span
+    cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
     cdef Py_ssize_t k, begin, end, alive, start
     cdef bint taped = run.part[0].tape.cells != NULL
     cdef rows_t tape[2]
@@ -776,10 +779,12 @@ cdef void backward_group(const general_t *g, const sequences_t *seqs, Py_ssize_t
     """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
     cdef Py_ssize_t b = group, size = partial_size(g, floating is double)
     cdef floating *partial = <floating*>run.part[run.parts - 1].partial + group * size
+    cdef uint64_t mode = silence()
     memset(partial, 0, size * sizeof(floating))
     while b < seqs.n_blocks:
         backward_block(g, seqs, b, run, partial, work, w)
         b += seqs.n_groups
+    end_silence(mode)
 
 
 cdef void general_backward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,

@@ -4,27 +4,33 @@
 Shapes and words for users are in lstm_ext/lstm.py; loops are in _driver.pyx. What comes in here are
 arrays of any kind; what goes down are pointers, strides and sizes that fit together.
 """
-import threading
-
 import numpy as np
 
-from cpython.buffer cimport (
-    PyBUF_STRIDES,
-    PyBUF_WRITABLE,
-    PyBuffer_Release,
-    PyObject_GetBuffer,
-)
+from lstm_ext._arrays import as_lengths, as_numbers, as_steps
+
+from cpython.buffer cimport PyBUF_WRITABLE
 from cython cimport floating
 from libc.limits cimport INT_MAX
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from lstm_ext._data import as_array, has_masked
-
+from lstm_ext._arrays cimport (
+    Array,
+    Buffer,
+    Lock,
+    Owner,
+    aligned,
+    check_size,
+    countable,
+    held,
+    held_as_it_is,
+    held_copy,
+    held_output,
+    plus,
+    times,
+    times3,
+)
 from lstm_ext._driver cimport (
     add_partials,
-    aligned,
     partial_size,
     backward,
     backward_workspace,
@@ -56,160 +62,6 @@ from lstm_ext._kernels cimport (
 cdef object np_empty = np.empty
 cdef type ndarray = np.ndarray
 cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
-cdef Py_ssize_t CACHE_LINE = 64
-cdef object SSIZE_MAX = 2**63 - 1 if sizeof(Py_ssize_t) == 8 else 2**31 - 1
-
-
-# ---- memory
-
-
-cdef class Buffer:
-    """Raw memory on a cache line boundary. It grows when asked to, and its contents do not last then."""
-
-    def __cinit__(self):
-        self._block = NULL
-        self.data = NULL
-        self.nbytes = 0
-
-    def __dealloc__(self):
-        free(self._block)
-
-    cdef int reserve(self, object nbytes) except -1:
-        cdef void *block
-        cdef Py_ssize_t n
-        if nbytes <= self.nbytes:
-            return 0
-        if nbytes > SSIZE_MAX - CACHE_LINE:
-            raise MemoryError(f"{nbytes} bytes are more than this machine can address")
-        n = nbytes
-        block = malloc(n + CACHE_LINE)
-        if block == NULL:
-            raise MemoryError(f"no memory for {nbytes} bytes")
-        free(self._block)
-        self._block = block
-        self.data = <char*>((<uintptr_t>block + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
-        self.nbytes = n
-        return 0
-
-
-cdef class Array:
-    """A caller's array, held: pointer, strides in elements, shape.
-
-    The last axis is contiguous, elements are aligned, native, of the wanted dtype: an array that is
-    otherwise comes in as a copy.
-    """
-
-    def __dealloc__(self):
-        if self.held:
-            PyBuffer_Release(&self.view)
-
-    cdef bint hold(self, object array, Py_ssize_t itemsize, int flags) except -1:
-        """Take hold of `array`, whose dtype is right; False when its memory is not of the form wanted."""
-        cdef Py_ssize_t j
-        cdef Py_buffer *view = &self.view
-        # Without PyBUF_FORMAT: numpy would write the format anew at every call.
-        PyObject_GetBuffer(array, view, PyBUF_STRIDES | flags)
-        self.held = True
-        self.owner = array
-        if view.ndim > 3:
-            return False
-        if <uintptr_t>view.buf % itemsize:
-            return False
-        for j in range(view.ndim):
-            if view.strides[j] % itemsize:
-                return False
-            self.shape[j] = view.shape[j]
-            self.strides[j] = view.strides[j] // itemsize
-        if view.ndim and view.shape[view.ndim - 1] > 1 and view.strides[view.ndim - 1] != itemsize:
-            return False
-        self.data = view.buf
-        self.ndim = view.ndim
-        return True
-
-
-def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
-    """`lengths` as (N,) integers within 0..T, or a sentence that says why not."""
-    if has_masked(lengths):
-        raise TypeError("lengths is a masked array with masked elements, expected plain integers")
-    array = as_array("lengths", lengths)
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
-    if array.shape != (N,):
-        raise ValueError(f"lengths has shape {array.shape}, expected ({N},), one for each sequence of x")
-    wrong = array[(array < 0) | (array > T)]
-    if wrong.size:
-        raise ValueError(f"lengths has {wrong[0]}, expected 0 to {T}, the number of time steps of x")
-    return np.ascontiguousarray(array, np.intp)
-
-
-def as_steps(mask, Py_ssize_t N, Py_ssize_t T):
-    """The lengths (N,) and times (N, T) of the steps that `mask` counts, or a sentence that says why not."""
-    array = as_array("mask", mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask has dtype {array.dtype}, expected bool: True where a step counts")
-    if array.shape == (T,) and N == 1:
-        array = array[None]
-    if array.shape != (N, T):
-        raise ValueError(f"mask has shape {array.shape}, expected {(N, T)} = (batch, time)")
-    # Stable: the steps that count come first, in their order.
-    times = np.ascontiguousarray(np.argsort(~array, axis=1, kind="stable"), np.intp)
-    return np.ascontiguousarray(array.sum(axis=1), np.intp), times
-
-
-def as_numbers(value, name):
-    """`value` as an array of real numbers, not copied where it is one, or a sentence that says why not."""
-    if hasattr(value, "toarray") or hasattr(value, "todense"):
-        raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}), expected a dense array")
-    if has_masked(value):
-        raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
-                        "fill them first")
-    array = as_array(name, value)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    return array
-
-
-def as_floats(array, dtype):
-    """An array of numbers as aligned, native `dtype` with a contiguous last axis."""
-    return np.require(array.astype(dtype, order="C", copy=False), requirements=["A", "C"])
-
-
-cdef Array held_as_it_is(object value, bint is_float):
-    """`value` held if it is an array that the drivers can read where it is, else None."""
-    cdef Array a
-    if type(value) is ndarray and value.dtype is (FLOAT32 if is_float else FLOAT64):
-        a = Array.__new__(Array)
-        if a.hold(value, 4 if is_float else 8, 0):
-            return a
-    return None
-
-
-cdef Array held_copy(object array, bint is_float):
-    """An array of numbers (`as_numbers`) of the right shape, converted and held."""
-    cdef Array a = Array.__new__(Array)
-    a.hold(as_floats(array, FLOAT32 if is_float else FLOAT64), 4 if is_float else 8, 0)
-    return a
-
-
-cdef Array held(object value, str name, tuple expected, str meaning, bint is_float):
-    """`value` of the expected shape, held, or a sentence; a wrong shape is refused before any copy."""
-    cdef Array a = held_as_it_is(value, is_float)
-    if a is not None:
-        shape = tuple([a.shape[j] for j in range(a.ndim)])
-    else:
-        value = as_numbers(value, name)
-        shape = value.shape
-    if shape != expected:
-        raise ValueError(f"{name} has shape {shape}, expected {expected}{meaning}")
-    return held_copy(value, is_float) if a is None else a
-
-
-cdef Array held_output(object array, bint is_float):
-    """A fresh array of ours, to be written."""
-    cdef Array a = Array.__new__(Array)
-    if not a.hold(array, 4 if is_float else 8, PyBUF_WRITABLE):
-        raise SystemError("an output array has the wrong form")
-    return a
 
 
 # ---- the batch
@@ -219,13 +71,15 @@ cdef class Batch:
     """The sequences of a batch in sorted order, cut into blocks. It is not changed once made."""
 
     @staticmethod
-    cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object times, Py_ssize_t weights,
+    cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object steps, Py_ssize_t weights,
                    Py_ssize_t span, bint alone):
         """For a layer whose weights take that many bytes; `alone` as in `shape_sequences`."""
         cdef Batch self = Batch.__new__(Batch)
+        if not countable(times3(batch, time, sizeof(Py_ssize_t))):
+            raise MemoryError(f"x has {batch} sequences of {time} steps: this machine cannot count them")
         self.alone = alone
         shape_sequences(&self.seqs, batch, time, weights, span, alone)
-        self.fill(lengths, times)
+        self.fill(lengths, steps)
         return self
 
     @staticmethod
@@ -236,19 +90,19 @@ cdef class Batch:
         self.fill(None, None)
         return self
 
-    cdef int fill(self, object lengths, object times) except -1:
+    cdef int fill(self, object lengths, object steps) except -1:
         cdef const Py_ssize_t[::1] given
-        cdef const Py_ssize_t[:, ::1] steps
+        cdef const Py_ssize_t[:, ::1] times_of
         cdef const Py_ssize_t *first = NULL
         if lengths is not None and self.seqs.batch:
             given = lengths
             first = &given[0]
         self._memory = Buffer()
-        self._memory.reserve(sequences_memory(&self.seqs) * sizeof(Py_ssize_t))
+        self._memory.reserve(times(sequences_memory(&self.seqs), sizeof(Py_ssize_t)))
         cut_sequences(&self.seqs, first, <Py_ssize_t*>self._memory.data)
-        if times is not None and self.seqs.batch and self.seqs.time:
-            steps = self._times = times
-            self.seqs.times = &steps[0, 0]
+        if steps is not None and self.seqs.batch and self.seqs.time:
+            times_of = self._times = steps
+            self.seqs.times = &times_of[0, 0]
         self.total = self.seqs.row[self.seqs.n_blocks]
         self.starts = self.seqs.start[self.seqs.n_blocks]
         return 0
@@ -258,11 +112,24 @@ cdef class Batch:
 
 
 cdef class Packed:
-    """Weights as a kernel wants them, and the parameters that they were made from."""
+    """Weights as a kernel wants them, and the parameters that they were made from.
 
-    cdef Buffer memory
-    cdef Buffer source
-    cdef const lstm_kernels_s *s
+    It is packed from its own copy, `source`, and not changed afterwards: another thread may write the
+    parameters meanwhile. Who keeps it replaces it whole, so no lock is held while it is made.
+    """
+
+    @staticmethod
+    cdef Packed of(const lstm_kernels_s *s, const void *parameters, Py_ssize_t nbytes):
+        cdef Packed self = Packed.__new__(Packed)
+        self.memory, self.source = Buffer(), Buffer()
+        self.source.reserve(nbytes)
+        memcpy(self.source.data, parameters, nbytes)
+        self.nbytes, self.s = nbytes, s
+        return self
+
+    cdef bint is_of(self, const lstm_kernels_s *s, const void *parameters) noexcept:
+        """Whether it was made from these parameters, byte for byte, for this kernel."""
+        return self.s == s and memcmp(self.source.data, parameters, self.nbytes) == 0
 
 
 cdef class Engine:
@@ -272,7 +139,7 @@ cdef class Engine:
     cdef readonly bint is_float, reverse
     cdef readonly object dtype
     cdef readonly Py_ssize_t parameter_count
-    cdef int activation
+    cdef readonly int activation
     cdef Py_ssize_t itemsize
     cdef Array parameters, gradient
     cdef Packed _packed          # of the last inference; used again while the parameters are the same
@@ -280,7 +147,7 @@ cdef class Engine:
     cdef list _workspaces        # free ones; a call takes one, so that threads never share
     cdef object _gradient_lock   # threads may call backward at once: they add one after another
 
-    def __init__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
+    def __cinit__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
                  Py_ssize_t directions, bint reverse, dtype, cell_activation, Py_ssize_t checkpoint):
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -292,16 +159,21 @@ cdef class Engine:
         self.is_float = self.dtype == np.float32
         self.itemsize = self.dtype.itemsize
         self.activation = LSTM_ACT_TANH if cell_activation == "tanh" else LSTM_ACT_IDENTITY
+        if not (input_size > 0 and hidden_size > 0 and num_layers > 0 and 1 <= directions <= 2
+                and checkpoint >= 0):
+            raise ValueError("a size is not positive")
         self.parameter_count = self.offsets(num_layers, 0).weight_ih
+        check_size(times(self.parameter_count, self.itemsize), "parameters")
         self._workspaces = []
-        self._gradient_lock = threading.Lock()
+        self._gradient_lock = Lock("gradient")
 
     def bind(self, parameters, gradient):
         """Compute on these two 1-D arrays from now on."""
         cdef Array p = held_output(parameters, self.is_float)
         cdef Array g = held_output(gradient, self.is_float)
         if p.shape[0] != self.parameter_count or g.shape[0] != self.parameter_count:
-            raise SystemError("parameters of the wrong size")
+            raise ValueError(f"parameters and gradient have {p.shape[0]} and {g.shape[0]} elements, expected "
+                             f"{self.parameter_count}")
         self.parameters, self.gradient = p, g
 
     # -- shapes
@@ -327,7 +199,7 @@ cdef class Engine:
             for k in range(self.directions):
                 L = self.layer(l, k, s, d)
                 at = packed_layout(&L, not self.is_float)
-                n += at.size if with_backward else at.forward_size
+                n = plus(n, at.size if with_backward else at.forward_size)
         return n
 
     cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint with_backward,
@@ -349,25 +221,18 @@ cdef class Engine:
                 at = packed_layout(&L, not self.is_float)
                 to += (at.size if with_backward else at.forward_size) * self.itemsize
 
-    cdef Packed packed(self):
+    cdef Packed packed(self, const lstm_kernels_s *s, const lstm_kernels_d *d):
         """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
         cdef Packed packed = self._packed
-        cdef Py_ssize_t nbytes = self.parameter_count * self.itemsize
-        if packed is not None and packed.s == table_s() and memcmp(
-                packed.source.data, self.parameters.data, nbytes) == 0:
+        if packed is not None and packed.is_of(s, self.parameters.data):
             return packed
-        packed = Packed.__new__(Packed)
-        packed.s = table_s()
-        packed.memory, packed.source = Buffer(), Buffer()
-        packed.memory.reserve(self.packed_elements(table_s(), table_d(), False) * self.itemsize)
-        packed.source.reserve(nbytes)
-        memcpy(packed.source.data, self.parameters.data, nbytes)
-        # Of the copy: what is kept must be made of `source`, and another thread may write parameters.
-        self.pack(table_s(), table_d(), False, packed.source.data, packed.memory.data)
+        packed = Packed.of(s, self.parameters.data, self.parameter_count * self.itemsize)
+        packed.memory.reserve(times(self.packed_elements(s, d, False), self.itemsize))
+        self.pack(s, d, False, packed.source.data, packed.memory.data)
         self._packed = packed
         return packed
 
-    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, object times,
+    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, object steps,
                      Py_ssize_t checkpoint, bint alone):
         cdef Batch batch = self._batch
         cdef Py_ssize_t H = self.hidden_size, weights
@@ -378,12 +243,21 @@ cdef class Engine:
                 and batch.seqs.span == span and batch.alone == alone):
             return batch
         weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
-        batch = Batch.cut(N, T, lengths, times, weights, span, alone)
+        batch = Batch.cut(N, T, lengths, steps, weights, span, alone)
         if lengths is None:
             self._batch = batch
         return batch
 
     # -- arguments
+
+    cdef int check_batch(self, Py_ssize_t N, Py_ssize_t T) except -1:
+        """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
+        cdef Py_ssize_t width = times(self.directions, self.hidden_size)
+        if not (countable(times3(times(N, T), width, self.itemsize))
+                and countable(times3(times(N, self.num_layers), width, self.itemsize))):
+            raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
+                              "machine can address")
+        return 0
 
     cdef tuple sizes(self, tuple shape, bint batch_first):
         """(N, T) of x, whose shape is checked."""
@@ -461,11 +335,15 @@ cdef class Engine:
         cdef Batch batch
         cdef Packed packed
         cdef Buffer work
+        cdef Array parameters = self.parameters  # `bind` may replace it meanwhile
+        cdef const lstm_kernels_s *s = table_s()  # one kernel from here to the end
+        cdef const lstm_kernels_d *d = table_d()
         cdef strides_t sx, sy
-        times = None
+        steps = None
         if x is None:
             x_given = as_numbers(x_given, "x")
         N, T = self.sizes(x_given.shape, batch_first)
+        self.check_batch(N, T)
         if x is None:
             x = held_copy(x_given, self.is_float)
         unbatched = x.ndim == 2
@@ -475,10 +353,10 @@ cdef class Engine:
         if lengths is not None:
             lengths = as_lengths(lengths, N, T)
         elif mask is not None:
-            lengths, times = as_steps(mask, N, T)
+            lengths, steps = as_steps(mask, N, T)
         # BLAS may add in another order for another number of rows.
-        alone = tape is None and n_threads == 1 and table_s().lanes > 1
-        batch = self.batch(N, T, lengths, times, self.checkpoint if tape is not None else 0, alone)
+        alone = tape is None and n_threads == 1 and s.lanes > 1
+        batch = self.batch(N, T, lengths, steps, self.checkpoint if tape is not None else 0, alone)
         y_out = self.output(x, D * self.hidden_size)
         h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
         y = held_output(y_out, self.is_float)
@@ -486,30 +364,37 @@ cdef class Engine:
         sx, sy = self.strides_of(x, batch_first), self.strides_of(y, batch_first)
         n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
         if tape is None:
-            packed = self.packed()
+            packed = self.packed(s, d)
             work = self.take_workspace()
-            self.run_forward(packed.memory.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+            self.run_forward(packed.memory.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
                              batch, None, work, n_threads)
             self._workspaces.append(work)
         else:
             tape.valid = False
-            tape.reserve(self, batch)
-            self.pack(table_s(), table_d(), True, self.parameters.data, tape.packed.data)
-            self.run_forward(tape.packed.data, table_s(), table_d(), x, sx, y, sy, h_0, c_0, h_n, c_n,
+            tape.reserve(self, batch, s, d)
+            self.pack(s, d, True, parameters.data, tape.packed.data)
+            self.run_forward(tape.packed.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
                              batch, tape, tape.work, n_threads)
-            tape.s, tape.d = table_s(), table_d()
+            tape.engine, tape.s, tape.d = self, s, d
             tape.x, tape.sx, tape.batch = x, sx, batch
             tape.batch_first, tape.unbatched, tape.T = batch_first, unbatched, T
             tape.valid = True
         return y_out, (h_out, c_out)
+
+    cdef Py_ssize_t between_bytes(self, Batch batch) noexcept:
+        """What one inner layer hands to the next."""
+        if self.num_layers == 1:
+            return 0
+        cdef Py_ssize_t rows = times(batch.seqs.batch, batch.seqs.time)
+        return times(aligned(times3(rows, self.directions, self.hidden_size)), self.itemsize)
 
     cdef int run_forward(self, char *packed, const lstm_kernels_s *s, const lstm_kernels_d *d,
                          Array x, strides_t sx, Array y, strides_t sy, Array h_0, Array c_0,
                          Array h_n, Array c_n, Batch batch, Tape tape, Buffer work,
                          int n_threads) except -1:
         cdef Py_ssize_t l, k, H = self.hidden_size, D = self.directions, i = 0
-        cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, size = 0
-        cdef Py_ssize_t between_bytes
+        cdef Py_ssize_t N = batch.seqs.batch, size = 0
+        cdef Py_ssize_t between_bytes = self.between_bytes(batch), work_bytes
         cdef layer_t L
         cdef packed_t at
         cdef strides_t s_in = sx, s_out
@@ -519,13 +404,12 @@ cdef class Engine:
         for l in range(self.num_layers):
             L = self.layer(l, 0, s, d)
             size = max(size, aligned(forward_workspace(&L, &batch.seqs)))
-        between_bytes = aligned(N * T * D * H) * self.itemsize if self.num_layers > 1 else 0
+        work_bytes = times3(n_threads, size, self.itemsize)
         if tape is None:
-            work.reserve(n_threads * size * self.itemsize
-                         + min(self.num_layers - 1, <Py_ssize_t>2) * between_bytes)
-            between = work.data + n_threads * size * self.itemsize
+            work.reserve(plus(work_bytes, times(min(self.num_layers - 1, <Py_ssize_t>2), between_bytes)))
+            between = work.data + work_bytes
         else:
-            work.reserve(n_threads * size * self.itemsize)
+            work.reserve(work_bytes)
         for l in range(self.num_layers):
             if l == self.num_layers - 1:
                 target, s_out = <char*>y.data, sy
@@ -554,11 +438,14 @@ cdef class Engine:
 
     # -- backward
 
-    def backward(self, Tape tape, dy_given, dstate, bint input_gradient, int n_threads):
+    def backward(self, Tape tape not None, dy_given, dstate, bint input_gradient, int n_threads):
         """dx, (dh_0, dc_0); adds to the gradient."""
+        if not tape.valid or tape.engine is not self:
+            raise ValueError("tape is not one that this engine's forward has filled")
         cdef Py_ssize_t H = self.hidden_size, D = self.directions, l, k, i
         cdef Batch batch = tape.batch
-        cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, size = 0, partial, between_bytes
+        cdef Py_ssize_t N = batch.seqs.batch, size = 0, partial, between_bytes, work_bytes, partial_bytes
+        cdef Array gradient = self.gradient  # `bind` may replace it meanwhile
         cdef Py_ssize_t itemsize = self.itemsize
         cdef Array dy = None, dh_n = None, dc_n = None, dx = None, dh_0, dc_0
         cdef layer_t L
@@ -592,12 +479,13 @@ cdef class Engine:
             size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed,
                                                    not self.is_float)))
             partial = max(partial, partial_size(&L))
-        partial *= batch.seqs.n_groups
-        between_bytes = aligned(N * T * D * H) * itemsize if self.num_layers > 1 else 0
-        tape.work.reserve((n_threads * size + partial) * itemsize
-                          + min(self.num_layers - 1, <Py_ssize_t>2) * between_bytes)
-        partials = tape.work.data + n_threads * size * itemsize
-        between = partials + partial * itemsize
+        between_bytes = self.between_bytes(batch)
+        work_bytes = times3(n_threads, size, itemsize)
+        partial_bytes = times3(partial, batch.seqs.n_groups, itemsize)
+        tape.work.reserve(plus(plus(work_bytes, partial_bytes),
+                               times(min(self.num_layers - 1, <Py_ssize_t>2), between_bytes)))
+        partials = tape.work.data + work_bytes
+        between = partials + partial_bytes
         up = NULL if dy is None else <char*>dy.data
         packed = tape.packed.data + self.packed_elements(tape.s, tape.d, True) * itemsize
         for l in range(self.num_layers - 1, -1, -1):
@@ -626,11 +514,9 @@ cdef class Engine:
                         <double*>partials, <double*>tape.work.data, size, n_threads)
                 with self._gradient_lock, nogil:
                     if self.is_float:
-                        add_partials(&L, &batch.seqs, &w, <const float*>partials,
-                                     <float*>self.gradient.data)
+                        add_partials(&L, &batch.seqs, &w, <const float*>partials, <float*>gradient.data)
                     else:
-                        add_partials(&L, &batch.seqs, &w, <const double*>partials,
-                                     <double*>self.gradient.data)
+                        add_partials(&L, &batch.seqs, &w, <const double*>partials, <double*>gradient.data)
             up, s_dy = down, s_x
         return dx_out, (dh_out, dc_out)
 
@@ -701,6 +587,7 @@ cdef class Tape:
     when a larger batch comes."""
 
     cdef readonly bint valid
+    cdef Engine engine           # whose forward filled it
     cdef bint batch_first, unbatched, checkpointed
     cdef readonly Py_ssize_t T
     cdef Py_ssize_t directions
@@ -715,7 +602,7 @@ cdef class Tape:
     cdef Buffer between          # outputs of the inner layers, time-major
     cdef Buffer work             # nothing that lasts over a call
 
-    def __init__(self):
+    def __cinit__(self):
         self.packed, self.states, self.rows = Buffer(), Buffer(), Buffer()
         self.between, self.work = Buffer(), Buffer()
 
@@ -725,19 +612,17 @@ cdef class Tape:
         return (self.packed.nbytes + self.states.nbytes + self.rows.nbytes + self.between.nbytes
                 + self.work.nbytes)
 
-    cdef int reserve(self, Engine engine, Batch batch) except -1:
-        cdef Py_ssize_t H = engine.hidden_size, D = engine.directions
-        cdef object stack = engine.num_layers * D, itemsize = engine.itemsize
-        cdef object total = batch.total
+    cdef int reserve(self, Engine engine, Batch batch, const lstm_kernels_s *s,
+                     const lstm_kernels_d *d) except -1:
+        cdef Py_ssize_t H = engine.hidden_size, D = engine.directions, itemsize = engine.itemsize
+        cdef Py_ssize_t stack = engine.num_layers * D, cells = times(batch.total, H)
         self.directions = D
         self.checkpointed = engine.checkpoint > 0
-        self.packed.reserve(engine.packed_elements(table_s(), table_d(), True) * itemsize)
-        self.states.reserve(2 * stack * (batch.starts * H + 16) * itemsize)
+        self.packed.reserve(times(engine.packed_elements(s, d, True), itemsize))
+        self.states.reserve(times3(2 * stack, aligned(times(batch.starts, H)), itemsize))
         if not self.checkpointed:
-            self.rows.reserve(stack * (5 * total * H + 32) * itemsize)
-        if engine.num_layers > 1:
-            self.between.reserve(
-                (engine.num_layers - 1) * (batch.seqs.batch * batch.seqs.time * D * H + 16) * itemsize)
+            self.rows.reserve(times3(stack, plus(aligned(times(4, cells)), aligned(cells)), itemsize))
+        self.between.reserve(times(engine.num_layers - 1, engine.between_bytes(batch)))
         return 0
 
 
@@ -758,22 +643,22 @@ cdef class Stepper:
     cdef char *pre
     cdef readonly Py_ssize_t batch
     cdef Py_ssize_t state_bytes, layer_bytes
+    cdef Owner owner             # one step at a time
 
-    def __init__(self, Engine engine, Py_ssize_t batch):
+    def __cinit__(self, Engine engine not None, Py_ssize_t batch):
         cdef layer_t L
-        cdef object layer_bytes, pre_bytes
+        if not 1 <= batch <= INT_MAX:
+            raise ValueError(f"batch is {batch}, expected 1 to {INT_MAX}")
+        self.owner = Owner("stream")
         self.engine = engine
         self.batch = batch
         self.s, self.d = table_s(), table_d()
-        self.packed = engine.packed()
+        self.packed = engine.packed(self.s, self.d)
         L = engine.layer(0, 0, self.s, self.d)
-        # As Python integers: a product too large is a MemoryError, not a small number.
-        layer_bytes = (<object>batch * engine.hidden_size + 15) // 16 * 16 * engine.itemsize
-        pre_bytes = <object>batch * L.gate_columns * engine.itemsize
+        self.layer_bytes = times(aligned(times(batch, engine.hidden_size)), engine.itemsize)
+        self.state_bytes = times(engine.num_layers, self.layer_bytes)
         self.memory = Buffer()
-        self.memory.reserve(3 * engine.num_layers * layer_bytes + pre_bytes)
-        self.layer_bytes = layer_bytes
-        self.state_bytes = engine.num_layers * self.layer_bytes
+        self.memory.reserve(plus(times(3, self.state_bytes), times3(batch, L.gate_columns, engine.itemsize)))
         self.h = self.memory.data
         self.h_next = self.h + self.state_bytes
         self.c = self.h_next + self.state_bytes
@@ -785,6 +670,7 @@ cdef class Stepper:
         cdef Array h = self.engine.state_part(h_given, "h", self.batch, False)
         cdef Array c = self.engine.state_part(c_given, "c", self.batch, False)
         cdef Py_ssize_t l, size = self.batch * self.engine.hidden_size * self.engine.itemsize
+        self.owner.take()
         for l in range(self.engine.num_layers):
             if h is None:
                 memset(self.h + l * self.layer_bytes, 0, size)
@@ -794,6 +680,7 @@ cdef class Stepper:
                 memset(self.c + l * self.layer_bytes, 0, size)
             else:
                 memcpy(self.c + l * self.layer_bytes, <char*>c.data + l * size, size)
+        self.owner.give()
 
     def save(self):
         """The state as two new (L, N, H) arrays."""
@@ -802,9 +689,11 @@ cdef class Stepper:
         h_out = self.engine.state_output(self.batch, False)
         c_out = self.engine.state_output(self.batch, False)
         h, c = held_output(h_out, self.engine.is_float), held_output(c_out, self.engine.is_float)
+        self.owner.take()
         for l in range(self.engine.num_layers):
             memcpy(<char*>h.data + l * size, self.h + l * self.layer_bytes, size)
             memcpy(<char*>c.data + l * size, self.c + l * self.layer_bytes, size)
+        self.owner.give()
         return h_out, c_out
 
     def step(self, x_t, out=None):
@@ -829,6 +718,7 @@ cdef class Stepper:
             y = held_output(out, engine.is_float)
         else:
             y = self.given_output(out, flat)
+        self.owner.take()
         with nogil:
             if engine.is_float:
                 run_steps[float](self, engine, <float*>x.data, I if flat else x.strides[0],
@@ -836,6 +726,7 @@ cdef class Stepper:
             else:
                 run_steps[double](self, engine, <double*>x.data, I if flat else x.strides[0],
                                   <double*>y.data)
+        self.owner.give()
         return out
 
     cdef int check(self, tuple shape) except -1:

@@ -5,17 +5,31 @@ As _lstm.pyx does for the default cell: buffers checked, memory taken, the GIL r
 (_general.pyx) called, layers and directions walked. What is arithmetic on a batch and not on time
 (static inputs, initial states that are learnt, masks on weights) is NumPy in lstm_ext/lstm.py.
 """
-import threading
-
 import numpy as np
 
+from lstm_ext._arrays import as_lengths, as_numbers, as_steps
+
 from cython cimport floating
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
-from lstm_ext._lstm import as_lengths, as_numbers, as_steps
-
-from lstm_ext._driver cimport aligned, scatter, strides_t
+from lstm_ext._arrays cimport (
+    Array,
+    Buffer,
+    Lock,
+    Owner,
+    aligned,
+    check_size,
+    countable,
+    held,
+    held_copy,
+    held_output,
+    plus,
+    times,
+    times3,
+)
+from lstm_ext._driver cimport scatter, strides_t
 from lstm_ext._general cimport (
     DROPOUT,
     WEIGHT_HR,
@@ -57,7 +71,7 @@ from lstm_ext._kernels cimport (
     table_d,
     table_s,
 )
-from lstm_ext._lstm cimport Array, Batch, Buffer, held, held_copy, held_output
+from lstm_ext._lstm cimport Batch, Packed
 
 cdef object INFINITY = float("inf")
 
@@ -120,6 +134,7 @@ cdef class GeneralTape:
 
     cdef readonly bint valid
     cdef readonly int parts
+    cdef GeneralEngine engine    # whose forward filled it
     cdef bint batch_first, unbatched, checkpointed, has_rows
     cdef const lstm_kernels_s *s
     cdef const lstm_kernels_d *d
@@ -132,7 +147,7 @@ cdef class GeneralTape:
     cdef bint dot_weights
     cdef Buffer work
 
-    def __init__(self):
+    def __cinit__(self):
         self.packed, self.rows = [Buffer(), Buffer()], [Buffer(), Buffer()]
         self.states, self.between = [Buffer(), Buffer()], [Buffer(), Buffer()]
         self.x = [None, None]
@@ -159,16 +174,15 @@ cdef class GeneralEngine:
     cdef readonly bint is_float, reverse
     cdef readonly object dtype
     cdef readonly double dropout
-    cdef object at               # (layers * directions, WORDS) offsets into the flat parameters
+    cdef Buffer _offsets         # (layers * directions, WORDS) into the flat parameters
     cdef Py_ssize_t itemsize, parameter_count
     cdef general_t description   # what all layers and directions have in common
     cdef bint static_input_gate
-    cdef Buffer _packed          # of the last inference, and the parameters that they were made from
-    cdef Buffer _source
-    cdef const lstm_kernels_s *_table
-    cdef object _lock
+    cdef Packed _packed          # of the last inference; used again while the parameters are the same
+    cdef list _workspaces        # free ones; a call takes one, so that threads never share
+    cdef object _gradient_lock   # threads may call backward at once: they add one after another
 
-    def __init__(self, sizes, flags, numbers, activations, dtype, at, parameter_count):
+    def __cinit__(self, sizes, flags, numbers, activations, dtype, at, parameter_count):
         """sizes: input, hidden, out, layers, directions, checkpoint (0: none). flags: reverse, projected,
         coupled, static_input_gate, layer_norm. numbers: cell_clip, gate_clip (None: none), dropout,
         recurrent_dropout, zone_h, zone_c. activations: three of (name, alpha, beta)."""
@@ -177,6 +191,9 @@ cdef class GeneralEngine:
          self.checkpoint) = sizes
         cell_clip, gate_clip, self.dropout, recurrent_dropout, zone_h, zone_c = numbers
         memset(g, 0, sizeof(general_t))
+        if not (self.input_size > 0 and self.hidden_size > 0 and self.out_size > 0 and self.num_layers > 0
+                and 1 <= self.directions <= 2 and self.checkpoint >= 0):
+            raise ValueError("a size is not positive")
         self.reverse, projected, coupled, self.static_input_gate, layer_norm = flags
         g.out_size = self.out_size
         g.projected = projected
@@ -198,13 +215,56 @@ cdef class GeneralEngine:
         self.dtype = np.dtype(dtype)
         self.is_float = self.dtype == np.float32
         self.itemsize = self.dtype.itemsize
-        self.at = np.ascontiguousarray(at, np.intp)
         self.parameter_count = parameter_count
-        self._packed, self._source = Buffer(), Buffer()
-        self._table = NULL
-        self._lock = threading.Lock()
+        self.take_offsets(np.ascontiguousarray(at, np.intp))
+        self._workspaces = []
+        self._gradient_lock = Lock("gradient")
 
     # -- shapes
+
+    cdef int take_offsets(self, const Py_ssize_t[:, ::1] offsets) except -1:
+        """Keep them, if every weight stands within the parameters."""
+        cdef Py_ssize_t i, n = self.num_layers * self.directions
+        cdef int word
+        cdef general_t g
+        check_size(times(self.parameter_count, self.itemsize), "parameters")
+        if offsets.shape[0] != n or offsets.shape[1] != WORDS:
+            raise ValueError("the offsets have the wrong shape")
+        self._offsets = Buffer()
+        self._offsets.reserve(times3(n, WORDS, sizeof(Py_ssize_t)))
+        memcpy(self._offsets.data, &offsets[0, 0], n * WORDS * sizeof(Py_ssize_t))
+        for i in range(n):
+            g = self.layer(i // self.directions, i % self.directions, NULL, NULL, None)
+            for word in range(WORDS):
+                if g.at[word] >= 0 and plus(g.at[word], word_size(&g, word)) > self.parameter_count:
+                    raise ValueError("an offset is beyond the parameters")
+        return 0
+
+    cdef int check_batch(self, Py_ssize_t N, Py_ssize_t T) except -1:
+        """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
+        cdef Py_ssize_t width = times(self.directions, max(self.out_size, self.hidden_size))
+        if not (countable(times3(times(N, T), width, self.itemsize))
+                and countable(times3(times(N, self.num_layers), width, self.itemsize))):
+            raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
+                              "machine can address")
+        return 0
+
+    cdef Py_ssize_t between_bytes(self, Batch batch) noexcept:
+        """What one inner layer hands to the next."""
+        if self.num_layers == 1:
+            return 0
+        cdef Py_ssize_t rows = times(batch.seqs.batch, batch.seqs.time)
+        return times(aligned(times3(rows, self.directions, self.out_size)), self.itemsize)
+
+    cdef Py_ssize_t mask_bytes(self) noexcept:
+        """Dropout's mask for one row of what a layer hands to the next."""
+        return times(aligned(times(self.directions, self.out_size)), self.itemsize)
+
+    cdef Buffer take_workspace(self):
+        try:
+            return self._workspaces.pop()
+        except IndexError:
+            return Buffer()
 
     cdef Py_ssize_t layer_input(self, Py_ssize_t layer) noexcept:
         return self.input_size if layer == 0 else self.directions * self.out_size
@@ -212,7 +272,7 @@ cdef class GeneralEngine:
     cdef general_t layer(self, Py_ssize_t layer, Py_ssize_t direction, const lstm_kernels_s *s,
                          const lstm_kernels_d *d, object seed) except *:
         cdef general_t g = self.description
-        cdef const Py_ssize_t[:, ::1] at = self.at
+        cdef const Py_ssize_t *at = <const Py_ssize_t*>self._offsets.data
         cdef int word
         g.layer.s, g.layer.d = s, d
         g.layer.input_size = self.layer_input(layer)
@@ -222,7 +282,7 @@ cdef class GeneralEngine:
         g.seed = seed if seed is not None else 0
         g.stream = <uint32_t>(layer * self.directions + direction)
         for word in range(WORDS):
-            g.at[word] = at[g.stream, word]
+            g.at[word] = at[g.stream * WORDS + word]
         return g
 
     cdef strides_t strides_of(self, Array a, bint batch_first) noexcept:
@@ -265,47 +325,41 @@ cdef class GeneralEngine:
 
     # -- weights
 
-    cdef int pack(self, Array parameters, const lstm_kernels_s *s, const lstm_kernels_d *d, bint backward,
-                  Buffer packed) except -1:
-        cdef Py_ssize_t l, k, largest = 0
-        cdef object total = 0
+    cdef int pack(self, const void *parameters, const lstm_kernels_s *s, const lstm_kernels_d *d,
+                  bint backward, Buffer packed) except -1:
+        """packed = the weights of all layers; behind them room to transpose one matrix."""
+        cdef Py_ssize_t l, k, largest = 0, total = 0
         cdef general_t g
-        cdef Buffer scratch = Buffer()
         cdef char *to
+        cdef char *scratch
         for l in range(self.num_layers):
             for k in range(self.directions):
                 g = self.layer(l, k, s, d, None)
-                total += panels_layout(&g, not self.is_float).size
+                total = plus(total, panels_layout(&g, not self.is_float).size)
                 largest = max(largest, max(word_size(&g, 0), max(word_size(&g, 1), word_size(&g, WEIGHT_HR))))
-        packed.reserve(total * self.itemsize)
-        scratch.reserve(<object>largest * self.itemsize)
+        packed.reserve(times(plus(total, largest), self.itemsize))
         to = packed.data
+        scratch = packed.data + total * self.itemsize
         for l in range(self.num_layers):
             for k in range(self.directions):
                 g = self.layer(l, k, s, d, None)
                 with nogil:
                     if self.is_float:
-                        pack_general(&g, <const float*>parameters.data, backward, <float*>to,
-                                     <float*>scratch.data)
+                        pack_general(&g, <const float*>parameters, backward, <float*>to, <float*>scratch)
                     else:
-                        pack_general(&g, <const double*>parameters.data, backward, <double*>to,
-                                     <double*>scratch.data)
+                        pack_general(&g, <const double*>parameters, backward, <double*>to, <double*>scratch)
                 to += panels_layout(&g, not self.is_float).size * self.itemsize
         return 0
 
-    cdef Buffer inference_weights(self, Array parameters):
+    cdef Buffer inference_weights(self, Array parameters, const lstm_kernels_s *s, const lstm_kernels_d *d):
         """Packed weights: the last ones, if the parameters are byte for byte the same."""
-        cdef Py_ssize_t nbytes = self.parameter_count * self.itemsize
-        cdef Buffer packed, source
-        with self._lock:
-            if self._table == table_s() and memcmp(self._source.data, parameters.data, nbytes) == 0:
-                return self._packed
-            packed, source = Buffer(), Buffer()
-            source.reserve(nbytes)
-            memcpy(source.data, parameters.data, nbytes)
-            self.pack(parameters, table_s(), table_d(), False, packed)
-            self._packed, self._source, self._table = packed, source, table_s()
-            return packed
+        cdef Packed packed = self._packed
+        if packed is not None and packed.is_of(s, parameters.data):
+            return packed.memory
+        packed = Packed.of(s, parameters.data, self.parameter_count * self.itemsize)
+        self.pack(packed.source.data, s, d, False, packed.memory)
+        self._packed = packed
+        return packed.memory
 
     # -- forward
 
@@ -319,12 +373,16 @@ cdef class GeneralEngine:
         """
         cdef Py_ssize_t N, T, I = self.input_size, H = self.hidden_size, P = self.out_size
         cdef Py_ssize_t D = self.directions, l, k, i, size = 0, span, between_bytes, weights
-        cdef Py_ssize_t starts_bytes, itemsize = self.itemsize
+        cdef Py_ssize_t starts_bytes, work_bytes, inner, itemsize = self.itemsize
         cdef int p, parts = 1 if dot is None else 2
         cdef bint unbatched, keep = tape is not None, checkpointed = keep and self.checkpoint > 0
         cdef Array a
         cdef Batch batch
-        cdef Buffer buffer, work
+        cdef Buffer buffer, work, tangent_weights = None
+        cdef Array given_weights
+        cdef char *between[2]
+        cdef char *drop_mask
+        cdef list weight_buffers, given, xs, results, states, returned, out_gates = None
         cdef general_t g
         cdef run_t run
         cdef part_t *part
@@ -336,7 +394,7 @@ cdef class GeneralEngine:
         cdef const lstm_kernels_s *s = table_s()
         cdef const lstm_kernels_d *d = table_d()
         cdef bint norm = self.description.layer.cell.layer_norm
-        cdef Py_ssize_t column, ld, q
+        cdef Py_ssize_t column, ld, q, _
         x_array = as_numbers(x, "x") if type(x) is not np.ndarray else x
         shape = x_array.shape
         if not 2 <= len(shape) <= 3:
@@ -351,16 +409,17 @@ cdef class GeneralEngine:
             N, T = 1, shape[0]
         else:
             N, T = (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
-        times = None
+        self.check_batch(N, T)
+        steps = None
         if lengths is not None:
             lengths = as_lengths(lengths, N, T)
         elif mask is not None:
-            lengths, times = as_steps(mask, N, T)
+            lengths, steps = as_steps(mask, N, T)
         span = max(T, <Py_ssize_t>1)
         if checkpointed:
             span = min(span, self.checkpoint)
         weights = 4 * H * (max(I, H) + P) * itemsize
-        batch = Batch.cut(N, T, lengths, times, weights, span, False)
+        batch = Batch.cut(N, T, lengths, steps, weights, span, False)
 
         # arguments and results of each part
         given = [(parameters, x_array, h_0, c_0, bias_rows)]
@@ -369,7 +428,7 @@ cdef class GeneralEngine:
         xs, results, states = [], [], []
         for p in range(parts):
             suffix = "_dot" if p else ""
-            values, x_p, h_p, c_p, rows_p = given[p]
+            _values, x_p, h_p, c_p, rows_p = given[p]
             xs.append(None if x_p is None else held(x_p, "dx" if p else "x", shape, ", that of x",
                                                     self.is_float))
             states.append((
@@ -384,21 +443,23 @@ cdef class GeneralEngine:
                 held_output(self.state_output(N, H, unbatched), self.is_float),
             ])
         # weights
+        if want_gates:
+            gates = held_output(np.empty((batch.total, 4 * H), self.dtype), self.is_float)
+            cells = held_output(np.empty((batch.total, H), self.dtype), self.is_float)
+            out_gates = []
+            for _ in range(5):
+                out_gates.append(np.zeros((self.num_layers * D, N, T, H), self.dtype))
+        given_weights = held(parameters, "parameters", (self.parameter_count,), "", self.is_float)
         if keep:
             tape.valid = False
             weight_buffers = tape.packed
-            self.pack(held(parameters, "parameters", (self.parameter_count,), "", self.is_float), s, d, True,
-                      tape.packed[0])
+            self.pack(given_weights.data, s, d, True, tape.packed[0])
         else:
-            weight_buffers = [self.inference_weights(
-                held(parameters, "parameters", (self.parameter_count,), "", self.is_float)), None]
-        has_weights = [True, False]
+            weight_buffers = [self.inference_weights(given_weights, s, d), None]
         if parts > 1 and dot[0] is not None:
-            has_weights[1] = True
-            if not keep:
-                weight_buffers[1] = Buffer()
-            self.pack(held(dot[0], "dparameters", (self.parameter_count,), "", self.is_float), s, d, keep,
-                      weight_buffers[1])
+            tangent_weights = tape.packed[1] if keep else self.take_workspace()
+            given_weights = held(dot[0], "dparameters", (self.parameter_count,), "", self.is_float)
+            self.pack(given_weights.data, s, d, keep, tangent_weights)
 
         # memory
         n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
@@ -406,27 +467,25 @@ cdef class GeneralEngine:
             g = self.layer(l, 0, s, d, seed)
             size = max(size, aligned(general_workspace(&g, &batch.seqs, parts, False, False,
                                                        not self.is_float)))
-        work = tape.work if keep else Buffer()
-        work.reserve(<object>n_threads * size * itemsize)
-        between_bytes = aligned(N * T * D * P) * itemsize
-        starts_bytes = (aligned(batch.starts * P) + aligned(batch.starts * H)) * itemsize
-        between = tape.between if keep else [Buffer(), Buffer()]
+        # One workspace: of each thread, of dropout's mask, in inference of what layers hand to each other.
+        work = tape.work if keep else self.take_workspace()
+        work_bytes = times3(n_threads, size, itemsize)
+        between_bytes = self.between_bytes(batch)
+        inner = min(self.num_layers - 1, <Py_ssize_t>2)
+        work.reserve(plus(plus(work_bytes, self.mask_bytes()),
+                          0 if keep else times3(parts, inner, between_bytes)))
+        drop_mask = work.data + work_bytes
+        starts_bytes = times(plus(aligned(times(batch.starts, P)), aligned(times(batch.starts, H))), itemsize)
         for p in range(parts):
-            buffer = between[p]
-            buffer.reserve((self.num_layers - 1 if keep else min(self.num_layers - 1, <Py_ssize_t>2))
-                           * <object>between_bytes)
-            if keep:
-                if checkpointed:
-                    buffer = tape.states[p]
-                    buffer.reserve(self.num_layers * D * <object>starts_bytes)
-                else:
-                    buffer = tape.rows[p]
-                    buffer.reserve(self.num_layers * D * <object>row_bytes(self, batch, norm))
-        gates = cells = None
-        if want_gates:
-            gates = held_output(np.empty((batch.total, 4 * H), self.dtype), self.is_float)
-            cells = held_output(np.empty((batch.total, H), self.dtype), self.is_float)
-            out_gates = [np.zeros((self.num_layers * D, N, T, H), self.dtype) for _ in range(5)]
+            if not keep:
+                between[p] = drop_mask + self.mask_bytes() + p * inner * between_bytes
+                continue
+            buffer = tape.between[p]
+            buffer.reserve(times(self.num_layers - 1, between_bytes))
+            between[p] = buffer.data
+            buffer = tape.states[p] if checkpointed else tape.rows[p]
+            buffer.reserve(times3(self.num_layers, D, starts_bytes if checkpointed
+                                  else row_bytes(self, batch, norm)))
 
         # the layers
         memset(&run, 0, sizeof(run))
@@ -436,16 +495,15 @@ cdef class GeneralEngine:
             source[p] = NULL if a is None else <char*>a.data
             if a is not None:
                 s_in[p] = self.strides_of(a, batch_first)
-            buffer = weight_buffers[p]
-            packed[p] = buffer.data if has_weights[p] else NULL
+            buffer = tangent_weights if p else weight_buffers[0]
+            packed[p] = NULL if buffer is None else buffer.data
         for l in range(self.num_layers):
             for p in range(parts):
                 if l == self.num_layers - 1:
                     a = results[p][0]
                     target[p] = <char*>a.data
                 else:
-                    buffer = between[p]
-                    target[p] = buffer.data + (l if keep else l % 2) * between_bytes
+                    target[p] = between[p] + (l if keep else l % 2) * between_bytes
             if l == self.num_layers - 1:
                 s_out = self.strides_of(results[0][0], batch_first)
             else:
@@ -495,55 +553,69 @@ cdef class GeneralEngine:
                             scatter_rows(&g, batch, <const double*>a.data + column, ld, H, out_gates[q][i])
             for p in range(parts):
                 if l < self.num_layers - 1:
-                    self.drop(seed, l, N, T, target[p], n_threads)
+                    self.drop(seed, l, N, T, target[p], drop_mask)
                 source[p], s_in[p] = target[p], s_out
         if keep:
+            tape.engine = self
             tape.parts, tape.s, tape.d, tape.batch, tape.seed = parts, s, d, batch, seed
             tape.x = [xs[0], xs[1] if parts > 1 else None]
             tape.batch_first, tape.unbatched, tape.checkpointed = batch_first, unbatched, checkpointed
             tape.has_rows = bias_rows is not None
-            tape.bias_rows = [part_states[2] for part_states in states]
-            tape.dot_weights = has_weights[1]
+            tape.bias_rows = [states[0][2], states[1][2] if parts > 1 else None]
+            tape.dot_weights = tangent_weights is not None
             tape.valid = True
-        values = [[a.owner for a in part_results] for part_results in results]
-        return (*values[0], *(values[1] if parts > 1 else (None,) * 3), out_gates if want_gates else None)
+        else:
+            self._workspaces.append(work)
+            if tangent_weights is not None:
+                self._workspaces.append(tangent_weights)
+        returned = []
+        for p in range(parts):
+            for q in range(3):
+                a = results[p][q]
+                returned.append(a.owner)
+        if parts == 1:
+            returned += [None, None, None]
+        returned.append(out_gates)
+        return tuple(returned)
 
     cdef int drop(self, object seed, Py_ssize_t layer, Py_ssize_t N, Py_ssize_t T, char *values,
-                  int n_threads) except -1:
-        """values (T, N, D * P) *= dropout's mask."""
+                  char *mask) except -1:
+        """values (T, N, D * P) *= dropout's mask, drawn row by row in `mask`."""
         cdef uint64_t key
         if seed is None or self.dropout == 0:
             return 0
         key = seed
-        cdef Buffer mask = Buffer()
         cdef Py_ssize_t width = self.directions * self.out_size
-        mask.reserve(width * self.itemsize)
         with nogil:
             if self.is_float:
-                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <float*>values,
-                          <float*>mask.data)
+                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <float*>values, <float*>mask)
             else:
-                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <double*>values,
-                          <double*>mask.data)
+                drop_rows(key, <uint32_t>layer, N, T, width, self.dropout, <double*>values, <double*>mask)
         return 0
 
     # -- backward
 
-    def backward(self, GeneralTape tape, dy, dh_n, dc_n, dot, bint input_gradient, gradient,
+    def backward(self, GeneralTape tape not None, dy, dh_n, dc_n, dot, bint input_gradient, gradient,
                  int n_threads, int parts):
         """Of each part dx, dh_0, dc_0, dbias_rows, in one list; adds to `gradient` (P,).
 
         parts: 1 for the gradient; with a tape of two parts 2 for its tangent besides, which is what is
         added to `gradient` then. dot: None, or (dy_dot, dh_n_dot, dc_n_dot).
         """
+        if not tape.valid or tape.engine is not self or not 1 <= parts <= tape.parts:
+            raise ValueError("tape is not one that this engine's forward has filled")
         cdef Batch batch = tape.batch
         cdef Py_ssize_t N = batch.seqs.batch, T = batch.seqs.time, H = self.hidden_size, P = self.out_size
         cdef Py_ssize_t D = self.directions, l, k, i, size = 0, partial = 0, itemsize = self.itemsize
-        cdef Py_ssize_t between_bytes = aligned(N * T * D * P) * itemsize
+        cdef Py_ssize_t between_bytes = self.between_bytes(batch), work_bytes, partial_bytes, offset
         cdef int p
         cdef bint norm = self.description.layer.cell.layer_norm
         cdef Array a, total = held_output(gradient, self.is_float)
-        cdef Buffer buffer, partials, down_buffer
+        cdef Buffer buffer
+        cdef char *partials
+        cdef char *drop_mask
+        cdef char *down_layers
+        cdef list given, gradients, results, values
         cdef general_t g
         cdef run_t run
         cdef part_t *part
@@ -554,7 +626,9 @@ cdef class GeneralEngine:
         cdef char *down[2]
         cdef char *source[2]
         cdef char *packed[2]
-        given = [(dy, dh_n, dc_n)] + ([dot if dot is not None else (None,) * 3] if parts > 1 else [])
+        if total.ndim != 1 or total.shape[0] != self.parameter_count:
+            raise ValueError(f"gradient has shape {gradient.shape}, expected ({self.parameter_count},)")
+        given = [(dy, dh_n, dc_n), (None, None, None) if dot is None else dot]
         y_shape = self.sequence_shape(N, T, D * P, tape.batch_first, tape.unbatched)
         gradients, results = [], []
         a = tape.x[0]
@@ -579,11 +653,13 @@ cdef class GeneralEngine:
             size = max(size, aligned(general_workspace(&g, &batch.seqs, parts, True, tape.checkpointed,
                                                        not self.is_float)))
             partial = max(partial, partial_size(&g, not self.is_float))
-        partials = Buffer()
-        partials.reserve(<object>partial * batch.seqs.n_groups * itemsize)
-        tape.work.reserve(<object>n_threads * size * itemsize)
-        down_buffer = Buffer()
-        down_buffer.reserve(2 * parts * <object>between_bytes if self.num_layers > 1 else 0)
+        work_bytes = times3(n_threads, size, itemsize)
+        partial_bytes = times3(partial, batch.seqs.n_groups, itemsize)
+        tape.work.reserve(plus(plus(plus(work_bytes, partial_bytes), self.mask_bytes()),
+                               times3(2, parts, between_bytes)))
+        partials = tape.work.data + work_bytes
+        drop_mask = partials + partial_bytes
+        down_layers = drop_mask + self.mask_bytes()
         memset(&run, 0, sizeof(run))
         run.parts = parts
         for p in range(parts):
@@ -595,11 +671,11 @@ cdef class GeneralEngine:
             packed[p] = buffer.data
             if p and not tape.dot_weights:
                 packed[p] = NULL
-        sizes = []
+        offset = 0
         for l in range(self.num_layers):
             for k in range(D):
                 g = self.layer(l, k, tape.s, tape.d, tape.seed)
-                sizes.append(panels_layout(&g, not self.is_float).size * itemsize)
+                offset += panels_layout(&g, not self.is_float).size * itemsize
         for l in range(self.num_layers - 1, -1, -1):
             for p in range(parts):
                 if l == 0:
@@ -614,18 +690,19 @@ cdef class GeneralEngine:
                 else:
                     buffer = tape.between[p]
                     source[p] = buffer.data + (l - 1) * between_bytes
-                    down[p] = down_buffer.data + (2 * p + l % 2) * between_bytes
+                    down[p] = down_layers + (2 * p + l % 2) * between_bytes
                     s_x[p].n, s_x[p].t = D * P, N * D * P
                     s_dx[p] = s_x[p]
             for k in range(D - 1, -1, -1):
                 i = l * D + k
                 g = self.layer(l, k, tape.s, tape.d, tape.seed)
+                offset -= panels_layout(&g, not self.is_float).size * itemsize
                 run.add_dx = k != D - 1
                 for p in range(parts):
                     part = &run.part[p]
                     part.packed = NULL
                     if packed[p] != NULL:
-                        part.packed = packed[p] + <Py_ssize_t>sum(sizes[:i])
+                        part.packed = packed[p] + offset
                     part.x, part.sx = source[p], s_x[p]
                     part.dy = NULL if up[p] == NULL else up[p] + k * P * itemsize
                     part.sdy = s_up[p]
@@ -644,35 +721,36 @@ cdef class GeneralEngine:
                         part.dbias_rows = <char*>a.data + k * 4 * N * H * itemsize
                         a = tape.bias_rows[p]
                         part.bias_rows = NULL if a is None else <char*>a.data + k * 4 * N * H * itemsize
-                    part.partial = partials.data
+                    part.partial = partials
                     name_tape(self, tape, batch, p, i, norm, part)
                 with nogil:
                     if self.is_float:
                         general_backward(&g, &batch.seqs, &run, <float*>tape.work.data, size, n_threads)
                     else:
                         general_backward(&g, &batch.seqs, &run, <double*>tape.work.data, size, n_threads)
-                with self._lock, nogil:
+                with self._gradient_lock, nogil:
                     if self.is_float:
-                        add_general_partials(&g, &batch.seqs, <const float*>partials.data,
-                                             <float*>total.data)
+                        add_general_partials(&g, &batch.seqs, <const float*>partials, <float*>total.data)
                     else:
-                        add_general_partials(&g, &batch.seqs, <const double*>partials.data,
-                                             <double*>total.data)
+                        add_general_partials(&g, &batch.seqs, <const double*>partials, <double*>total.data)
             for p in range(parts):
                 if l > 0:
-                    self.drop(tape.seed, l - 1, N, T, down[p], n_threads)
+                    self.drop(tape.seed, l - 1, N, T, down[p], drop_mask)
                 up[p], s_up[p] = down[p], s_dx[p]
         values = []
-        for part_results in results:
-            values += [None if a is None else a.owner for a in part_results]
+        for p in range(parts):
+            for l in range(4):
+                a = results[p][l]
+                values.append(None if a is None else a.owner)
         return values
 
 
 cdef Py_ssize_t row_bytes(GeneralEngine engine, Batch batch, bint norm) noexcept:
     """Bytes of one layer-direction's rows on a tape."""
     cdef Py_ssize_t H = engine.hidden_size, P = engine.out_size, total = batch.total
-    return ((2 if norm else 1) * aligned(4 * total * H) + aligned(total * H) + aligned(total * P)
-            ) * engine.itemsize
+    cdef Py_ssize_t rows = times(2 if norm else 1, aligned(times3(4, total, H)))
+    rows = plus(rows, plus(aligned(times(total, H)), aligned(times(total, P))))
+    return times(rows, engine.itemsize)
 
 
 cdef int name_tape(GeneralEngine engine, GeneralTape tape, Batch batch, int p, Py_ssize_t i, bint norm,
@@ -750,23 +828,29 @@ cdef class GeneralStepper:
     cdef Array h, c, bias_rows
     cdef Py_ssize_t work_size
     cdef readonly Py_ssize_t batch
+    cdef Owner owner             # one step at a time
 
-    def __init__(self, GeneralEngine engine, parameters, Py_ssize_t batch, bias_rows):
+    def __cinit__(self, GeneralEngine engine not None, parameters, Py_ssize_t batch, bias_rows):
         """bias_rows: None or (1, N, 4H), as in GeneralEngine.forward."""
         cdef general_t g
         cdef Py_ssize_t l
+        cdef Array values
+        if not 1 <= batch <= INT_MAX:
+            raise ValueError(f"batch is {batch}, expected 1 to {INT_MAX}")
+        engine.check_batch(batch, 1)
+        self.owner = Owner("stream")
         self.engine, self.batch = engine, batch
         self.s, self.d = table_s(), table_d()
         self.packed, self.work, self.between = Buffer(), Buffer(), Buffer()
-        engine.pack(held(parameters, "parameters", (engine.parameter_count,), "", engine.is_float),
-                    self.s, self.d, False, self.packed)
+        values = held(parameters, "parameters", (engine.parameter_count,), "", engine.is_float)
+        engine.pack(values.data, self.s, self.d, False, self.packed)
         self.sequences = Batch.whole(batch, 1)
         for l in range(engine.num_layers):
             g = engine.layer(l, 0, self.s, self.d, None)
             self.work_size = max(self.work_size, aligned(general_workspace(
                 &g, &self.sequences.seqs, 1, False, False, not engine.is_float)))
-        self.work.reserve(<object>self.work_size * engine.itemsize)
-        self.between.reserve(2 * <object>batch * engine.out_size * engine.itemsize)
+        self.work.reserve(times(self.work_size, engine.itemsize))
+        self.between.reserve(times3(2 * engine.itemsize, batch, engine.out_size))
         self.h = held_output(np.zeros((engine.num_layers, batch, engine.out_size), engine.dtype),
                              engine.is_float)
         self.c = held_output(np.zeros((engine.num_layers, batch, engine.hidden_size), engine.dtype),
@@ -780,12 +864,14 @@ cdef class GeneralStepper:
         """Set the state from (L, N, P) and (L, N, H) arrays, None for zeros."""
         cdef Array h = self.engine.state_part(h_given, "h", self.batch, self.engine.out_size, False)
         cdef Array c = self.engine.state_part(c_given, "c", self.batch, self.engine.hidden_size, False)
-        self.h.owner[...] = 0 if h is None else h.owner
-        self.c.owner[...] = 0 if c is None else c.owner
+        with self.owner:
+            self.h.owner[...] = 0 if h is None else h.owner
+            self.c.owner[...] = 0 if c is None else c.owner
 
     def save(self):
         """The state as two new arrays."""
-        return self.h.owner.copy(), self.c.owner.copy()
+        with self.owner:
+            return self.h.owner.copy(), self.c.owner.copy()
 
     def step(self, x_t, out=None):
         """h of the last layer after one more step, in `out` where that is given."""
@@ -812,7 +898,11 @@ cdef class GeneralStepper:
                              f"of shape {out_shape}")
         cdef Array x = held_copy(x_t.reshape(N, I), engine.is_float)
         cdef Array y = held_output(out.reshape(N, P), engine.is_float)
-        self.run(x, y)
+        self.owner.take()
+        try:
+            self.run(x, y)
+        finally:
+            self.owner.give()
         return out
 
     cdef int run(self, Array x, Array y) except -1:

@@ -1,4 +1,4 @@
-# cython: wraparound=False, cdivision=True
+# cython: boundscheck=True, wraparound=False, cdivision=True
 # cython: nonecheck=True
 """The node of the teaching LSTM, compiled: one time step forward, one time step back.
 
@@ -12,17 +12,18 @@ The classes own the buffers, each a NumPy array whose address is taken once; ``l
 derives its classes from them. A view of a buffer refers to its array, so a buffer with a live view
 is not written again: the next call takes a new one, and whoever kept ``state.h`` keeps its values.
 """
-from threading import RLock
-
 import numpy as np
+
+from lstm_ext._arrays import as_numbers
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 from cython cimport floating
+from libc.limits cimport INT_MAX
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._data import as_array
-
+from lstm_ext._arrays cimport Lock, Owner, check_size, end_silence, plus, silence, times, times3
 from lstm_ext._blas cimport gemm, gemv
 from lstm_ext._kernels cimport LSTM_ACT_IDENTITY, lstm_cell, table_d, table_s
 
@@ -54,12 +55,14 @@ cdef void forward(
 ) noexcept nogil:
     """gates := W xc + b, activated; s and h from them."""
     cdef floating* s = result + 4 * H
+    cdef uint64_t mode = silence()
     memcpy(result, values + 4 * H * K, 4 * H * sizeof(floating))
     gemv(False, 4 * H, K, <floating>1, values, K, input, 1, <floating>1, result, 1)
     if floating is float:
         table_s().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
     else:
         table_d().cell_forward(&CELL, 1, H, result, input + K, s, s + H, result)
+    end_silence(mode)
 
 
 cdef void backward(
@@ -74,6 +77,7 @@ cdef void backward(
         const floating* s = result + 4 * H
         floating* dh_prev = bottom + H
         floating* dh = scratch + 4 * H
+        uint64_t mode = silence()
         Py_ssize_t j
     for j in range(H):
         dh[j] += dh_prev[j]
@@ -82,6 +86,7 @@ cdef void backward(
     else:
         table_d().cell_backward(&CELL, 1, H, result, s, input + K, dh, bottom, scratch, NULL, 0)
     gemv(True, 4 * H, H, <floating>1, values + K - H, K, scratch, 1, <floating>0, dh_prev, 1)
+    end_silence(mode)
 
 
 cdef void add_outer(
@@ -91,11 +96,13 @@ cdef void add_outer(
     """[W, b] += alpha times the sum over the rows of dgates [xc, 1]^T."""
     cdef Py_ssize_t r, j, ld = 4 * H + K
     cdef floating* b = values + 4 * H * K
+    cdef uint64_t mode = silence()
     gemm(True, False, 4 * H, K, rows, alpha, pending, ld, pending + 4 * H, ld,
          <floating>1, values, K)
     for r in range(rows):
         for j in range(4 * H):
             b[j] += alpha * pending[r * ld + j]
+    end_silence(mode)
 
 
 cdef void descend(Py_ssize_t n, floating lr, floating* values, floating* diffs) noexcept nogil:
@@ -180,9 +187,7 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
         return a
     dtype = FLOAT32 if single else FLOAT64
     if not plain_vector(a, n, not single, data):  # the other precision: nothing to complain about
-        a = as_array(name, a)
-        if a.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must hold real numbers, not dtype {a.dtype}")
+        a = as_numbers(a, name)
         if a.ndim != 1:
             raise ValueError(f"{name} has shape {a.shape}, expected ({n},) ({size}={n})")
         if len(a) != n:
@@ -190,6 +195,18 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
     a = a.astype(dtype)
     plain_vector(a, n, single, data)
     return a
+
+
+cdef int check_sizes(Py_ssize_t mem_cell_ct, Py_ssize_t x_dim) except -1:
+    """The classes of lstm_ext.node say more; this is for whoever goes past them."""
+    if mem_cell_ct < 1 or x_dim < 1 or plus(times(5, mem_cell_ct), x_dim) > INT_MAX:
+        raise ValueError(f"mem_cell_ct is {mem_cell_ct} and x_dim is {x_dim}, expected at least 1, and "
+                         f"5 * mem_cell_ct + x_dim at most {INT_MAX}")
+    return 0
+
+
+class WrongLength(ValueError, AssertionError):
+    """A list of the wrong length. As an AssertionError it is what the teaching script raises."""
 
 
 # ---- the classes ----
@@ -217,14 +234,19 @@ cdef class Param:
     cdef bint diffs_are_zero
 
     def __init__(self, Py_ssize_t mem_cell_ct, Py_ssize_t x_dim, dtype):
-        cdef Py_ssize_t H = mem_cell_ct, K = x_dim + mem_cell_ct
+        cdef Py_ssize_t H = mem_cell_ct, K = plus(x_dim, mem_cell_ct), itemsize = sizeof(double)
+        if self.values is not None:
+            raise TypeError("this param has been constructed; expected a new one for other sizes")
+        check_sizes(mem_cell_ct, x_dim)
+        check_size(times3(4 * itemsize, H, plus(K, 1)), f"mem_cell_ct={H} and x_dim={x_dim}")
+        check_size(times(MAX_PENDING * itemsize, plus(times(4, H), K)), f"mem_cell_ct={H} and x_dim={x_dim}")
         self.values = new_block(zeros(4 * H * (K + 1), dtype))
         self.diffs = new_block(zeros(4 * H * (K + 1), dtype))
         self.pending = new_block(empty(MAX_PENDING * (4 * H + K), dtype))
         self.mem_cell_ct = H
         self.x_dim = x_dim
         self.dtype = dtype
-        self.lock = RLock()  # not Lock: a finalizer may run in between, and look
+        self.lock = Lock("param", True)  # a finalizer may run in between, and look
         self.rows = 0
         self.diffs_are_zero = True
 
@@ -332,8 +354,14 @@ cdef class State:
 
     cdef readonly Py_ssize_t mem_cell_ct, x_dim
     cdef Block result, bottom
+    cdef Owner owner  # of the node's buffers, too: one computation at a time
 
     def __init__(self, Py_ssize_t mem_cell_ct, Py_ssize_t x_dim):
+        if self.result is not None:
+            raise TypeError("this state has been constructed; expected a new one for other sizes")
+        check_sizes(mem_cell_ct, x_dim)
+        check_size(times(6 * sizeof(double), mem_cell_ct), f"mem_cell_ct={mem_cell_ct}")
+        self.owner = Owner("node")
         self.result = new_block(zeros(6 * mem_cell_ct))
         self.bottom = new_block(zeros(2 * mem_cell_ct))
         self.mem_cell_ct = mem_cell_ct
@@ -348,7 +376,8 @@ cdef class State:
         cdef char* data
         cdef bint single = (self.result if k < 6 else self.bottom).single
         value = vector(value, name, self.mem_cell_ct, "mem_cell_ct", single, &data)
-        self.part(k)[...] = value
+        with self.owner:
+            self.part(k)[...] = value
 
     cdef part(self, Py_ssize_t k):
         cdef Py_ssize_t H = self.mem_cell_ct
@@ -374,6 +403,8 @@ cdef class Node:
     cdef Block scratch  # None before the first top_diff
 
     def __init__(self, Param param not None, State state not None):
+        if self.param is not None:
+            raise TypeError("this node has been constructed; expected a new one for another param or state")
         if (param.mem_cell_ct, param.x_dim) != (state.mem_cell_ct, state.x_dim):
             raise ValueError(
                 f"state has mem_cell_ct={state.mem_cell_ct} and x_dim={state.x_dim}, "
@@ -417,7 +448,11 @@ cdef class Node:
             s_prev = vector(s_prev, "s_prev", H, "mem_cell_ct", single, &s_data)
         if h_prev is not None:
             h_prev = vector(h_prev, "h_prev", H, "mem_cell_ct", single, &h_data)
-        self.run_forward(x_data, s_data, h_data)
+        self.state.owner.take()
+        try:
+            self.run_forward(x_data, s_data, h_data)
+        finally:
+            self.state.owner.give()
 
     cdef int run_forward(self, const void* x, const void* s_prev, const void* h_prev) except -1:
         """Copy the inputs, where NULL stands for zeros, and compute the result."""
@@ -468,9 +503,13 @@ cdef class Node:
             char* ds
         top_diff_h = vector(top_diff_h, "top_diff_h", H, "mem_cell_ct", single, &dh)
         top_diff_s = vector(top_diff_s, "top_diff_s", H, "mem_cell_ct", single, &ds)
-        self.set_dh(dh, "top_diff_is")
-        self.run_backward(NULL, ds)
-        self.param.add_nodes([self])
+        self.state.owner.take()
+        try:
+            self.set_dh(dh, "top_diff_is")
+            self.run_backward(NULL, ds)
+            self.param.add_nodes([self])
+        finally:
+            self.state.owner.give()
 
     cdef int check_ready(self, str caller) except -1:
         """RuntimeError unless there is a result, and the input it was computed from."""
@@ -523,21 +562,32 @@ cdef class Network:
 
     cdef readonly Param lstm_param
     cdef public list lstm_node_list, x_list
+    cdef Owner owner  # one call at a time
 
     def __init__(self, Param param not None):
+        if self.lstm_param is not None:
+            raise TypeError("this network has been constructed; expected a new one for another param")
+        self.owner = Owner("network")
         self.lstm_param = param
         self.lstm_node_list = []
         self.x_list = []
 
     cdef Node node(self, Py_ssize_t k):
-        cdef Node node = self.lstm_node_list[k]
+        cdef Node node
+        if k >= len(self.lstm_node_list):
+            raise ValueError(f"lstm_node_list has {len(self.lstm_node_list)} nodes, expected "
+                             f"{len(self.x_list)}: one for each of x_list")
+        node = self.lstm_node_list[k]
+        if node is None:
+            raise TypeError(f"lstm_node_list[{k}] is None, expected a node")
         if node.param is not self.lstm_param:
             raise ValueError(f"lstm_node_list[{k}] has another param than the network")
         return node
 
     def x_list_clear(self):
         """Begin a new sequence. The nodes are kept, and used again."""
-        self.x_list = []
+        with self.owner:
+            self.x_list = []
 
     def x_list_add(self, x):
         """Add a time step and run its node forward.
@@ -551,6 +601,10 @@ cdef class Network:
         ValueError, TypeError
             As ``LstmNode.bottom_data_is``; then no step was added.
         """
+        with self.owner:
+            self.add(x)
+
+    cdef int add(self, x) except -1:
         cdef:
             Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct
             bint is_new = n == len(self.lstm_node_list)
@@ -566,10 +620,15 @@ cdef class Network:
             s_prev = before.state.result.at(4 * H)
             h_prev = before.state.result.at(5 * H)
         node = self._new_node() if is_new else self.node(n)
-        node.run_forward(x_data, s_prev, h_prev)
+        node.state.owner.take()
+        try:
+            node.run_forward(x_data, s_prev, h_prev)
+        finally:
+            node.state.owner.give()
         if is_new:
             self.lstm_node_list.append(node)
         self.x_list.append(x)
+        return 0
 
     def y_list_is(self, y_list, loss_layer):
         """Run all nodes backward from the targets, and add to the param's diffs.
@@ -590,9 +649,15 @@ cdef class Network:
         Raises
         ------
         ValueError
-            A y_list of another length than x_list; a bottom_diff of another shape than h. Then no
-            diff has changed.
+            A y_list of another length than x_list: an AssertionError, too, as in the teaching script. A
+            bottom_diff of another shape than h. Then no diff has changed.
+        RuntimeError
+            `loss_layer`, or another thread, uses the network or its nodes meanwhile.
         """
+        with self.owner:
+            return self.go_back(y_list, loss_layer)
+
+    cdef object go_back(self, y_list, loss_layer):
         cdef:
             Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct, k
             bint single = self.lstm_param.values.single
@@ -601,26 +666,33 @@ cdef class Network:
             list nodes = []
             char* dh
         if len(y_list) != n:
-            raise ValueError(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
+            raise WrongLength(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
         if n == 0:
             raise ValueError("y_list is empty, and so is x_list: there is nothing to go back to")
         # Loss layers come first: one that fails, or returns the wrong shape, has changed nothing.
         loss = None
-        for k in range(n - 1, -1, -1):
-            node = self.node(k)
-            pred, label = node.state.part(5), y_list[k]
-            part = loss_layer.loss(pred, label)
-            loss = part if loss is None else loss + part
-            _owner = vector(loss_layer.bottom_diff(pred, label), "bottom_diff of loss_layer", H,
-                            "mem_cell_ct", single, &dh)
-            node.set_dh(dh, "y_list_is")
-            nodes.append(node)
-        for node in nodes:
-            node.check_ready("y_list_is")
-            if after is None:
-                node.run_backward(NULL, NULL)
-            else:
-                node.run_backward(after.at(H), after.data)
-            after = node.state.bottom
-        self.lstm_param.add_nodes(nodes)
+        try:
+            for k in range(n - 1, -1, -1):
+                node = self.node(k)
+                node.state.owner.take()
+                nodes.append(node)
+            for k in range(n - 1, -1, -1):
+                node = nodes[n - 1 - k]
+                pred, label = node.state.part(5), y_list[k]
+                part = loss_layer.loss(pred, label)
+                loss = part if loss is None else loss + part
+                _owner = vector(loss_layer.bottom_diff(pred, label), "bottom_diff of loss_layer", H,
+                                "mem_cell_ct", single, &dh)
+                node.set_dh(dh, "y_list_is")
+            for node in nodes:
+                node.check_ready("y_list_is")
+                if after is None:
+                    node.run_backward(NULL, NULL)
+                else:
+                    node.run_backward(after.at(H), after.data)
+                after = node.state.bottom
+            self.lstm_param.add_nodes(nodes)
+        finally:
+            for node in nodes:
+                node.state.owner.give()
         return loss

@@ -117,7 +117,16 @@ cdef void _rmsprop(
         parameters[k] -= lr * g / (root + eps)
 
 
-# The doors for Python. `&x[0]` of an empty vector is never formed.
+# The functions for Python. `&x[0]` of an empty vector is never formed.
+
+cdef int check_lengths(
+    Py_ssize_t n, Py_ssize_t gradient, Py_ssize_t first=-1, Py_ssize_t second=-1,
+) except -1:
+    """ValueError unless all vectors of a call are as long as the parameters."""
+    if gradient != n or first not in (-1, n) or second not in (-1, n):
+        raise ValueError(f"parameters have {n} elements, expected as many in each vector beside them")
+    return 0
+
 
 def norm(const floating[::1] x):
     """Euclidean norm of x, as a float."""
@@ -140,6 +149,7 @@ def sgd(
 ):
     """One step of gradient descent along ``scale * gradient + decay * parameters``."""
     cdef Py_ssize_t n = parameters.shape[0]
+    check_lengths(n, gradient.shape[0])
     if n:
         with nogil:
             _sgd(&parameters[0], &gradient[0], n, <floating>scale, <floating>decay, <floating>lr)
@@ -151,6 +161,7 @@ def sgd_momentum(
 ):
     """One step of gradient descent with momentum; ``velocity`` is updated too."""
     cdef Py_ssize_t n = parameters.shape[0]
+    check_lengths(n, gradient.shape[0], velocity.shape[0])
     if n:
         with nogil:
             _sgd_momentum(&parameters[0], &gradient[0], &velocity[0], n, <floating>scale,
@@ -163,6 +174,7 @@ def rmsprop(
 ):
     """One step of RMSprop; ``square`` is updated too."""
     cdef Py_ssize_t n = parameters.shape[0]
+    check_lengths(n, gradient.shape[0], square.shape[0])
     if n:
         with nogil:
             _rmsprop(&parameters[0], &gradient[0], &square[0], n, <floating>scale, <floating>decay,
@@ -179,6 +191,7 @@ def adam(
         Py_ssize_t n = parameters.shape[0]
         # In double, and rounded once: 1 - beta2 in float32 would be off by 1e-5.
         double step = lr / (1 - beta1 ** t), unbias = 1 / (1 - beta2 ** t)
+    check_lengths(n, gradient.shape[0], m.shape[0], v.shape[0])
     if n:
         with nogil:
             _adam(&parameters[0], &gradient[0], &m[0], &v[0], n,

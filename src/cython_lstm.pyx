@@ -5,17 +5,18 @@
 pointer is; ``docs/c-level.md`` shows them at work. Made in Python, a `Network` holds the packed weights
 that they compute with; `address` gives a function's address to whatever calls by address.
 """
-import numpy as np
+from lstm_ext._lstm import Engine
 
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from cython cimport floating
+from libc.limits cimport INT_MAX
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from lstm_ext._arrays cimport TOO_LARGE, aligned, ceil_div, check_size, plus, round_up, times, times3
 from lstm_ext._driver cimport (
     add_partials,
-    aligned,
     backward,
     backward_workspace,
     cut_sequences,
@@ -47,7 +48,6 @@ from lstm_ext._general cimport (
     run_t,
 )
 from lstm_ext._kernels cimport (
-    LSTM_ACT_IDENTITY,
     LSTM_ACT_SIGMOID,
     LSTM_ACT_TANH,
     table_d,
@@ -83,8 +83,13 @@ cdef inline char *on_line(const void *memory) noexcept nogil:
 
 cdef inline char *take(char **memory, Py_ssize_t nbytes) noexcept nogil:
     cdef char *piece = memory[0]
-    memory[0] += (nbytes + 63) // 64 * 64
+    memory[0] += (nbytes + 63) // 64 * 64  # it fits: the caller's memory holds it
     return piece
+
+
+cdef inline Py_ssize_t answer(Py_ssize_t nbytes) noexcept nogil:
+    """A size as the public functions return it: -1 for one that cannot be counted."""
+    return -1 if nbytes == TOO_LARGE else nbytes
 
 
 cdef inline Py_ssize_t itemsize(const network_t *net) noexcept nogil:
@@ -113,7 +118,8 @@ cdef sequences_t shaped(const network_t *net, Py_ssize_t batch, Py_ssize_t time,
 
 cdef Py_ssize_t between_bytes(const network_t *net, const sequences_t *seqs) noexcept nogil:
     """What one inner layer hands to the next."""
-    return aligned(seqs.batch * seqs.time * net.directions * net.hidden_size) * itemsize(net)
+    cdef Py_ssize_t rows = times(seqs.batch, seqs.time)
+    return times(aligned(times3(rows, net.directions, net.hidden_size)), itemsize(net))
 
 
 cdef bint wrong_lengths(Py_ssize_t batch, Py_ssize_t time, const Py_ssize_t *lengths) noexcept nogil:
@@ -160,17 +166,26 @@ cdef inline floating *part(const floating *array, Py_ssize_t offset) noexcept no
 
 cdef Py_ssize_t lstm_step_workspace(const void *network, Py_ssize_t batch) noexcept nogil:
     cdef const network_t *net = <const network_t*>network
-    if not fits(net, batch, 1) or not net.has_step:
+    if not fits(net, batch, 1) or not net.has_step or batch > INT_MAX:
         return -1
-    return 64 + (aligned(batch * net.hidden_size)
-                 + batch * net.direction[0].layer.gate_columns) * itemsize(net)
+    return answer(plus(64, times(plus(aligned(times(batch, net.hidden_size)),
+                                      times(batch, net.direction[0].layer.gate_columns)), itemsize(net))))
 
 
 cdef Py_ssize_t forward_work(const network_t *net, const sequences_t *seqs) noexcept nogil:
     cdef Py_ssize_t l, n = 0
     for l in range(net.num_layers):
         n = max(n, forward_workspace(&net.direction[l * net.directions].layer, seqs))
-    return n * itemsize(net)
+    return times(n, itemsize(net))
+
+
+cdef Py_ssize_t sequences_bytes(const sequences_t *seqs) noexcept nogil:
+    return times(sequences_memory(seqs), sizeof(Py_ssize_t))
+
+
+cdef Py_ssize_t passed_bytes(const network_t *net, const sequences_t *seqs) noexcept nogil:
+    """Of the outputs that inner layers hand on where nothing keeps them: two layers' worth."""
+    return times(min(net.num_layers - 1, <Py_ssize_t>2), between_bytes(net, seqs))
 
 
 cdef Py_ssize_t lstm_forward_workspace(
@@ -180,8 +195,8 @@ cdef Py_ssize_t lstm_forward_workspace(
     if not fits(net, batch, time):
         return -1
     seqs = shaped(net, batch, time, False)
-    return (128 + sequences_memory(&seqs) * sizeof(Py_ssize_t) + forward_work(net, &seqs)
-            + min(net.num_layers - 1, <Py_ssize_t>2) * between_bytes(net, &seqs))
+    return answer(plus(plus(128, sequences_bytes(&seqs)),
+                       plus(forward_work(net, &seqs), passed_bytes(net, &seqs))))
 
 
 # What a tape holds, in this order: outputs of the inner layers; for each direction the states before each
@@ -198,11 +213,12 @@ cdef tape_t tape_layout(const network_t *net, const sequences_t *seqs) noexcept 
     cdef Py_ssize_t N = seqs.batch, T = seqs.time, H = net.hidden_size
     cdef tape_t to
     to.between = between_bytes(net, seqs)
-    to.starts = aligned(N * ((T + seqs.span - 1) // seqs.span) * H) * itemsize(net)
-    to.gates = 0 if net.checkpoint > 0 else aligned(4 * N * T * H) * itemsize(net)
-    to.cells = 0 if net.checkpoint > 0 else aligned(N * T * H) * itemsize(net)
-    to.size = ((net.num_layers - 1) * to.between
-               + net.num_layers * net.directions * (2 * to.starts + to.gates + to.cells))
+    to.starts = times(aligned(times3(N, ceil_div(T, seqs.span), H)), itemsize(net))
+    to.gates = 0 if net.checkpoint > 0 else times(aligned(times3(4, times(N, T), H)), itemsize(net))
+    to.cells = 0 if net.checkpoint > 0 else times(aligned(times3(N, T, H)), itemsize(net))
+    to.size = plus(times(net.num_layers - 1, to.between),
+                   times3(net.num_layers, net.directions,
+                          plus(times(2, to.starts), plus(to.gates, to.cells))))
     return to
 
 
@@ -212,7 +228,7 @@ cdef Py_ssize_t lstm_tape_size(const void *network, Py_ssize_t batch, Py_ssize_t
     if not fits(net, batch, time):
         return -1
     seqs = shaped(net, batch, time, True)
-    return 64 + tape_layout(net, &seqs).size
+    return answer(plus(64, tape_layout(net, &seqs).size))
 
 
 cdef Py_ssize_t backward_work(const network_t *net, const sequences_t *seqs) noexcept nogil:
@@ -220,14 +236,14 @@ cdef Py_ssize_t backward_work(const network_t *net, const sequences_t *seqs) noe
     for l in range(net.num_layers):
         n = max(n, backward_workspace(&net.direction[l * net.directions].layer, seqs, net.checkpoint > 0,
                                       net.is_double))
-    return n * itemsize(net)
+    return times(n, itemsize(net))
 
 
 cdef Py_ssize_t partial_bytes(const network_t *net, const sequences_t *seqs) noexcept nogil:
     cdef Py_ssize_t l, n = 0
     for l in range(net.num_layers):
         n = max(n, partial_size(&net.direction[l * net.directions].layer))
-    return n * seqs.n_groups * itemsize(net)
+    return times3(n, seqs.n_groups, itemsize(net))
 
 
 cdef Py_ssize_t lstm_backward_workspace(
@@ -237,9 +253,8 @@ cdef Py_ssize_t lstm_backward_workspace(
     if not fits(net, batch, time):
         return -1
     seqs = shaped(net, batch, time, True)
-    return (192 + sequences_memory(&seqs) * sizeof(Py_ssize_t) + backward_work(net, &seqs)
-            + partial_bytes(net, &seqs)
-            + min(net.num_layers - 1, <Py_ssize_t>2) * between_bytes(net, &seqs))
+    return answer(plus(plus(plus(192, sequences_bytes(&seqs)), plus(backward_work(net, &seqs),
+                       partial_bytes(net, &seqs))), passed_bytes(net, &seqs)))
 
 
 cdef Py_ssize_t jvp_work(const network_t *net, const sequences_t *seqs) noexcept nogil:
@@ -247,16 +262,17 @@ cdef Py_ssize_t jvp_work(const network_t *net, const sequences_t *seqs) noexcept
     for l in range(net.num_layers):
         n = max(n, general_workspace(&net.direction[l * net.directions].general, seqs, 2, False, False,
                                      net.is_double))
-    return n * itemsize(net)
+    return times(n, itemsize(net))
 
 
 cdef Py_ssize_t panel_bytes(const network_t *net, Py_ssize_t i) noexcept nogil:
-    return panels_layout(&net.direction[i].general, net.is_double).size * itemsize(net)
+    return times(panels_layout(&net.direction[i].general, net.is_double).size, itemsize(net))
 
 
 cdef Py_ssize_t largest_weight(const network_t *net) noexcept nogil:
     """Bytes of the largest matrix of weights."""
-    return 4 * net.hidden_size * max(net.input_size, net.directions * net.hidden_size) * itemsize(net)
+    return times3(4 * itemsize(net), net.hidden_size,
+                  max(net.input_size, times(net.directions, net.hidden_size)))
 
 
 cdef Py_ssize_t lstm_jvp_workspace(const void *network, Py_ssize_t batch, Py_ssize_t time) noexcept nogil:
@@ -268,9 +284,8 @@ cdef Py_ssize_t lstm_jvp_workspace(const void *network, Py_ssize_t batch, Py_ssi
     seqs = shaped(net, batch, time, False)
     for i in range(net.num_layers * net.directions):
         largest = max(largest, panel_bytes(net, i))
-    return (256 + sequences_memory(&seqs) * sizeof(Py_ssize_t) + jvp_work(net, &seqs) + largest
-            + largest_weight(net)
-            + 2 * min(net.num_layers - 1, <Py_ssize_t>2) * between_bytes(net, &seqs))
+    return answer(plus(plus(plus(256, sequences_bytes(&seqs)), plus(jvp_work(net, &seqs), largest)),
+                       plus(largest_weight(net), times(2, passed_bytes(net, &seqs)))))
 
 
 # ---- one step
@@ -284,6 +299,8 @@ cdef int one_step(const network_t *net, Py_ssize_t batch, const floating *x, con
     cdef char *memory
     cdef const direction_t *d
     cdef int status = refusal(net, floating is double, batch, 1, NULL)
+    if status == LSTM_OK and batch > INT_MAX:  # more rows than BLAS can count
+        status = LSTM_WRONG_SIZE
     if status == LSTM_OK and not net.has_step:
         status = LSTM_NO_STEP
     if status != LSTM_OK or batch == 0:
@@ -512,7 +529,7 @@ cdef int jvp_stack(
     size = jvp_work(net, &seqs)
     work = <floating*>take(&memory, size)
     scratch = <floating*>take(&memory, largest_weight(net))
-    between = take(&memory, 2 * min(net.num_layers - 1, <Py_ssize_t>2) * between_bytes(net, &seqs))
+    between = take(&memory, 2 * passed_bytes(net, &seqs))
     panels = <floating*>memory
     source[0], source[1] = x, x_dot
     first_h[0], first_h[1], first_c[0], first_c[1] = h_0, h_0_dot, c_0, c_0_dot
@@ -591,43 +608,50 @@ cdef class Network:
         cdef const float[::1] values_s
         cdef const double[::1] values_d
         try:
-            default_cell, parameters = lstm._engine is not None, lstm.parameters
+            engine, parameters, nan = lstm._engine, lstm.parameters, lstm.nan
+            self.network.batch_first = lstm.batch_first
         except AttributeError:
             raise TypeError(f"lstm is {type(lstm).__name__}, expected a lstm_ext.LSTM") from None
-        if not default_cell:
+        if engine is None:
             raise ValueError(f"lstm is {lstm!r}: expected one of the default cell, without options")
-        if lstm.nan is not None:
-            raise ValueError(f"lstm has nan={lstm.nan!r}, expected None: missing values are looked after in "
+        if nan is not None:
+            raise ValueError(f"lstm has nan={nan!r}, expected None: missing values are looked after in "
                              "Python, and nothing below looks for them")
-        L, H, D = lstm.num_layers, lstm.hidden_size, 2 if lstm.bidirectional else 1
-        self.network.is_double = lstm.dtype == np.float64
-        self.network.batch_first = lstm.batch_first
-        self.network.has_step = not (lstm.bidirectional or lstm.reverse)
-        self.network.input_size, self.network.hidden_size = lstm.input_size, H
+        # The engine's sizes cannot be changed, and are those of its parameters: nothing else is believed.
+        if type(engine) is not Engine:
+            raise TypeError(f"lstm has an engine of type {type(engine).__name__}, expected that of an LSTM")
+        L, H, D = engine.num_layers, engine.hidden_size, engine.directions
+        self.network.is_double = not engine.is_float
+        self.network.has_step = D == 1 and not engine.reverse
+        self.network.input_size, self.network.hidden_size = engine.input_size, H
         self.network.num_layers, self.network.directions = L, D
-        self.network.checkpoint = lstm.checkpoint or 0
+        self.network.checkpoint = engine.checkpoint
+        if self.network.is_double:
+            values_d, count = parameters, len(parameters)
+        else:
+            values_s, count = parameters, len(parameters)
+        if count != engine.parameter_count:
+            raise ValueError(f"lstm.parameters has {count} elements, expected {engine.parameter_count}")
         self.network.weights = 4 * H * (max(self.network.input_size, H) + H) * itemsize(&self.network)
         self.network.direction = d = <direction_t*>calloc(L * D, sizeof(direction_t))
         if d == NULL:
             raise MemoryError(f"no memory for {L} layers")
-        kind = LSTM_ACT_TANH if lstm.cell_activation == "tanh" else LSTM_ACT_IDENTITY
         for l in range(L):
             for k in range(D):
                 d.at = weights_at(self.network.input_size, H, D, l, k)
-                d.layer = default_layer(table_s(), table_d(), self.network.is_double, kind,
+                d.layer = default_layer(table_s(), table_d(), self.network.is_double, engine.activation,
                                         self.network.input_size if l == 0 else D * H, H,
-                                        lstm.reverse or k == 1)
+                                        engine.reverse or k == 1)
                 describe_general(d)
                 d += 1
         self.nbytes = packed_bytes(&self.network)
+        check_size(self.nbytes, "packed weights")
         self.memory = malloc(self.nbytes)
         if self.memory == NULL:
             raise MemoryError(f"no memory for {self.nbytes} bytes")
         if self.network.is_double:
-            values_d = parameters
             pack(&self.network, <const double*>&values_d[0], self.memory)
         else:
-            values_s = parameters
             pack(&self.network, <const float*>&values_s[0], self.memory)
 
     def __dealloc__(self):
@@ -691,10 +715,11 @@ cdef void describe_general(direction_t *d) noexcept:
 
 cdef Py_ssize_t packed_bytes(const network_t *net) noexcept:
     """Of all weights, for both lanes, and of the scratch that packing needs."""
-    cdef Py_ssize_t i, n = 64 + largest_weight(net)
+    cdef Py_ssize_t i, packed, n = plus(64, largest_weight(net))
     for i in range(net.num_layers * net.directions):
-        n += (packed_layout(&net.direction[i].layer, net.is_double).size * itemsize(net) + 63) // 64 * 64
-        n += (panel_bytes(net, i) + 63) // 64 * 64
+        packed = packed_layout(&net.direction[i].layer, net.is_double).size
+        n = plus(n, round_up(times(packed, itemsize(net)), 64))
+        n = plus(n, round_up(panel_bytes(net, i), 64))
     return n
 
 

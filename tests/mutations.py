@@ -28,7 +28,7 @@ PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_
 INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
 PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
 TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
-C_LEVEL = "src/cython_lstm.pyx"
+C_LEVEL, ARRAYS = "src/cython_lstm.pyx", "src/_arrays.pyx"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
@@ -40,6 +40,7 @@ EXTENSION = {
     GENERAL: "_general",
     PHILOX: "_general",
     C_LEVEL: "cython_lstm",
+    ARRAYS: "_arrays",
 }
 
 # The fast part of the suite, quickest killers first.
@@ -90,6 +91,8 @@ class Mutation:
             return IO_TESTS
         if self.file == C_LEVEL:
             return ["tests/test_cython_lstm.py"]
+        if self.file == ARRAYS:
+            return ["tests/test_owners.py", "tests/test_lstm_inputs.py", "tests/test_fork.py"]
         return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
@@ -250,15 +253,20 @@ MUTATIONS = [
     Mutation(
         "stale-packed-weights",
         ENGINE,
-        "self.parameters.data, nbytes) == 0:",
-        "self.parameters.data, 1) == 0:",
+        "memcmp(self.source.data, parameters, self.nbytes) == 0",
+        "memcmp(self.source.data, parameters, 1) == 0",
     ),
     Mutation(
         "sorted-the-other-way", DRIVER, "lengths[m] > lengths[n] or", "lengths[m] < lengths[n] or"
     ),
     Mutation(
-        "lengths-unchecked", ENGINE, "(array < 0) | (array > T)", "(array < 0) | (array > T + 1)"
+        "lengths-unchecked", ARRAYS, "(array < 0) | (array > T)", "(array < 0) | (array > T + 1)"
     ),
+    Mutation("owner-never-busy", ARRAYS, "if self.busy and self.generation == forks:", "if False:"),
+    Mutation("owner-busy-for-ever", ARRAYS, "        self.busy = False\n", "        pass\n"),
+    Mutation("forks-uncounted", ARRAYS, "    forks += 1\n", "    forks += 0\n"),
+    Mutation("cache-of-what-others-write", ENGINE, "packed.source.data, packed.memory.data)",
+             "self.parameters.data, packed.memory.data)"),
     Mutation(
         "second-direction-overwrites-dx",
         ENGINE,
@@ -333,14 +341,20 @@ MUTATIONS = [
     Mutation(
         "zoneout-of-h-gradient",
         OPTIONS,
-        "dm = SUB(dm, kept);",
+        "dm = GN(zone_passed)(dm, z);",
         "",
     ),
     Mutation(
         "zoneout-of-c-gradient",
         OPTIONS,
-        "dc = SUB(dc, dc_prev);",
+        "dc = GN(zone_passed)(dc, z);",
         "",
+    ),
+    Mutation(
+        "zoneout-mixes-where-it-selects",
+        OPTIONS,
+        "return GN(select)((IVEC)(z == SET1((REAL)1)), one,",
+        "return GN(select)((IVEC)(z == SET1((REAL)9)), one,",
     ),
     Mutation(
         "product-rule",
@@ -507,8 +521,8 @@ MUTATIONS = [
     Mutation(
         "c-level-workspace-too-small",
         C_LEVEL,
-        "            + partial_bytes(net, &seqs)\n",
-        "",
+        "                       partial_bytes(net, &seqs))), passed",
+        "                       0)), passed",
     ),
     Mutation(
         "c-level-c-start-is-h-start",

@@ -7,7 +7,7 @@ layer normalisation, z zoneout's proportions or masks, s the static inputs::
     i   = sigma(clip(pre_i + p_i c_prev))        f = sigma(clip(pre_f + p_f c_prev))    or 1 - i
     g   = tau(clip(pre_g))                       k = clip(f c_prev + i g)
     o   = sigma(clip(pre_o + p_o k))             h = R (o act(LN(k)))
-    c   = k + z_c (c_prev - k)                   h = h + z_h (h_prev - h)
+    c   = k + z_c (c_prev - k)                   h = h + z_h (h_prev - h)    z a mask: the one or the other
 
 All of it is analytic but for kinks, so complex numbers run through it, and Im f(x + i e v) / e is the exact
 derivative along v (W. Squire and G. Trapp, "Using complex variables to estimate derivatives of real
@@ -101,6 +101,13 @@ def normalise(x, epsilon=1e-5):
     return d / np.sqrt((d**2).mean(axis=-1, keepdims=True) + epsilon)
 
 
+def zoned(new, old, zone):
+    """What zoneout makes of a state: a mask selects, proportions mix."""
+    if np.asarray(zone).dtype == bool:
+        return np.where(zone, old, new)
+    return new + zone * (old - new)
+
+
 def step(lstm, w, x_t, h_prev, c_prev, static, entity_aware, dropped_h, zone_h, zone_c):
     """One step of one sequence: h, c and (i, f, g, o). `w`: the arrays of this layer by word."""
     H = lstm.hidden_size
@@ -137,7 +144,7 @@ def step(lstm, w, x_t, h_prev, c_prev, static, entity_aware, dropped_h, zone_h, 
     h = o * activate(output, u)
     if lstm.proj_size:
         h = w["weight_hr"] @ h
-    return h + zone_h * (h_prev - h), k + zone_c * (c_prev - k), (i, f, g, o)
+    return zoned(h, h_prev, zone_h), zoned(k, c_prev, zone_c), (i, f, g, o)
 
 
 def family(lstm, parameters, x, h_0=None, c_0=None, counted=None, static=None, seed=None):

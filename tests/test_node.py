@@ -614,13 +614,13 @@ def test_arrays_of_every_kind(dtype, kind, size):
     (np.ones(0), ValueError, r"has 0 elements, expected 3"),
     (np.ones((1, 3)), ValueError, r"has shape \(1, 3\), expected \(3,\)"),
     (np.float64(1), ValueError, r"has shape \(\), expected \(3,\)"),
-    (np.ones(3, complex), TypeError, "must hold real numbers, not dtype complex128"),
-    (np.ones(3, object), TypeError, "must hold real numbers, not dtype object"),
-    (np.ones(3, "M8[s]"), TypeError, "must hold real numbers, not dtype datetime64"),
-    (["1", "2", "3"], TypeError, "must hold real numbers, not dtype <U1"),
-    ("abc", TypeError, "must hold real numbers"),
-    (b"abc", TypeError, "must hold real numbers"),
-    ({1: 2}, TypeError, "must hold real numbers"),
+    (np.ones(3, complex), TypeError, "has dtype complex128, expected real numbers"),
+    (np.ones(3, object), TypeError, "has dtype object, expected real numbers"),
+    (np.ones(3, "M8[s]"), TypeError, "has dtype datetime64\\[s\\], expected real numbers"),
+    (["1", "2", "3"], TypeError, "has dtype <U1, expected real numbers"),
+    ("abc", TypeError, "has dtype .*, expected real numbers"),
+    (b"abc", TypeError, "has dtype .*, expected real numbers"),
+    ({1: 2}, TypeError, "has dtype .*, expected real numbers"),
 ])
 def test_bad_arrays_name_the_argument_and_change_nothing(bad, error, message):
     rng = np.random.default_rng(11)
@@ -732,10 +732,10 @@ def test_a_loss_layer_that_fails_changes_no_diff():
 
 
 @pytest.mark.parametrize("sizes, error, message", [
-    ((0, 3), ValueError, "mem_cell_ct must be at least 1, not 0"),
-    ((4, -1), ValueError, "x_dim must be at least 1, not -1"),
-    ((2.5, 3), TypeError, "mem_cell_ct must be an integer, not 2.5"),
-    ((4, "3"), TypeError, "x_dim must be an integer, not '3'"),
+    ((0, 3), ValueError, "mem_cell_ct is 0, expected at least 1"),
+    ((4, -1), ValueError, "x_dim is -1, expected at least 1"),
+    ((2.5, 3), TypeError, "mem_cell_ct is 2.5, expected an integer"),
+    ((4, "3"), TypeError, "x_dim is .3., expected an integer"),
     ((2**29, 3), ValueError, "mem_cell_ct=536870912 and x_dim=3 are too large"),
     ((4, 2**31), ValueError, "x_dim=2147483648 are too large"),
     ((2**80, 2**80), ValueError, "are too large"),
@@ -870,16 +870,19 @@ def test_threads_that_add_to_one_param(watched):
 
 
 def test_one_network_in_threads_does_not_crash():
-    # Its numbers are nobody's, but memory stays whole.
+    # A node is one thread's at a time: the others are refused, and nothing is computed twice at once.
     net = node.LstmNetwork(twins(30, 10)[0])
     net.x_list_add(np.ones(10))
     cell, kept = net.lstm_node_list[0], []
 
     def hammer():
         for _ in range(300):
-            cell.bottom_data_is(np.ones(10), np.ones(30), np.ones(30))
+            try:
+                cell.bottom_data_is(np.ones(10), np.ones(30), np.ones(30))
+                cell.top_diff_is(np.ones(30), np.ones(30))
+            except RuntimeError as error:
+                assert "node is in use by another thread" in str(error)
             kept.append(cell.state.h)
-            cell.top_diff_is(np.ones(30), np.ones(30))
             net.lstm_param.apply_diff(lr=0)
 
     run_in_threads([hammer] * 4)

@@ -203,6 +203,44 @@ def test_the_general_engine_agrees_with_that_of_the_default_cell(options, dtype)
         np.testing.assert_allclose(found[name], value, rtol=0, atol=10 * tolerance * scale, err_msg=name)
 
 
+# Zoneout
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"peepholes": True}, {"layer_norm": True}], ids=label)
+def test_zoneout_keeps_the_bits(options, dtype):
+    """A unit that is kept has the bits that it had, whatever the candidate: state, tangent, gradient."""
+    N, T, H, seed, p = 5, 9, 21, 3, (0.5, 0.4)
+    lstm = LSTM(
+        3, H, zoneout=p, activations=("sigmoid", ("affine", 1e8), "tanh"), dtype=dtype, rng=0, **options
+    )
+    rng = np.random.default_rng(0)
+    x, dx = rng.standard_normal((2, N, T, 3))
+    state, dstate = ([a.astype(dtype) for a in rng.standard_normal((2, 1, N, H))] for _ in range(2))
+    keeps_c, keeps_h = (
+        _lstm_general.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
+        for kind, q in (("zone_c", p[1]), ("zone_h", p[0]))
+    )
+    assert 0.3 < keeps_c.mean() < 0.5 < keeps_h.mean() + 0.1
+    y, _, gates = lstm.forward(x, state, seed=seed, return_gates=True)
+    c = gates["c"][0]
+    assert np.abs(c).max() > 1e6
+    for values, first, keeps in ((y, state[0][0], keeps_h), (c, state[1][0], keeps_c)):
+        before = np.concatenate([first[:, None], values[:, :-1]], axis=1)
+        assert (values == before)[keeps].all()
+        assert (values != before)[~keeps].mean() > 0.9
+    # One step: what is kept passes its tangent, and its gradient, through.
+    one, tape = x[:, :1], lstm.tape()
+    (_, (_, c_1)), (_, (h_dot, c_dot)) = lstm.jvp(
+        one, dx[:, :1], state, dstate, rng.standard_normal(lstm.parameters.size), seed=seed, tape=tape
+    )
+    assert (h_dot[0] == dstate[0][0])[keeps_h[:, 0]].all()
+    assert (c_dot[0] == dstate[1][0])[keeps_c[:, 0]].all()
+    dc_n = rng.standard_normal(c_1.shape).astype(dtype)
+    dc_0 = lstm.backward(tape, None, (None, dc_n))[1][1]
+    assert (dc_0 == dc_n)[0][keeps_c[:, 0]].all()
+
+
 # Truncated backpropagation
 
 

@@ -95,7 +95,8 @@ def test_the_command_is_installed(distribution):
 # Files
 
 EXTENSIONS = {
-    "_blas", "_driver", "_general", "_kernels", "_lstm", "_lstm_general", "_node", "_optim", "cython_lstm",
+    "_arrays", "_blas", "_driver", "_general", "_kernels", "_lstm", "_lstm_general", "_node", "_optim",
+    "cython_lstm",
 }
 
 

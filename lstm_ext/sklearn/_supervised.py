@@ -770,11 +770,11 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         model = self.model_
         loss = model.loss
         if weighs:
-            model.loss = losses.Weighted(loss)
+            model._fix(loss=losses.Weighted(loss))
         try:
             yield
         finally:
-            model.loss = loss
+            model._fix(loss=loss)
 
     # ---- intervals
 

@@ -8,7 +8,7 @@
  *   g = tau(clip(pre_g))                     k = cell_clip(f c_prev + i g)
  *   o = sigma(clip(pre_o + p_o k))           u = k,  with layer_norm  norm_c LN(k) + norm_c_bias
  *   m = o act(u)
- *   c = k + z_c (c_prev - k)                 h = m + z_h (h_prev - m)
+ *   c = k + z_c (c_prev - k)                 h = m + z_h (h_prev - m)     z 0 or 1 where a mask is drawn: selected
  *
  * Peepholes p: Gers, Schraudolph and Schmidhuber 2002. Clips, coupled gates: ONNX operator LSTM-22,
  * Greff et al. 2017. LN: Ba, Kiros and Hinton 2016, eq. 20-22. Zoneout z: Krueger et al. 2017. An
@@ -297,6 +297,23 @@ INLINE void GN(norm_backward)(ptrdiff_t n, FN(source) x, FN(source) gain, FN(sou
     }
 }
 
+/* ---------------------------------------------------------------- zoneout */
+
+/* Where a mask is drawn z is 1 or 0 and selects, so a unit that is kept has the bits that it had, whatever the
+ * other value is; between them z mixes. */
+INLINE NUM GN(zone_select)(VEC z, NUM one, NUM zero, NUM mixed) {
+    return GN(select)((IVEC)(z == SET1((REAL)1)), one, GN(select)((IVEC)(z == SET1((REAL)0)), zero, mixed));
+}
+
+/* the state: `before` where a unit is kept, else `next` */
+INLINE NUM GN(zone)(NUM next, NUM before, VEC z) {
+    return GN(zone_select)(z, before, next, ADD(next, GN(scale)(SUB(before, next), z)));
+}
+
+/* the share of a gradient that belongs to the old state, and that of the new one */
+INLINE NUM GN(zone_kept)(NUM d, VEC z) { return GN(zone_select)(z, d, CONSTANT(0), GN(scale)(d, z)); }
+INLINE NUM GN(zone_passed)(NUM d, VEC z) { return GN(zone_select)(z, CONSTANT(0), d, SUB(d, GN(scale)(d, z))); }
+
 /* ---------------------------------------------------------------- the step */
 
 /* One row: where its numbers are. */
@@ -422,7 +439,7 @@ static __attribute__((noinline)) GN(row) GN(normed_backward)(const lstm_cell *ce
             }
             o = GN(clipped_gate)(cell, &cell->gate, -1, a.pre_o, NULL);
             dm = GN(load)(dh, u, n);
-            if (v->zone_h) dm = SUB(dm, GN(scale)(dm, LOADN((const REAL *)v->zone_h + r * H + u, n)));
+            if (v->zone_h) dm = GN(zone_passed)(dm, LOADN((const REAL *)v->zone_h + r * H + u, n));
             GN(gate)(&cell->output, -1, GN(load)((FN(source)){at_u.v, at_u.t}, u, n), &slope);
             du = MUL(MUL(dm, o), slope);
             GN(store)(at_du, u, n, du);
@@ -476,8 +493,8 @@ INLINE void GN(forward_rows)(const lstm_cell *cell, const int standard, ptrdiff_
             m = MUL(o, GN(gate)(&cell->output, KIND(LSTM_ACT_TANH), at, NULL));
             if (at_gates.v) GN(store)(at_gates, 3 * H + u, n, o);
             if (v->zone_h)
-                m = ADD(m, GN(scale)(SUB(GN(load)(h_prev, u, n), m), LOADN((const REAL *)v->zone_h + r * H + u, n)));
-            if (v->zone_c) k = ADD(k, GN(scale)(SUB(c_prev, k), LOADN((const REAL *)v->zone_c + r * H + u, n)));
+                m = GN(zone)(m, GN(load)(h_prev, u, n), LOADN((const REAL *)v->zone_h + r * H + u, n));
+            if (v->zone_c) k = GN(zone)(k, c_prev, LOADN((const REAL *)v->zone_c + r * H + u, n));
             GN(store)(at_c, u, n, k);
             GN(store)(at_h, u, n, m);
         }
@@ -504,13 +521,14 @@ INLINE void GN(backward_rows)(const lstm_cell *cell, const int standard, ptrdiff
             const NUM value = GN(gate)(&cell->output, KIND(LSTM_ACT_TANH), at, &slope);
             if (at_m.v) GN(store)(at_m, u, n, MUL(o, value));
             if (v->zone_h) {
-                const NUM kept = GN(scale)(dm, LOADN((const REAL *)v->zone_h + r * H + u, n));
-                GN(store)(at_dh_prev, u, n, kept);
-                dm = SUB(dm, kept);
+                const VEC z = LOADN((const REAL *)v->zone_h + r * H + u, n);
+                GN(store)(at_dh_prev, u, n, GN(zone_kept)(dm, z));
+                dm = GN(zone_passed)(dm, z);
             }
             if (v->zone_c) {
-                dc_prev = GN(scale)(dc, LOADN((const REAL *)v->zone_c + r * H + u, n));
-                dc = SUB(dc, dc_prev);
+                const VEC z = LOADN((const REAL *)v->zone_c + r * H + u, n);
+                dc_prev = GN(zone_kept)(dc, z);
+                dc = GN(zone_passed)(dc, z);
             }
             d[3] = MUL(MUL(dm, value), slope_o);
             dc = ADD(dc, cell->layer_norm ? GN(load)((FN(source)){at_du.v, at_du.t}, u, n)

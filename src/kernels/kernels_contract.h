@@ -3,7 +3,28 @@
  * All matrices are row-major and dense unless a leading dimension `ld...` is named. No pointer may
  * alias another unless it says so. "pre" is a block of pre-activations: (rows, gate_columns(H)) in the
  * column order of the packed gates, which is the kernel's own; `gates` is always the plain order
- * (rows, 4H): i | f | g | o. */
+ * (rows, 4H): i | f | g | o.
+ *
+ * Packed weights of the native kernels, panel after panel (`blas` keeps the matrices as they are):
+ *
+ *   pack_gates: a panel for each `lanes` units u, u + 1, ..., u + n - 1 (n = lanes, less in the last)
+ *
+ *              n columns   n columns   n columns   n columns   to whole vectors
+ *            +-----------+-----------+-----------+-----------+------+
+ *      k = 0 | i u..     | f u..     | g u..     | o u..     | 0    |   so that one row of `pre`, which has
+ *          1 | i u..     | f u..     | g u..     | o u..     | 0    |   the same columns, holds all four
+ *        ... |           |           |           |           |      |   gates of these units side by side
+ *      K - 1 | i u..     | f u..     | g u..     | o u..     | 0    |
+ *            +-----------+-----------+-----------+-----------+------+
+ *
+ *   pack: a panel for each 4 lanes columns j, j + 1, ... of b (depth, cols), as many rows as b
+ *
+ *              up to 4 vectors of columns, the last of them filled up with 0
+ *            +-----------+-----------+-----------+-----------+
+ *      k = 0 | b[0][j..] |           |           |           |
+ *        ... |           |           |           |           |
+ *  depth - 1 |           |           |           |           |
+ *            +-----------+-----------+-----------+-----------+ */
 typedef struct LSTM_KERNELS {
     const char *name; /* "avx512", "avx2", "baseline", "blas" */
     int lanes;        /* REALs in a vector; 1 for blas */

@@ -1,0 +1,27 @@
+"""Attributes that make an object what it is: they are set once, and cannot be changed or deleted."""
+
+
+class Fixed:
+    """Refuses to set or delete the attributes named in `_fixed`, once the constructor has set them.
+
+    What depends on them (weights, working memory, compiled engines) was made for the values that they had.
+    Constructors set them with `_fix`.
+    """
+
+    _fixed = frozenset()
+
+    def _fix(self, **values):
+        self.__dict__.update(values)
+
+    def __setattr__(self, name, value):
+        self._refuse_if_fixed(name)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name):
+        self._refuse_if_fixed(name)
+        super().__delattr__(name)
+
+    def _refuse_if_fixed(self, name):
+        if name in self._fixed:
+            kind = type(self).__name__
+            raise AttributeError(f"{name} is read-only; expected a new {kind} for another value")
