@@ -18,8 +18,10 @@ STRATEGIES = pytest.mark.parametrize("strategy", ["direct", "recursive"])
 
 
 def quick(window=6, horizon=3, **words):
-    return LSTMForecaster(window, horizon, **{"strategy": "direct", "hidden_size": 4, "max_iter": 2, "n_members": 2,
-                                              "random_state": 0, "early_stopping": False, **words})
+    return LSTMForecaster(window, horizon, **{
+        "strategy": "direct", "hidden_size": 4, "max_iter": 2, "n_members": 2, "random_state": 0,
+        "early_stopping": False, **words,
+    })
 
 
 def season(n=240, seed=0, noise=0.1):
@@ -38,7 +40,8 @@ def rmse(forecast, truth):
 @STRATEGIES
 def test_defaults_forecast_a_season_better_than_naive(strategy):
     y = season()
-    forecaster = LSTMForecaster(24, 12, strategy=strategy, max_iter=10, n_members=2, random_state=0).fit(y[:180])
+    forecaster = LSTMForecaster(24, 12, strategy=strategy, max_iter=10, n_members=2, random_state=0)
+    forecaster.fit(y[:180])
     origins = range(180, 228)
     truth = np.stack([y[t : t + 12] for t in origins])
     forecast = forecaster.predict(y=[y[:t] for t in origins])
@@ -64,7 +67,9 @@ def test_exogenous_inputs_of_the_future_are_used(strategy):
     X = rng.normal(size=(300, 2))
     y = 10 * X[:, 0] + 5 * np.roll(X[:, 0], 1)  # nothing in y's own past says what comes
     y[0] = 0
-    forecaster = LSTMForecaster(5, 4, strategy=strategy, hidden_size=8, max_iter=20, n_members=2, random_state=0)
+    forecaster = LSTMForecaster(
+        5, 4, strategy=strategy, hidden_size=8, max_iter=20, n_members=2, random_state=0
+    )
     forecaster.fit(y[:280], X=X[:280])
     assert rmse(forecaster.predict(X=X[280:284]), y[280:284]) < 3
     assert rmse(forecaster.predict(2, X[290:292], y=y[:290], X_past=X[:290]), y[290:292]) < 3
@@ -276,7 +281,7 @@ def test_what_was_learned_is_not_what_the_parameters_say_now():
     series = np.sin(0.3 * np.arange(80))
     forecaster = quick(10, 4, loss="quantile").fit(series)
     before, interval = forecaster.predict(), forecaster.predict_interval()
-    forecaster.set_params(coverage=0.5, window=3, period=5, loss="mse", difference=2, transform="log", n_members=0)
+    forecaster.set_params(coverage=0.5, window=3, period=5, loss="mse", difference=2, transform="log")
     np.testing.assert_array_equal(forecaster.predict(), before)
     np.testing.assert_array_equal(forecaster.predict_interval(), interval)
     with pytest.raises(ValueError, match="has learned 4 steps"):
