@@ -299,8 +299,8 @@ def run(seed=0, epochs=EPOCHS, output="lstm-ext-demo", quiet=False):
         "years.\n"
     )
     for number, model in enumerate(models, start=1):
-        model.save(output / f"elnino-{number}.npz")
-    print(f"models:  {output / 'elnino-1.npz'} to -{MEMBERS}.npz (lstm_ext.Model.load)")
+        model.save(output / f"elnino-{number}.safetensors")
+    print(f"models:  {output / 'elnino-1.safetensors'} to -{MEMBERS}.safetensors (lstm_ext.Model.load)")
     if importlib.util.find_spec("matplotlib"):
         plot(problem, errors, members, output / "elnino.png")
         print(f"plot:    {output / 'elnino.png'}")

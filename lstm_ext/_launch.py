@@ -3,18 +3,16 @@
 import json
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from lstm_ext import callbacks, optim, schedules
-from lstm_ext._files import replace_file
+from lstm_ext._files import blamed, load_array, load_arrays, read_file, replace_file
 from lstm_ext._threads import mpi_processes
 from lstm_ext.distributed import DataParallel, RankError
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+_MAX_CONFIG = 2**16  # bytes
 _ARRAYS = ("x", "y", "lengths", "mask", "static", "sample_weight")
 _TABLES = {
     "data": (*_ARRAYS, "npz"),
@@ -87,11 +85,11 @@ def _train(path, resume, comm):
 
 def _read(path, rank):
     """Return the model, the words of its `fit`, the tables output and parallel."""
-    with open(path, "rb") as file:
-        try:
-            config = tomllib.load(file)
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path} is not TOML: {error}") from None
+    with blamed(f"{path} is not TOML"):
+        text = read_file(path, _MAX_CONFIG).decode()
+        if max(text.count("["), text.count("{"), text.count(".")) > _MAX_CONFIG // 32:
+            raise ValueError("it has too many tables, arrays and points")
+        config = tomllib.loads(text)
     for name, table in config.items():
         if name not in _TABLES or not isinstance(table, dict):
             raise ValueError(f"{path} has {name!r}, its tables may be {', '.join(_TABLES)}")
@@ -158,22 +156,17 @@ def _arrays(table, folder, rank):
             raise ValueError(f"{name!r} is no name of a file")
         return folder / name.replace("{rank}", str(rank))
 
-    def read(file, **how):
-        try:
-            return np.load(place(file), **how)
-        except (EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{place(file)} is damaged: {error}") from error
+    def read(name, file, reader, *arguments):
+        with blamed(f"{name} = {file!r} cannot be read from {place(file)}"):
+            return reader(place(file), *arguments)
 
     table = dict(table)
     arrays = {}
     if "npz" in table:
-        with read(table.pop("npz")) as archive:
-            arrays = {name: archive[name] for name in _ARRAYS if name in archive.files}
+        arrays = read("npz", table.pop("npz"), load_arrays, _ARRAYS)
     for name, file in table.items():
         # y and the small ones are looked at as a whole, so they may as well be in memory.
-        arrays[name] = read(file, mmap_mode="r" if name == "x" else None)
-        if not isinstance(arrays[name], np.ndarray):
-            raise ValueError(f"{name} = {file!r} is an archive of several arrays: name it as npz")
+        arrays[name] = read(name, file, load_array, name == "x")
     for name in ("x", "y"):
         if name not in arrays:
             raise ValueError(f"there is no array {name}, neither named nor in an npz")

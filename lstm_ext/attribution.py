@@ -10,6 +10,7 @@ import operator
 import numpy as np
 
 from lstm_ext._data import as_array
+from lstm_ext._fitted import model_of
 from lstm_ext.model import Model
 
 __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
@@ -22,11 +23,23 @@ class _Output:
     """
 
     def __init__(self, model, x, output, step, lengths, mask, static):
+        self.chain = None
         if not isinstance(model, Model):
-            raise TypeError(f"model is {type(model).__name__}, expected an lstm_ext.Model")
+            if not hasattr(model, "get_params"):
+                raise TypeError(
+                    f"model is {type(model).__name__}; expected an lstm_ext.Model or a fitted estimator"
+                )
+            model, self.chain = model_of(model, "an attribution")
+            x = self.chain.scaled(_numbers("x", x, len(self.chain.x_mean)))
+            if static is not None:
+                static = self.chain.scaled_static(static)
         outputs = len(model.weight)
         row = _index("output", output, outputs, f"the model has {outputs} outputs")
         self.weight, self.bias = model.weight[row], model.bias[row]
+        if self.chain is not None:  # in the units of the target, where they are a multiple of the readout's
+            scale = self.chain.y_scale[row]
+            self.weight = (scale * self.weight).astype(model.weight.dtype)
+            self.bias = model.bias.dtype.type(scale * self.bias)
         if step is not None and not model.every_step:
             raise ValueError(f"step is {step!r}, and this model has one output for all steps")
         self.data = model._inputs(x, lengths, mask, static)
@@ -41,6 +54,8 @@ class _Output:
 
     def baseline(self, values):
         """Return the baseline as an array of x's shape and dtype."""
+        if self.chain is not None and values is not None:
+            values = self.chain.scaled(_numbers("baseline", values))
         values = as_array("baseline", 0 if values is None else values)
         if values.dtype.kind not in "bfiu":
             raise TypeError(f"baseline must be real numbers, got dtype {values.dtype}")
@@ -91,6 +106,15 @@ class _Output:
             return np.where(read, difference * gradient, 0).astype(self.lstm.dtype)
 
 
+def _numbers(name, values, features=None):
+    values = as_array(name, values)
+    if values.dtype.kind not in "bfiu":
+        raise TypeError(f"{name} is {values.dtype}; expected real numbers")
+    if features is not None and (values.ndim != 3 or values.shape[2] != features):
+        raise ValueError(f"{name} has shape {values.shape}; expected (batch, time, {features})")
+    return values
+
+
 def _index(name, value, size, bounds):
     try:
         number = operator.index(value)
@@ -114,8 +138,10 @@ def gradient_times_input(
 
     Parameters
     ----------
-    model : Model
-        Not changed: its gradient neither.
+    model : Model, or a fitted estimator, pipeline or search
+        Not changed: its gradient neither. Of an estimator x and `baseline` are in the units of X, and the
+        attributions in those of the target; for a classifier, and for counts, f is what comes before
+        softmax, sigma or the exponential.
     x : array_like, (N, T, I)
     output : int, default 0
         f is this row of the readout: with cross entropy the logit of a class.
@@ -123,7 +149,7 @@ def gradient_times_input(
         With ``every_step=True``: f is the output at this step; None: at each sequence's last one that
         counts.
     baseline : array_like that broadcasts to x, optional
-        b, the input that stands for "nothing"; default 0.
+        b, the input that stands for "nothing"; default 0, or of an estimator the mean of each feature.
     lengths, mask, static
         As in `Model.predict`. Static inputs are held fixed.
 

@@ -10,7 +10,7 @@ __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
 _Array = npt.NDArray[np.floating[Any]]
 
 def gradient_times_input(
-    model: Model,
+    model: Model | Any,
     x: npt.ArrayLike,
     output: int = 0,
     *,
@@ -21,7 +21,7 @@ def gradient_times_input(
     static: npt.ArrayLike | None = None,
 ) -> _Array: ...
 def integrated_gradients(
-    model: Model,
+    model: Model | Any,
     x: npt.ArrayLike,
     output: int = 0,
     *,
@@ -33,7 +33,7 @@ def integrated_gradients(
     static: npt.ArrayLike | None = None,
 ) -> _Array: ...
 def output_difference(
-    model: Model,
+    model: Model | Any,
     x: npt.ArrayLike,
     output: int = 0,
     *,

@@ -8,9 +8,7 @@ import numpy as np
 from lstm_ext._arrays import Lock
 from lstm_ext._checks import count
 from lstm_ext._data import as_array
-from lstm_ext._files import read_archive, write_archive
 from lstm_ext._fixed import Fixed
-from lstm_ext._options import CONFIGURATION, checked_count
 from lstm_ext._pooling import POOLINGS, POOLS
 from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
@@ -19,13 +17,6 @@ from lstm_ext.lstm import LSTM
 __all__ = ["Model"]
 
 _TOGETHER = 256  # sequences that `evaluate` holds in memory at once
-_FORMAT = "lstm_ext.Model 2"
-_LSTM_WORDS = tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation"))
-# What the first format said of an LSTM; all else was as it is by default.
-_FORMER_FORMAT = "lstm_ext.Model 1"
-_FORMER_WORDS = (
-    "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",
-)
 
 
 class _Data:
@@ -701,33 +692,30 @@ class Model(Fixed):
     def save(self, path):
         """Write the model to a file, whole or not at all.
 
-        The file is an ``.npz`` archive of the flat vector (``parameters.npy``) and of what the
-        model is (``configuration.json``). It is not a pickle.
+        The file is of safetensors, as `lstm_ext.io.save` writes it: the parameters by name, what the model
+        is as JSON, and a SHA-256 of both. It is not a pickle, and no other package is needed.
 
         Parameters
         ----------
         path : str or path-like
+            Usually ``name.safetensors``; names of other formats are refused.
+
+        Raises
+        ------
+        TypeError
+            If the loss is an object of another package's class.
+        ValueError
+            If a parameter is NaN or infinite, or `path` has the name of another format.
+        OSError
+            If the file cannot be written. After any error the former file stands.
         """
-        names = [name for name, cls in LOSSES.items() if type(self.loss) is cls]
-        if not names:
-            raise ValueError(f"only the losses {', '.join(LOSSES)} can be saved, not {self.loss!r}")
-        configuration = {
-            "format": _FORMAT,
-            "lstm": {word: getattr(self.lstm, word) for word in _LSTM_WORDS},
-            "dtype": self.lstm.dtype.name,
-            "output_size": self.output_size,
-            "every_step": self.every_step,
-            "loss": names[0],
-        }
-        if self.pooling != "last":
-            configuration["pooling"] = self.pooling
-        if self.loss.options:
-            configuration["loss_options"] = self.loss.options
-        write_archive(path, configuration, {"parameters": self._parameters})
+        from lstm_ext.io.native import save_object  # which stands above this module
+
+        save_object(self, path)
 
     @classmethod
     def load(cls, path):
-        """Read a model that `save` has written.
+        """Read a model that `save` has written, or a former version, or `lstm_ext.io.save`.
 
         Nothing in the file is executed, and no more memory is taken than its length accounts for.
 
@@ -744,60 +732,25 @@ class Model(Fixed):
         OSError
             If the file cannot be read.
         ValueError
-            If it is not a saved model, or a damaged one.
+            If it is not a saved model, or a damaged one; an `lstm_ext.io.FormatError`.
         """
-        with open(path, "rb") as file:
-            content = file.read()
-        try:
-            return cls._read(content)
-        except Exception as error:  # whatever zip, JSON and npy make of arbitrary bytes
-            raise ValueError(f"{os.fspath(path)} is not a saved model: {error}") from error
+        from lstm_ext.io import FormatError, load
 
-    @classmethod
-    def _read(cls, content):
-        configuration, arrays = read_archive(content, ["parameters"], longest=100_000)
-        formats = {_FORMAT: _LSTM_WORDS, _FORMER_FORMAT: _FORMER_WORDS}
-        if configuration["format"] not in formats:
-            raise ValueError(f"its format is {configuration['format']!r}, not {_FORMAT!r}")
-        words, output_size = configuration["lstm"], configuration["output_size"]
-        if set(words) != set(formats[configuration["format"]]):
-            raise ValueError(f"its LSTM is described by {sorted(words)}")
-        shape, dtype, data = arrays["parameters"]
-        if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
-            raise ValueError(f"its parameters are {dtype}, its dtype is {configuration['dtype']!r}")
-        # Compared before a model of these sizes is made.
-        pooling = configuration.get("pooling", "last")
-        n = _parameter_count(words, count("output_size", output_size, 1), pooling)
-        if shape != (n,) or len(data) != n * dtype.itemsize:
-            raise ValueError(f"it has parameters of shape {shape}, a model of its sizes has {n}")
-        parameters = np.frombuffer(data, dtype)
-        if not np.isfinite(parameters).all():
-            raise ValueError("its parameters hold NaN or inf")
-        loss = configuration["loss"]
-        if "loss_options" in configuration and loss in LOSSES:
-            loss = LOSSES[loss](**configuration["loss_options"])
-        model = cls(
-            LSTM(**words, dtype=dtype.name),
-            output_size,
-            every_step=configuration["every_step"],
-            loss=loss,
-            pooling=pooling,
-        )
-        model.parameters = parameters
+        model = load(path)
+        if not isinstance(model, Model):
+            raise FormatError(
+                f"{os.fspath(path)} holds {type(model).__name__}; expected a Model: lstm_ext.io.load reads it"
+            )
+        if cls is not Model:
+            own = cls.__new__(cls)
+            own.__setstate__(model.__getstate__())
+            return own
         return model
 
 
 def _pool_parameters(pooling, features):
     """Count the parameters of a pooling."""
     return features if pooling == "attention" else 0
-
-
-def _parameter_count(words, output_size, pooling="last"):
-    """Count the parameters of a model of these sizes, without making it."""
-    lstm = checked_count(words)
-    directions = 2 if words.get("bidirectional") else 1
-    features = directions * (words.get("proj_size") or words["hidden_size"])
-    return lstm + _pool_parameters(pooling, features) + output_size * (features + 1)
 
 
 def _refuse_overflow(x, converted, counted):

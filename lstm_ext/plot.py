@@ -658,7 +658,7 @@ class AttributionDisplay:
 
         Parameters
         ----------
-        model : Model
+        model : Model, or a fitted estimator, pipeline or search
         x : array_like, (T, I)
         output, step, baseline
             As in `lstm_ext.attribution.integrated_gradients`.

@@ -120,7 +120,7 @@ def test_a_short_demo_reports_and_writes(short):
     assert list(rows(result.stdout)) == [*SIMPLE, "LSTM"]
     assert "181 forecasts" in result.stdout
     assert "none on the test years" in result.stdout
-    written = {"elnino-1.npz", "elnino-2.npz", "elnino-3.npz", "elnino-4.npz", "elnino-5.npz"}
+    written = {f"elnino-{k}.safetensors" for k in range(1, 6)}
     if importlib.util.find_spec("matplotlib"):
         written.add("elnino.png")
         assert (folder / "lstm-ext-demo" / "elnino.png").read_bytes().startswith(b"\x89PNG\r\n")
@@ -156,7 +156,7 @@ def test_a_demo_repeats_for_a_seed(short, tmp_path):
     assert again.stderr == other.stderr == ""
     assert rows(again.stdout) == rows(first.stdout) != rows(other.stdout)
     models = [
-        path.joinpath("elnino-1.npz").read_bytes()
+        path.joinpath("elnino-1.safetensors").read_bytes()
         for path in (folder / "lstm-ext-demo", tmp_path / "a", tmp_path / "b")
     ]
     assert models[0] == models[1] != models[2]
@@ -165,7 +165,7 @@ def test_a_demo_repeats_for_a_seed(short, tmp_path):
 def test_saved_models_give_the_printed_errors(short):
     folder, result = short
     problem = the_problem()
-    models = [Model.load(folder / "lstm-ext-demo" / f"elnino-{k}.npz") for k in range(1, 6)]
+    models = [Model.load(folder / "lstm-ext-demo" / f"elnino-{k}.safetensors") for k in range(1, 6)]
     x = problem.inputs(problem.test)
     forecast = np.mean([model.predict(x)[:, -1] for model in models], axis=0)
     error = problem.rmse(forecast)

@@ -488,11 +488,11 @@ epochs = 3
 batch_size = 6
 seed = 2
 patience = 5
-checkpoint = "state.npz"
+checkpoint = "state.checkpoint"
 [parallel]
 block = 2
 [output]
-model = "model.npz"
+model = "model.safetensors"
 history = "history.json"
 """
 
@@ -514,7 +514,7 @@ def test_the_command_does_what_the_file_says(config, capsys):
 
     assert main(["fit", str(config)]) == 0
     said = capsys.readouterr().out
-    found = Model.load(config.parent / "model.npz")
+    found = Model.load(config.parent / "model.safetensors")
     model = Model(LSTM(3, 5, rng=2), 2, every_step=True, loss=Huber(), rng=2)
     history = model.fit(
         X, Y, lengths=LENGTHS, epochs=3, batch_size=6, rng=2, validation=(X[:5], Y[:5], LENGTHS[:5]),
@@ -526,9 +526,9 @@ def test_the_command_does_what_the_file_says(config, capsys):
     assert [r["loss"] for r in written] == [r["loss"] for r in history]
     assert f"3 epochs, loss {history[-1]['loss']:.6g}, validation_loss" in said
     # Goes on from the end: nothing is left to do.
-    before = (config.parent / "model.npz").read_bytes()
+    before = (config.parent / "model.safetensors").read_bytes()
     assert main(["fit", str(config), "--resume"]) == 0
-    assert (config.parent / "model.npz").read_bytes() == before
+    assert (config.parent / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(("old", "new", "sentence"), [
@@ -551,7 +551,7 @@ def test_the_command_refuses_what_it_does_not_know(config, capsys, old, new, sen
     assert main(["fit", str(config)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("lstm-ext fit: ") and sentence in error
-    assert not (config.parent / "model.npz").exists() and not (config.parent / "state.npz").exists()
+    assert not {"model.safetensors", "state.checkpoint"} & set(os.listdir(config.parent))
 
 
 @needs_mpi
@@ -561,10 +561,10 @@ def test_the_command_under_mpiexec_writes_the_same_bytes(config):
     done = mpiexec(3, "-m", "lstm_ext", "fit", config)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 epochs, loss") and done.stdout.count("epochs") == 1
-    content = (config.parent / "model.npz").read_bytes()
-    (config.parent / "state.npz").unlink()
+    content = (config.parent / "model.safetensors").read_bytes()
+    (config.parent / "state.checkpoint").unlink()
     assert main(["fit", str(config)]) == 0
-    assert (config.parent / "model.npz").read_bytes() == content
+    assert (config.parent / "model.safetensors").read_bytes() == content
 
 
 @pytest.mark.parametrize("name, values", [

@@ -196,6 +196,88 @@ def test_compilers_have_nothing_to_say(level, compiler, tmp_path):
         )
 
 
+FAST = [
+    ("-Ofast",), ("-O3", "-ffast-math"), ("-Ofast", "-march=native"),
+    ("-O2", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"),
+]
+
+
+@needs_c
+@pytest.mark.parametrize("flags", FAST, ids=" ".join)
+def test_compilers_that_reorder_sums_change_last_digits_alone(flags, tmp_path):
+    """Every option and activation, 1,000 steps. Linked without the flags, which change the whole process."""
+    things = {f"{name}_{dtype}": model_of(words, dtype, True)
+              for name, words in OPTIONS.items() for dtype in ("float32", "float64")}
+    things |= {f"function_{word}": small(word) for word in ACTIVATIONS}
+    objects = []
+    for name, thing in things.items():
+        export_c(thing, tmp_path / f"{name}.c", name=name[:30])
+        objects.append(tmp_path / f"{name}.o")
+        command = [COMPILERS[0], "-std=c99", *flags, "-fPIC", "-c", tmp_path / f"{name}.c", "-o", objects[-1]]
+        subprocess.run(command, check=True)
+    subprocess.run([COMPILERS[0], "-shared", *objects, "-o", tmp_path / "all.so", "-lm"], check=True)
+    library = ctypes.CDLL(str(tmp_path / "all.so"))
+    for name, thing in things.items():
+        lstm = thing if isinstance(thing, LSTM) else thing.lstm
+        x = inputs(lstm.dtype.name, 50 if name.startswith("function") else STEPS)
+        theirs = expected(thing, x)
+        mine = stepped(library, name[:30], x, theirs.shape[1])
+        assert np.abs(mine - theirs).max() <= 4 * CLOSE[lstm.dtype.name] * max(1, np.abs(theirs).max()), name
+
+
+@needs_c
+@pytest.mark.parametrize("flags", FAST, ids=" ".join)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigma_and_tanh_when_sums_are_reordered(flags, dtype, tmp_path):
+    """c of one unit whose gates are open is tanh(x), over all of the range."""
+    zero = {"weight_ih": 0, "weight_hh": 0, "bias": 0}
+    lstm = LSTM(1, 1, dtype=dtype, init=zero, cell_activation="identity")
+    lstm["bias_l0"] = [50, -50, 0, 50]
+    lstm["weight_ih_l0"][2] = 1
+    export_c(lstm, tmp_path / "net.c", name="net")
+    subprocess.run([COMPILERS[0], "-std=c99", *flags, "-fPIC", "-c", "net.c"], cwd=tmp_path, check=True)
+    subprocess.run([COMPILERS[0], "-shared", "net.o", "-o", "net.so", "-lm"], cwd=tmp_path, check=True)
+    library, x = ctypes.CDLL(str(tmp_path / "net.so")), np.linspace(-60, 60, 4001).astype(dtype)
+    y = np.concatenate([stepped(library, "net", value.reshape(1, 1), 1) for value in x])[:, 0]
+    assert np.abs(y - np.tanh(x)).max() < (3e-7 if dtype == "float32" else 1e-15)
+
+
+@needs_c
+def test_a_header_of_another_export_does_not_compile(tmp_path):
+    for weights in ("inline", "binary"):
+        for k, size in enumerate((H, H + (weights == "binary"))):
+            export_c(drawn(LSTM(I, size), k), tmp_path / f"net{k}.c", weights=weights, name="net")
+        (tmp_path / "net0.h").write_text((tmp_path / "net1.h").read_text())
+        command = [COMPILERS[0], "-c", "net0.c"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode and "were not written together" in done.stderr
+
+
+@pytest.mark.parametrize("broken", range(4))
+def test_a_set_of_files_is_replaced_whole_or_not_at_all(broken, tmp_path, monkeypatch):
+    names = ["net.c", "net.h", "net.f90", "net.bin"]
+    for existing in (names, []):
+        for name in names:
+            (tmp_path / name).unlink(missing_ok=True)
+        if existing:
+            export_c(drawn(LSTM(I, H), 1), tmp_path / "net.c", weights="binary")
+        before = {name: (tmp_path / name).read_bytes() for name in existing}
+        for function in ("fsync", "replace"):
+            calls, plain = [], getattr(os, function)
+
+            def failing(*arguments, calls=calls, plain=plain):
+                calls.append(arguments)
+                if len(calls) == broken + 1:
+                    raise OSError(28, "No space left on device")
+                return plain(*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, function, failing)
+                with pytest.raises(OSError, match="No space left"):
+                    export_c(drawn(LSTM(I, H), 2), tmp_path / "net.c", weights="binary")
+            assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
 @needs_c
 def test_two_models_link_together_and_states_do_not_meet(tmp_path):
     first, second = drawn(LSTM(I, H), 1), drawn(Model(LSTM(I, 3, num_layers=2), 1), 2)
@@ -401,7 +483,7 @@ def test_what_is_not_written_is_refused(words, said, tmp_path):
 def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path):
     lstm, path = LSTM(I, H), tmp_path / "net.c"
     for error, said, arguments in (
-        (TypeError, "model is int, expected an LSTM or a Model", {"model": 3}),
+        (TypeError, "model is int; expected an LSTM, a Model or a fitted estimator", {"model": 3}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / "net.h"}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / 'a".c'}),
         (ValueError, "weights is 'none', expected 'inline' or 'binary'", {"weights": "none"}),

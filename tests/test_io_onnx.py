@@ -233,7 +233,7 @@ def test_what_onnx_cannot_say_is_refused(words, options, said):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(TypeError, match="model is int, expected an LSTM or a Model"):
+    with pytest.raises(TypeError, match="model is int; expected an LSTM, a Model or a fitted estimator"):
         to_onnx(3)
     with pytest.raises(TypeError, match="lengths is 1, expected True or False"):
         to_onnx(LSTM(I, H), lengths=1)
@@ -664,10 +664,10 @@ HOSTILE = {
         ),
         "numbers for the shape",
     ),
-    "external data": (lambda: changed(external), "keeps its data in another file"),
+    "external data": (lambda: changed(external), "the name of a file in the same folder"),
     "external path, data inside": (
         lambda: changed(lambda m: tensor(m, "R_l0").external_data.add(key="location", value="../secret")),
-        "keeps its data in another file",
+        "has its data in two places",
     ),
     "segment": (lambda: changed(lambda m: setattr(tensor(m, "R_l0").segment, "begin", 1)), "segment"),
     "unknown dtype": (lambda: changed(lambda m: setattr(tensor(m, "R_l0"), "data_type", 77)), "data type 77"),
@@ -782,10 +782,10 @@ HOSTILE = {
         ),
         "cannot reshape|too large|too big|larger",
     ),
-    "nested graphs": (lambda: nested(5), "operator of this kind"),
+    "nested graphs": (lambda: nested(5), "has 0 inputs"),
     "deeply nested graphs": (lambda: nested(2000), "of them in another"),
     "another operator": (
-        lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "Sub")),
+        lambda: changed(lambda m: setattr(node(m, "Add"), "op_type", "Pow")),
         "operator of this kind",
     ),
     "operator of Python": (
@@ -810,10 +810,14 @@ HOSTILE = {
         "not of the dtype",
     ),
     "two readouts": (
-        lambda: changed(
-            lambda m: m.graph.node.insert(-1, helper.make_node("MatMul", ["y_joined", "weight"], ["q"]))
-        ),
-        "second readout",
+        lambda: changed(lambda m: (
+            m.graph.node.insert(
+                [n.op_type for n in m.graph.node].index("Add"),
+                helper.make_node("MatMul", ["y_joined", "weight"], ["q"]),
+            ),
+            node(m, "Add").input.__setitem__(1, "q"),
+        )),
+        "adding to prediction",
     ),
     "readout of another axis": (
         lambda: changed(lambda m: node(m, "MatMul").input.__setitem__(0, "Y_l1")),
@@ -887,7 +891,7 @@ def test_states_of_layers_are_not_mixed_up():
 
 
 def test_directories_are_refused(tmp_path):
-    with pytest.raises(FormatError, match="is not a file"):
+    with pytest.raises(FormatError, match="is a folder; expected a file"):
         from_onnx(tmp_path)
 
 

@@ -288,3 +288,10 @@ def test_options_of_training_and_of_memory_are_no_part_of_a_state_dict():
         assert np.array_equal(to_torch(lstm)[name], value)
     with pytest.raises(TypeError, match="expected an LSTM or a Model"):
         to_torch({})
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_projection_that_pytorch_does_not_take_is_refused(size):
+    with pytest.raises(ValueError, match=f"proj_size is {size}, hidden_size 3; expected"):
+        to_torch(LSTM(2, 3, proj_size=size))
+    assert "weight_hr_l0" in to_torch(LSTM(2, 3, proj_size=2))

@@ -52,8 +52,8 @@ def test_gradient(options, every_step):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_saved_model_comes_back(options, tmp_path):
     model, x, _, more = problem(options, True)
-    model.save(tmp_path / "model.npz")
-    loaded = Model.load(tmp_path / "model.npz")
+    model.save(tmp_path / "model.safetensors")
+    loaded = Model.load(tmp_path / "model.safetensors")
     assert repr(loaded) == repr(model)
     np.testing.assert_array_equal(loaded.predict(x, **more), model.predict(x, **more))
 

@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from itertools import chain, pairwise
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 from scipy.optimize import minimize
 
 from lstm_ext import LSTM, SGD, Adam, AdamW, Model, RMSprop
+from lstm_ext._safetensors import TensorFile, write_tensors
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 from lstm_ext.losses import (
     LOSSES,
@@ -111,8 +110,8 @@ def test_scipy_minimises_every_loss(loss, outputs, method):
 @every_loss
 def test_a_model_of_every_loss_comes_back_from_its_file(loss, outputs, tmp_path):
     model = make(loss, outputs)
-    model.save(tmp_path / "m.npz")
-    loaded = Model.load(tmp_path / "m.npz")
+    model.save(tmp_path / "m.safetensors")
+    loaded = Model.load(tmp_path / "m.safetensors")
     x, y = batch()[0], targets(model)
     assert repr(loaded) == repr(model) and loaded.evaluate(x, y) == model.evaluate(x, y)
 
@@ -551,27 +550,33 @@ def test_resumed_after_early_stopping_goes_no_further(tmp_path):
 
 
 def test_a_checkpoint_is_an_open_file_and_replaced_whole(tmp_path, monkeypatch):
-    path = tmp_path / "c.npz"
+    path = tmp_path / "c.checkpoint"
     model, (x, y) = make(), batch()
     model.fit(x, y, epochs=3, rng=0, checkpoint=path, checkpoint_every=2)
-    assert os.listdir(tmp_path) == ["c.npz"]
-    with np.load(path, allow_pickle=False) as archive:
-        np.testing.assert_array_equal(archive["parameters"], model.parameters)
-        assert set(archive) == {"configuration.json", "parameters", "optimizer.m", "optimizer.v"}
-        assert len(json.loads(archive["configuration.json"])["history"]) == 3
+    assert os.listdir(tmp_path) == ["c.checkpoint"]
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    begin, end = header["parameters"]["data_offsets"]
+    np.testing.assert_array_equal(np.frombuffer(content[8 + length :][begin:end]), model.parameters)
+    assert set(header) == {
+        "__metadata__", "parameters", "optimizer.m", "optimizer.v", "state",
+        *(f"history.{name}" for name in ("epoch", "loss", "lr", "seconds")),
+    }
+    assert header["history.loss"]["shape"] == [3]
     whole = path.read_bytes()
 
-    def full(*_, **__):
+    def full(_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(np.lib.format, "write_array", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         make().fit(x, y, epochs=5, rng=0, checkpoint=path, resume=True)
-    assert path.read_bytes() == whole and os.listdir(tmp_path) == ["c.npz"]
+    assert path.read_bytes() == whole and os.listdir(tmp_path) == ["c.checkpoint"]
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    path, (x, y) = tmp_path / "c.npz", batch()
+    path, (x, y) = tmp_path / "c.checkpoint", batch()
     make().fit(x, y, epochs=1, rng=0, checkpoint=path)
     for model, words, message in [
         (make(), {"batch_size": 3}, "batch_size was 32, and is 3"),
@@ -590,11 +595,14 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         (tmp_path / "bad").write_bytes(content)
         with pytest.raises(ValueError, match="is not a checkpoint of this training"):
             make().fit(x, y, epochs=2, checkpoint=tmp_path / "bad", resume=True)
-    shutil.copy(path, tmp_path / "bad")
-    with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "bad", "w") as bad:
-        for name in good.namelist():
-            content = good.read(name)
-            bad.writestr(name, content.replace(b'"PCG64"', b'"MT19937"') if "json" in name else content)
+    with open(path, "rb") as file:
+        tensors = TensorFile(file)
+        arrays = {name: tensors.read(name) for name in sorted(tensors.names)}
+    text = arrays["state"].tobytes().replace(b'"PCG64"', b'"MT19937"')
+    write_tensors(
+        tmp_path / "bad", {"lstm_ext.checkpoint": tensors.metadata["lstm_ext.checkpoint"]},
+        {**arrays, "state": np.frombuffer(text, np.uint8)},
+    )
     model = make()
     before = model.parameters.copy()
     with pytest.raises(ValueError, match="does not fit this training"):
@@ -805,7 +813,7 @@ def test_unsigned_lengths_do_not_wrap_around_in_windows():
 
 def test_early_stopping_forgets_another_training_on_resume(tmp_path):
     x, y = batch()
-    path = tmp_path / "c.npz"
+    path = tmp_path / "c.checkpoint"
     make().fit(x, y, epochs=2, checkpoint=path, rng=0)
     stopping, other = EarlyStopping(2), make()
     other.fit(3 * x, -y, epochs=9, optimizer=SGD(0.5), early_stopping=stopping, rng=1)
@@ -861,7 +869,8 @@ def test_numpy_scalars_go_into_a_checkpoint(tmp_path):
     def note(record):
         record["accuracy"] = np.float32(0.5)
 
-    make().fit(*batch(), epochs=2, optimizer=optimizer, callback=note, checkpoint=tmp_path / "c.npz", rng=0)
+    path = tmp_path / "c.checkpoint"
+    make().fit(*batch(), epochs=2, optimizer=optimizer, callback=note, checkpoint=path, rng=0)
 
 
 def test_an_optimiser_without_words_can_be_resumed(tmp_path):
@@ -873,7 +882,7 @@ def test_an_optimiser_without_words_can_be_resumed(tmp_path):
 
     for epochs in (1, 2):
         history = make().fit(
-            *batch(), epochs=epochs, optimizer=Own(), checkpoint=tmp_path / "c.npz", resume=True, rng=0
+            *batch(), epochs=epochs, optimizer=Own(), checkpoint=tmp_path / "c.checkpoint", resume=True, rng=0
         )
     assert len(history) == 2
 

@@ -18,9 +18,12 @@ _ROOMS = {
     "from_onnx": "onnx",
     "to_onnx": "onnx",
     "export_c": "c_export",
+    "stream": "native",
+    "EstimatorStream": "native",
 }
 
 __all__ = [
+    "EstimatorStream",
     "FormatError",
     "export_c",
     "from_keras",
@@ -28,6 +31,7 @@ __all__ = [
     "from_torch",
     "load",
     "save",
+    "stream",
     "to_keras",
     "to_onnx",
     "to_torch",

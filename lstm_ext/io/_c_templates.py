@@ -77,6 +77,7 @@ extern "C" {
 
 #define ${NAME}_INPUT_SIZE ${inputs}
 #define ${NAME}_OUTPUT_SIZE ${outputs}
+#define ${NAME}_SET ${set} /* what the source that belongs to this header has, too */
 
 /* Hidden and cell states of each layer: all that is carried from step to step. */
 typedef struct ${name}_state {
@@ -97,7 +98,7 @@ void ${name}_reset(${name}_state *state);
 
 /* One time step: x holds ${NAME}_INPUT_SIZE numbers, y takes ${NAME}_OUTPUT_SIZE: ${y_is}. */
 /* Without weights y is NaN. */  //? binary
-void ${name}_step(${name}_state *state, const ${real} *x, ${real} *y);
+void ${name}_step(${name}_state *state, const ${outer} *x, ${outer} *y);
 
 #ifdef __cplusplus
 }
@@ -129,6 +130,10 @@ SOURCE = """\
  * and y = b + W h of the last layer. */  //? readout
  * and y = h of the last layer. */  //? !readout
 #include "${header}"
+
+#if ${NAME}_SET != ${set}
+#error "this file and ${header} were not written together: export the model again"
+#endif
 
 #include <math.h>
 #include <stddef.h>
@@ -173,10 +178,12 @@ static int loaded = 0;
 //? exponential {
 /* e^x = 2^n e^r, n the integer next to x / ln 2, |r| <= ln(2) / 2, e^r by its Taylor polynomial; |x| stays
  * within ${exp_limit}, where sigma and tanh are 0 or 1. No branches, no calls, and the clamp on bits, so that
- * compilers make vectors of it: gcc from -O3 on. NaN stays NaN. */
+ * compilers make vectors of it: gcc from -O3 on. NaN stays NaN. Additions
+ * in another order, as -ffast-math allows, change no more than last digits. */
 static real exponential(real x)
 {
     const real round = ${exp_round}; /* 1.5 * 2^${mantissa}: what is added to it is rounded to an integer */
+    const word round_exponent = ${round_exponent};
     const word sign = ${word_min}, limit = ${exp_limit_bits};
     const word infinity = ${infinity_bits}, one = ${one_bits};
     word bits, magnitude;
@@ -190,6 +197,8 @@ static real exponential(real x)
 
     n = x * ${log2_e} + round;
     memcpy(&bits, &n, sizeof bits);
+    bits |= round_exponent; /* they are set; compilers do not know, and cannot take n for x again */
+    memcpy(&n, &bits, sizeof n);
     n = n - round;
     r = x - n * ${ln_2_high};
     r = r - n * ${ln_2_low};
@@ -334,10 +343,15 @@ void ${name}_reset(${name}_state *state)
     memcpy(state->c, weights.c_0, sizeof state->c);  //? learn_state
 }
 
-void ${name}_step(${name}_state *state, const real *x, real *y)
+void ${name}_step(${name}_state *state, const real *x, real *y)  //? !scaled
+void ${name}_step(${name}_state *state, const double *x, double *y)  //? scaled
 {
     int j;
     int k;  //? readout
+    real scaled[INPUTS];  //? scaled
+    double total = 0.0, largest;  //? y_softmax
+    double value;  //? y_sorted
+    int first;  //? y_sorted
 
 //? binary {
     if (!loaded) {
@@ -346,15 +360,41 @@ void ${name}_step(${name}_state *state, const real *x, real *y)
         return;
     }
 //? }
+    for (j = 0; j < INPUTS; j++)  //? scaled
+        scaled[j] = (real)((x[j] - weights.x_mean[j]) / weights.x_scale[j]);  //? scaled
 ${layer_calls}
 //? readout {
     for (j = 0; j < OUTPUTS; j++) {
-        real sum = weights.readout_bias[j];
+        ${sum} sum = ${double}weights.readout_bias[j];
         for (k = 0; k < STATE; k++)
-            sum += weights.readout[j * STATE + k] * state->h[${last}][k];
+            sum += ${double}weights.readout[j * STATE + k] * ${double}state->h[${last}][k];
         y[j] = sum;
     }
 //? }
+//? y_softmax {
+    largest = y[0];
+    for (j = 1; j < OUTPUTS; j++)
+        largest = y[j] > largest ? y[j] : largest;
+    for (j = 0; j < OUTPUTS; j++)
+        total += y[j] = exp(y[j] - largest);
+    for (j = 0; j < OUTPUTS; j++)
+        y[j] /= total;
+//? }
+    for (j = 0; j < OUTPUTS; j++)  //? y_sigmoid
+        y[j] = 1.0 / (1.0 + exp(-y[j]));  //? y_sigmoid
+    for (j = 0; j < OUTPUTS; j++)  //? y_exponential
+        y[j] = exp(y[j]);  //? y_exponential
+//? y_sorted {
+    for (first = 0; first < OUTPUTS; first += ${group}) /* quantiles do not cross */
+        for (j = first + 1; j < first + ${group}; j++) {
+            value = y[j];
+            for (k = j; k > first && y[k - 1] > value; k--)
+                y[k] = y[k - 1];
+            y[k] = value;
+        }
+//? }
+    for (j = 0; j < OUTPUTS; j++)  //? scaled
+        y[j] = y[j] * weights.y_scale[j] + weights.y_mean[j];  //? scaled
     for (j = 0; j < OUTPUTS; j++)  //? !readout
         y[j] = state->h[${last}][j];  //? !readout
 }
@@ -369,8 +409,8 @@ FORTRAN = """\
 !     call ${name}_reset(state)
 !     call ${name}_step(state, x, y)
 module ${name}
-    use, intrinsic :: iso_c_binding, only: c_int, c_char, c_null_char, ${kind}  //? binary
-    use, intrinsic :: iso_c_binding, only: c_int, ${kind}  //? !binary
+    use, intrinsic :: iso_c_binding, only: c_int, c_char, c_null_char, ${kinds}  //? binary
+    use, intrinsic :: iso_c_binding, only: c_int, ${kinds}  //? !binary
     implicit none
 
     integer(c_int), parameter :: ${name}_input_size = ${inputs}
@@ -398,11 +438,11 @@ module ${name}
         end subroutine ${name}_reset
 
         subroutine ${name}_step(state, x, y) bind(c, name="${name}_step")
-            import :: ${kind}, ${name}_state
+            import :: ${outer_kind}, ${name}_state
             import :: ${name}_input_size, ${name}_output_size
             type(${name}_state), intent(inout) :: state
-            real(${kind}), intent(in) :: x(${name}_input_size)
-            real(${kind}), intent(out) :: y(${name}_output_size)
+            real(${outer_kind}), intent(in) :: x(${name}_input_size)
+            real(${outer_kind}), intent(out) :: y(${name}_output_size)
         end subroutine ${name}_step
     end interface
 end module ${name}

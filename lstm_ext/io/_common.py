@@ -2,19 +2,19 @@
 
 import contextlib
 import importlib
-import json
 import os
-import stat
 
 import numpy as np
 
+from lstm_ext import _files
+from lstm_ext._files import MAX_BYTES, MAX_TEXT
 from lstm_ext._options import DEFAULTS
 from lstm_ext.lstm import LSTM
 
-# Caps on what is read from a file that may be hostile. Text is parsed into Python objects, up to 30 bytes
-# for each of its own; numbers may be compressed, or named without being there.
-MAX_TEXT = 2**20
-MAX_BYTES = 2**31
+__all__ = [
+    "GATES", "MAX_BYTES", "MAX_TEXT", "ONNX_GATES", "FormatError", "as_weights", "bare_lstm", "check_names",
+    "common_dtype", "fill", "parse_json", "reading", "refuse_options", "reorder_gates", "require", "shorten",
+]
 
 # Orders of gates, as they are stacked along the first axis. Keras's i, f, c, o are ours: its c is our g.
 GATES = "ifgo"
@@ -108,42 +108,21 @@ def fill(view, name, array):
 
 
 def parse_json(text, what):
-    """Read JSON without duplicate keys, NaN or depth beyond Python's, or raise FormatError."""
-    if len(text) > MAX_TEXT:
-        raise FormatError(f"{what} has {len(text)} characters, more than {MAX_TEXT}")
-
-    def once(pairs):
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key occurs twice")
-        return found
-
-    def refused(word):
-        raise ValueError(f"{word} is not a number of JSON")
-
+    """Read JSON without duplicate keys, NaN, great depth or length, or raise FormatError."""
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=refused)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what} is not JSON that can be read: {error}") from None
+        return _files.parse_json(text, what)
+    except ValueError as error:
+        raise FormatError(str(error)) from None
 
 
 @contextlib.contextmanager
 def reading(path):
     """Turn whatever libraries and checks make of a file's bytes into one FormatError with the path.
 
-    A file that is not there or may not be read stays an OSError.
+    A file that is not there or may not be read stays an OSError, and a lack of memory a MemoryError.
     """
-    path = os.fspath(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise FormatError(f"{path} is not a file")
-    with open(path, "rb"):
-        pass
-    try:
+    with _files.blamed(os.fsdecode(os.fspath(path)), FormatError):
         yield
-    except (MemoryError, ModuleNotFoundError):
-        raise
-    except Exception as error:
-        raise FormatError(f"{path}: {error or type(error).__name__}") from error
 
 
 def bare_lstm(**words):

@@ -4,9 +4,8 @@ import contextlib
 import io
 import itertools
 import math
-import os
-import zipfile
 
+from lstm_ext._files import open_archive, open_file, size_of
 from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
 
 MAX_MEMBERS = 1000  # of a group, and layers of a model
@@ -17,26 +16,22 @@ def open_hdf5(path):
     """Give (h5 file, layers as config.json has them or None); any error of the block is a FormatError."""
     h5py = require("h5py", "io")
     with reading(path), contextlib.ExitStack() as stack:
-        file, layers = stack.enter_context(open(path, "rb")), None
-        size = os.path.getsize(path)
+        file, layers = stack.enter_context(open_file(path)), None
+        size = size_of(file)
         if file.read(4) == b"PK\x03\x04":
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            layers = _layers_of_archive(archive, size)
+            archive = stack.enter_context(open_archive(file))
+            layers = _layers_of_archive(archive)
             file = io.BytesIO(archive.read("model.weights.h5"))
         else:
             file.seek(0)
         yield Hdf5(h5py, stack.enter_context(h5py.File(file, "r")), size), layers
 
 
-def _layers_of_archive(archive, size):
+def _layers_of_archive(archive):
     """Return the layers of a .keras file, each (class, config), whose members have been checked."""
-    members = {info.filename: info for info in archive.infolist()}
     check_names("the archive", archive.namelist(), ("metadata.json", "config.json", "model.weights.h5"))
-    if len(members) != len(archive.infolist()):
-        raise FormatError("the archive has a member twice")
-    for name, info in members.items():
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
-            raise FormatError(f"{name} is compressed, or longer than the file")
+    for info in archive.infolist():
+        name = info.filename
         if name.endswith(".json") and info.file_size > MAX_TEXT:
             raise FormatError(f"{name} has {info.file_size} bytes, more than {MAX_TEXT}")
     version = parse_json(archive.read("metadata.json").decode(), "metadata.json")["keras_version"]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lstm_ext import losses
+from lstm_ext._files import open_file, read_file, size_of
 from lstm_ext.io import _onnx_lstm
 from lstm_ext.io._common import MAX_BYTES, FormatError, as_weights, reading, require, shorten
-from lstm_ext.losses import CrossEntropy
 from lstm_ext.model import Model
 
 MAX_NODES = 4096
@@ -34,19 +35,27 @@ OPERATORS = {
     },
     "ConstantOfShape": {"value": "TENSOR"},
     "Dropout": {"ratio": "FLOAT", "seed": "INT"},
+    "Equal": {},
     "Expand": {},
+    "Flatten": {"axis": "INT"},
     "Gather": {"axis": "INT"},
     "Gemm": {"alpha": "FLOAT", "beta": "FLOAT", "transA": "INT", "transB": "INT"},
     "Identity": {},
+    "If": {"then_branch": "GRAPH", "else_branch": "GRAPH"},
     "LSTM": _onnx_lstm.ATTRIBUTES,
     "Less": {},
+    "LogSoftmax": {"axis": "INT"},
     "MatMul": {},
+    "Mul": {},
     "Range": {},
     "Reshape": {"allowzero": "INT"},
     "Shape": {"start": "INT", "end": "INT"},
     "Slice": {"axes": "INTS", "starts": "INTS", "ends": "INTS"},
+    "Sigmoid": {},
     "Softmax": {"axis": "INT"},
+    "Split": {"axis": "INT", "split": "INTS", "num_outputs": "INT"},
     "Squeeze": {"axes": "INTS"},
+    "Sub": {},
     "Transpose": {"perm": "INTS"},
     "Unsqueeze": {"axes": "INTS"},
     "Where": {},
@@ -75,6 +84,17 @@ class Filled:
     row: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A readout: prediction = weight signal + bias. A node that changes it makes another."""
+
+    what: str  # it reads, "y" or "h"
+    weight: np.ndarray  # (O, F)
+    bias: np.ndarray | None = None
+    function: str | None = None  # after it: "softmax", "log_softmax" or "sigmoid"
+    masked: bool = False  # whether what lies beyond the lengths is 0
+
+
 @dataclass(frozen=True)
 class Signal:
     """Something that is known when the LSTM runs.
@@ -85,6 +105,7 @@ class Signal:
     sizes : the size of each axis, as in `Sizes`
     rows : which (layer, direction) it holds, in order; of an input, which of its first axis, None for all
     name : of an input
+    head : of a prediction
     """
 
     what: str
@@ -92,22 +113,13 @@ class Signal:
     sizes: tuple
     rows: tuple | None = ()
     name: str = ""
+    head: Head | None = None
 
     def pick(self, order):
         """Return it with its axes in another order, or fewer."""
         return replace(
             self, axes=tuple(self.axes[k] for k in order), sizes=tuple(self.sizes[k] for k in order)
         )
-
-
-@dataclass
-class Head:
-    """A readout: prediction = weight signal + bias."""
-
-    source: Signal
-    weight: np.ndarray  # (O, F)
-    bias: np.ndarray | None = None
-    softmax: bool = False
 
 
 @dataclass
@@ -120,7 +132,128 @@ class Operator:
     initial: tuple | None  # (h_0, c_0), each (D, H)
 
 
+# ---- sizes that are known when the graph runs: (factor, names) of a product, and a number added to it
+
+
+@dataclass(frozen=True)
+class Product:
+    """A factor times sizes that have names, plus a number."""
+
+    factor: int
+    names: tuple
+    added: int = 0
+
+
+def plain(factor, names, added=0):
+    """Return a size in its simplest form: an int, the name of one, or a Product."""
+    if not names or factor == 0:
+        return added if names else factor + added
+    if (factor, len(names), added) == (1, 1, 0):
+        return names[0]
+    return Product(factor, tuple(sorted(names)), added)
+
+
+def parts(size):
+    """Return (factor, names, added) of a size."""
+    if isinstance(size, int):
+        return size, (), 0
+    return (1, (size,), 0) if isinstance(size, str) else (size.factor, size.names, size.added)
+
+
+def times(*sizes):
+    """Return the product of sizes, or None where it is none of these forms."""
+    factor, names = 1, []
+    for size in sizes:
+        own, more, added = parts(size)
+        if added:
+            return None
+        factor *= own
+        names += more
+    if len(names) > MAX_RANK or abs(factor) >= 2**62:
+        return None
+    return plain(factor, names)
+
+
+def plus(first, second, sign=1):
+    """Return the sum of two sizes, one of them a number, or None."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first + sign * second
+    if isinstance(second, int):
+        factor, names, added = parts(first)
+        return plain(factor, names, added + sign * second)
+    if isinstance(first, int) and sign == 1:
+        return plus(second, first)
+    return 0 if first == second and sign == -1 else None
+
+
+def over(total, known):
+    """Return total / known, sizes of a product, or None."""
+    (factor, names, added), (divisor, others, more) = parts(total), parts(known)
+    names = list(names)
+    if added or more or not divisor or factor % divisor:
+        return None
+    for name in others:
+        if name not in names:
+            return None
+        names.remove(name)
+    return plain(factor // divisor, names)
+
+
 # ---- the file
+
+
+class External:
+    """Data files beside a model: in its folder, no links, read within their length."""
+
+    def __init__(self, folder):
+        self.folder, self.sizes, self.read_bytes = folder, {}, 0
+
+    def read(self, what, entries, nbytes):
+        """Return the bytes of a tensor, `nbytes` of them."""
+        found = {}
+        for entry in entries:
+            if entry.key in found or entry.key not in ("location", "offset", "length", "checksum"):
+                raise FormatError(f"{what} names {shorten(entry.key)} of its data twice, or unknown")
+            found[entry.key] = entry.value
+        name = found.get("location", "")
+        if not name or name in (".", "..") or set(name) & set("/\\:\0") or len(name) > 255:
+            raise FormatError(
+                f"{what} keeps its data in {shorten(name)!r}; expected the name of a file in the same folder"
+            )
+        if self.folder is None:
+            raise FormatError(f"{what} keeps its data in {shorten(name)!r}: give the path of the model")
+        numbers = []
+        for key, default in (("offset", "0"), ("length", str(nbytes))):
+            value = found.get(key, default)
+            if not value.isascii() or not value.isdigit() or len(value) > 19:
+                raise FormatError(f"{what}: {key} of its data is {shorten(value)!r}; expected a number")
+            numbers.append(int(value))
+        offset, length = numbers
+        if length != nbytes:
+            raise FormatError(f"{what} has {length} bytes in {shorten(name)}; expected {nbytes}")
+        path = os.path.join(self.folder, name)
+        try:
+            if os.path.islink(path):
+                raise FormatError(f"{what}: {shorten(name)} is a link; expected a file")
+            file = open_file(path)
+        except FileNotFoundError:
+            raise FormatError(
+                f"{what} keeps its data in {shorten(name)}, which is not there; expected it beside the model"
+            ) from None
+        except ValueError as error:
+            raise FormatError(f"{what}: {shorten(name)}: {error}") from None
+        with file:
+            size = self.sizes.setdefault(name, size_of(file))
+            self.read_bytes += nbytes
+            if len(self.sizes) > 64 or self.read_bytes > min(MAX_BYTES, 2 * sum(self.sizes.values())):
+                raise FormatError(f"{what}: more data than the files beside the model hold")
+            if offset + length > size:
+                raise FormatError(f"{what}: {shorten(name)} has {size} bytes; expected {offset + length}")
+            file.seek(offset)
+            content = bytearray(length)
+            if file.readinto(content) != length:
+                raise FormatError(f"{what}: {shorten(name)} ends within it")
+        return content
 
 
 def count_fields(content, descriptor, count=0, depth=0):
@@ -178,12 +311,10 @@ def parse(content):
     return proto
 
 
-def tensor(what, proto):
+def tensor(what, proto, external=None):
     """Return the numbers of a TensorProto, after its words have been held against its bytes."""
     import onnx
 
-    if proto.data_location != onnx.TensorProto.DEFAULT or proto.external_data:
-        raise FormatError(f"{what} keeps its data in another file, which is not read: save it in one file")
     if proto.HasField("segment"):
         raise FormatError(f"{what} is a segment of a tensor")
     dims = tuple(proto.dims)
@@ -202,6 +333,13 @@ def tensor(what, proto):
         )
     dtype, field = fields[proto.data_type]
     dtype, count, data = np.dtype(dtype), math.prod(dims), getattr(proto, field)
+    if proto.data_location != onnx.TensorProto.DEFAULT or proto.external_data:
+        if data or proto.HasField("raw_data") or proto.data_location != onnx.TensorProto.EXTERNAL:
+            raise FormatError(f"{what} has its data in two places")
+        if external is None:
+            raise FormatError(f"{what} keeps its data in another file; expected it in the model")
+        content = external.read(what, proto.external_data, count * dtype.itemsize)
+        return np.frombuffer(content, dtype).reshape(dims)
     if proto.HasField("raw_data"):
         if data or len(proto.raw_data) != count * dtype.itemsize:
             raise FormatError(
@@ -233,6 +371,7 @@ def node_attributes(where, node, kinds):
             "STRING": lambda a: text(a.s),
             "INTS": lambda a: list(a.ints),
             "FLOATS": lambda a: list(a.floats),
+            "GRAPH": lambda a: a.g,
             "STRINGS": lambda a: [text(s) for s in a.strings],
             "TENSOR": lambda a: tensor(f"{where}: attribute {name}", a.t),  # noqa: B023
         }[kind](attribute)
@@ -250,7 +389,7 @@ def text(value):
 class Reader:
     """One pass over the nodes of a graph."""
 
-    def __init__(self, proto):
+    def __init__(self, proto, folder=None):
         import onnx
 
         graph = proto.graph
@@ -271,7 +410,7 @@ class Reader:
             raise FormatError(f"the graph has {len(graph.node)} nodes, more than {MAX_NODES}")
         if graph.sparse_initializer:
             raise FormatError("the graph has sparse initializers, which are not read here")
-        self.budget = proto.ByteSize()
+        self.own_bytes, self.external = proto.ByteSize(), External(folder)
         self.joined = self.held = 0  # bytes
         self.values, self.tensors = {}, {}
         self.kinds = {}
@@ -283,13 +422,19 @@ class Reader:
             if given.name in self.tensors and given.name not in self.values:
                 continue
             self.define("the graph", given.name, self.input(given))
-        self.batch_first = self.lengths = self.head = None
+        self.batch_first = self.lengths = None
+        self.nodes_left, self.fixed = MAX_NODES, {}
         self.operators, self.states = [], []
         for node in graph.node:
             self.step(node)
         self.outputs = [(o.name, self.value("the graph's output", o.name)) for o in graph.output]
         if not self.outputs:
             raise FormatError("the graph has no output")
+
+    @property
+    def budget(self):
+        """Bytes that the file, and the data beside it, account for."""
+        return self.own_bytes + sum(self.external.sizes.values())
 
     def input(self, given):
         kind = given.type.tensor_type
@@ -320,7 +465,9 @@ class Reader:
                 f"{where} reads {shorten(name)!r}, which nothing before it makes: the nodes are out of "
                 "order, or form a cycle"
             )
-        self.values[name] = Constant(tensor(f"initializer {shorten(name)}", self.tensors[name]))
+        self.values[name] = Constant(
+            tensor(f"initializer {shorten(name)}", self.tensors[name], self.external)
+        )
         return self.values[name]
 
     def step(self, node):
@@ -342,6 +489,33 @@ class Reader:
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self.define(where, name, result)
+
+    def op_Equal(self, where, attributes, first, second):
+        first, second = self.as_sizes(first), self.as_sizes(second)
+        if isinstance(first, Sizes) and isinstance(second, Sizes) and len(first.values) == len(second.values):
+            found = []
+            for pair in zip(first.values, second.values, strict=True):
+                numbers = [v for v in pair if isinstance(v, int)]
+                if len(numbers) == 2:
+                    found.append(numbers[0] == numbers[1])
+                elif len(numbers) == 1 and numbers[0] < 0 and any(isinstance(v, str) for v in pair):
+                    found.append(False)  # a size is not negative
+            if len(found) == len(first.values):
+                return Constant(np.array(found[0] if first.scalar and second.scalar else found))
+        raise FormatError(f"{where}: it compares sizes that are not known before the call")
+
+    def op_If(self, where, attributes, condition):
+        """Take the branch that a condition known before the call says."""
+        if not (isinstance(condition, Constant) and condition.array.size == 1) or len(attributes) != 2:
+            raise FormatError(f"{where}: its condition is not known before the call")
+        graph = attributes["then_branch" if condition.array.any() else "else_branch"]
+        self.nodes_left -= len(graph.node)
+        more = graph.initializer or graph.sparse_initializer or graph.input
+        if self.nodes_left < 0 or more or not graph.output:
+            raise FormatError(f"{where}: a branch of this kind cannot be taken over")
+        for node in graph.node:
+            self.step(node)
+        return tuple(self.value(where, output.name) for output in graph.output)
 
     # ---- words about values
 
@@ -395,6 +569,7 @@ class Reader:
         from onnx import TensorProto
 
         to, whole = attributes.get("to"), (TensorProto.INT32, TensorProto.INT64)
+        value = self.as_sizes(value)
         if isinstance(value, Sizes) and to in whole:
             return value
         if isinstance(value, Signal) and value.what == "input":
@@ -408,12 +583,18 @@ class Reader:
             sizes = value.sizes
         elif isinstance(value, Constant):
             sizes = value.array.shape
+        elif isinstance(value, Sizes):
+            sizes = () if value.scalar else (len(value.values),)
         else:
             self.refuse(where, value, "the shape of")
         return Sizes(sizes[slice(attributes.get("start", 0), attributes.get("end"))])
 
     def op_ConstantOfShape(self, where, attributes, shape):
-        value = attributes.get("value")
+        value, shape = attributes.get("value"), self.as_sizes(shape)
+        if value is not None and value.dtype.kind == "i" and value.size == 1 and isinstance(shape, Sizes):
+            count = shape.values[0] if len(shape.values) == 1 else None
+            if isinstance(count, int) and 0 <= count <= MAX_RANK:
+                return Sizes(tuple(value.ravel().tolist()) * count)
         if value is not None and value.any():
             raise FormatError(f"{where}: expected zeros")
         return Filled()
@@ -458,7 +639,7 @@ class Reader:
             return Constant(value.array.reshape([n for k, n in enumerate(shape) if k not in axes]))
         if isinstance(value, Signal) and axes is not None:
             axes = {self.axis(where, axis, len(value.axes)) for axis in axes}
-            if all(value.sizes[k] == 1 and value.axes[k] in ("D", "1") for k in axes):
+            if all(value.sizes[k] == 1 and value.axes[k] in ("D", "1", "O") for k in axes):
                 return value.pick([k for k in range(len(value.axes)) if k not in axes])
         self.refuse(where, value, "squeezing")
 
@@ -493,8 +674,15 @@ class Reader:
         shape = self.as_sizes(shape)
         if isinstance(value, Filled) and value.row is None:
             return value
-        if not isinstance(shape, Sizes) or shape.values.count(-1) > 1 or attributes.get("allowzero", 0):
+        if not isinstance(shape, Sizes) or shape.values.count(-1) > 1:
             raise FormatError(f"{where}: its new shape does not stand in the file")
+        if attributes.get("allowzero", 0) and 0 in shape.values:
+            raise FormatError(f"{where}: a new shape without numbers cannot be taken over")
+        if isinstance(self.as_sizes(value), Sizes):
+            value = self.as_sizes(value)
+            n = len(value.values)
+            if shape.values in ((-1,), (n,)) or (shape.values == () and n == 1):
+                return Sizes(value.values, not shape.values)
         if isinstance(value, Constant) and all(isinstance(n, int) for n in shape.values):
             old = value.array.shape
             new = [old[k] if n == 0 and k < len(old) else n for k, n in enumerate(shape.values)]
@@ -506,39 +694,98 @@ class Reader:
             return self.reshaped(where, value, shape.values)
         self.refuse(where, value, "reshaping")
 
-    def reshaped(self, where, value, shape):
-        """`value` with D and F joined, units dropped or added, and nothing else moved."""
-        axes, sizes, at = [], [], 0
-        for k, wanted in enumerate(shape):
-            if wanted == 0 and k < len(value.sizes):
-                wanted = value.sizes[k]
-            while at < len(value.axes) and value.axes[at] == "1" and wanted != 1:
-                at += 1
-            here = value.axes[at : at + 2]
-            known = at < len(value.axes) and value.sizes[at] == wanted
-            if here == ("D", "F") and not (known and len(shape) - k > 1):
-                product = value.sizes[at] * value.sizes[at + 1]
-                # -1 is D * F as long as all that follows is accounted for.
-                if wanted == product or (wanted == -1 and at + 2 == len(value.axes) and k == len(shape) - 1):
-                    axes.append("DF" if value.sizes[at] > 1 else "F")
-                    sizes.append(product)
-                    at += 2
-                    continue
-            if known or (wanted == -1 and len(shape) - k == len(value.axes) - at and at < len(value.axes)):
-                axes.append(value.axes[at])
-                sizes.append(value.sizes[at])
-                at += 1
-            elif wanted == 1:
-                axes.append("1")
-                sizes.append(1)
+    def op_Flatten(self, where, attributes, value):
+        if not isinstance(value, Signal):
+            self.refuse(where, value, "flattening")
+        axis = attributes.get("axis", 1)
+        axis = axis if axis == len(value.axes) else self.axis(where, axis, len(value.axes))
+        both = times(*value.sizes[:axis]), times(*value.sizes[axis:])
+        if None in both:
+            self.refuse(where, value, "flattening")
+        return self.reshaped(where, value, both)
+
+    def atoms(self, value):
+        """Return the axes of a signal, joined ones taken apart: (label, size) of each."""
+        found = []
+        for label, size in zip(value.axes, value.sizes, strict=True):
+            if isinstance(label, tuple):
+                found += label
+            elif label == "DF":
+                found += [("D", len(value.rows)), ("F", size // len(value.rows))]
             else:
+                found.append((label, size))
+        return found
+
+    def reshaped(self, where, value, shape):
+        """`value` with neighbouring axes joined, or taken apart again, and units dropped or added.
+
+        Numbers keep their order, so a new axis is right where it is the product of some that follow each
+        other.
+        """
+        value = self.settled(value)
+        wanted = [value.sizes[k] if n == 0 and k < len(value.sizes) else n for k, n in enumerate(shape)]
+        wanted = [self.settled_size(n) for n in wanted]
+        label, size = self.atoms(value)[0] if value.axes else (None, None)
+        if label == "T" and isinstance(size, str) and wanted and isinstance(wanted[0], int) and wanted[0] > 1:
+            # An exporter has written the number of steps that it was shown: the graph is for so many.
+            self.fixed[size] = wanted[0]
+            value = self.settled(value)
+            wanted = [self.settled_size(n) for n in wanted]
+        if -1 in wanted:
+            total, known = times(*value.sizes), times(*(n for n in wanted if n != -1))
+            rest = None if None in (total, known) else over(total, known)
+            if rest is None:
                 self.refuse(where, value, f"reshaping to {shorten(str(shape))}")
-        if any(axis != "1" for axis in value.axes[at:]):
+            wanted[wanted.index(-1)] = rest
+        left, axes = self.atoms(value), []
+        for n in wanted:
+            group = []
+            if n == 1:
+                if left and left[0][1] == 1:
+                    group.append(left.pop(0))
+            else:
+                while left and left[0][1] == 1 and left[0][0] in ("1", "D"):
+                    left.pop(0)
+                size = 1
+                while left and size != n:
+                    group.append(left.pop(0))
+                    size = times(size, group[-1][1])
+                if size != n:
+                    self.refuse(where, value, f"reshaping to {shorten(str(shape))}")
+            axes.append(self.joined_axis(group, n))
+        if any(size != 1 or label not in ("1", "D") for label, size in left):
             self.refuse(where, value, f"reshaping to {shorten(str(shape))}")
-        return replace(value, axes=tuple(axes), sizes=tuple(sizes))
+        return replace(value, axes=tuple(label for label, _ in axes), sizes=tuple(n for _, n in axes))
+
+    def settled_size(self, size):
+        """Return a size with the numbers that the graph itself has given to names."""
+        factor, names, added = parts(size)
+        for name in names:
+            factor *= self.fixed.get(name, 1)
+        return plain(factor, tuple(name for name in names if name not in self.fixed), added)
+
+    def settled(self, value):
+        """Return a signal whose sizes are settled."""
+        axes = tuple(
+            tuple((part, self.settled_size(n)) for part, n in label) if isinstance(label, tuple) else label
+            for label in value.axes
+        )
+        return replace(value, axes=axes, sizes=tuple(self.settled_size(n) for n in value.sizes))
+
+    def joined_axis(self, group, size):
+        """Return the label of an axis made of `group`, and its size."""
+        group = [part for part in group if part[1] != 1 or part[0] not in ("1", "D")] or group
+        labels = tuple(label for label, _ in group)
+        if not group:
+            return "1", 1
+        if len(group) == 1:
+            return labels[0], size
+        return ("DF" if labels == ("D", "F") else tuple(group)), size
 
     def op_Gather(self, where, attributes, value, indices):
         value = self.as_sizes(value)
+        value_sizes = value.sizes if isinstance(value, Signal) else ()
+        indices = self.from_the_end(where, attributes.get("axis", 0), value_sizes, indices)
         at = self.integers(where, indices)
         scalar = isinstance(self.as_sizes(indices), Sizes) and self.as_sizes(indices).scalar
         if isinstance(value, Sizes) and not value.scalar and attributes.get("axis", 0) in (0, -1):
@@ -551,6 +798,20 @@ class Reader:
             return self.part(where, value, axis, at[0], None)
         self.refuse(where, value, "gathering from")
 
+    def from_the_end(self, where, axis, sizes, given):
+        """Return integers, those that are the size of an axis less a number counted from its end."""
+        given = self.as_sizes(given)
+        if not (isinstance(given, Sizes) and sizes and not all(isinstance(v, int) for v in given.values)):
+            return given
+        size, found = sizes[self.axis(where, axis, len(sizes))], []
+        for value in given.values:
+            if value == size:
+                value = 2**31
+            elif isinstance(value, Product) and plus(value, value.added, -1) == size and value.added < 0:
+                value = value.added
+            found.append(value)
+        return Sizes(tuple(found), given.scalar)
+
     def op_Slice(self, where, attributes, value, starts=None, ends=None, axes=None, steps=None):
         if isinstance(value, Filled) and value.row is None:
             return value
@@ -559,8 +820,12 @@ class Reader:
             if starts is None or ends is None:
                 raise FormatError(f"{where}: it has no starts, or no ends")
         else:
-            starts, ends = self.integers(where, starts), self.integers(where, ends)
             axes = None if axes is None else self.integers(where, axes)
+            if isinstance(value, Signal) and axes is not None and len(axes) == 1:
+                starts, ends = (
+                    self.from_the_end(where, axes[0], value.sizes, bound) for bound in (starts, ends)
+                )
+            starts, ends = self.integers(where, starts), self.integers(where, ends)
             if steps is not None and set(self.integers(where, steps)) - {1}:
                 raise FormatError(f"{where}: steps other than 1 cannot be taken over")
         axes = list(range(len(starts))) if axes is None else axes
@@ -569,6 +834,8 @@ class Reader:
         value = self.as_sizes(value)
         if isinstance(value, Sizes) and not value.scalar and axes in ([0], [-1]):
             return Sizes(value.values[starts[0] : ends[0]])
+        if isinstance(value, Filled) and set(axes) <= {0}:
+            return Filled(value.row[starts[0] : ends[0]] if axes else value.row)
         if isinstance(value, Constant):
             index = [slice(None)] * value.array.ndim
             for axis, start, end in zip(axes, starts, ends, strict=True):
@@ -765,64 +1032,174 @@ class Reader:
 
     def features(self, where, value):
         """Check that a readout may read `value`: all rows of y or h of the last LSTM, joined."""
-        if self.head is not None:
-            raise FormatError(f"{where}: a second readout cannot be taken over")
         if not (isinstance(value, Signal) and value.what in ("y", "h") and value.rows):
             self.refuse(where, value, "a readout of")
         k = len(self.operators) - 1
         D = 2 if self.operators[k].words["bidirectional"] else 1
         axes = {"y": (("N", "T"), ("T", "N")), "h": (("N",),)}[value.what]
-        if value.rows != tuple((k, d) for d in range(D)) or value.axes[:-1] not in axes:
+        before = self.atoms(value.pick(range(len(value.axes) - 1)))
+        labels = tuple(label for label, _ in before if label != "1")
+        if value.rows != tuple((k, d) for d in range(D)) or labels not in axes:
             self.refuse(where, value, "a readout of")
         if value.axes[-1] != ("DF" if D == 2 else "F"):
             self.refuse(where, value, "a readout of")
 
     def op_MatMul(self, where, attributes, value, weight):
-        self.features(where, value)
         if not isinstance(weight, Constant):
             self.refuse(where, weight, "as weights")
+        if weight.array.ndim == 1:
+            result = self.read_out(where, value, weight.array[None])
+            return result.pick(range(len(result.axes) - 1))
         return self.read_out(where, value, weight.array.T)
 
+    def head_of(self, where, value, doing):
+        """Return the readout of a prediction that nothing but linear nodes have touched."""
+        if not (isinstance(value, Signal) and value.what == "prediction"):
+            self.refuse(where, value, doing)
+        if value.head.function is not None or value.head.masked:
+            after = value.head.function or "Where"
+            raise FormatError(f"{where}: {doing} a prediction after its {after} cannot be taken over")
+        return value.head
+
     def read_out(self, where, value, weight):
+        """Return a linear function of the features, or of a linear function of them."""
         O = weight.shape[0] if weight.ndim else 0  # noqa: E741
         if O < 1:
             raise FormatError(f"{where}: its weights have shape {weight.shape}")
+        if isinstance(value, Signal) and value.what == "prediction":
+            head = self.head_of(where, value, "a readout of")
+            if value.axes[-1] != "O":
+                self.refuse(where, value, "a readout of")
+            second = as_weights(f"{where}: weights", weight, (O, len(head.weight)))
+            self.held += O * head.weight.shape[1] * 8
+            if self.held > 4 * self.budget + 2**24:
+                raise FormatError(f"{where}: the readouts would take more memory than the file")
+            wide = second.astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at in the end
+                bias = None if head.bias is None else (wide @ head.bias).astype(head.bias.dtype)
+                head = replace(head, weight=(wide @ head.weight).astype(head.weight.dtype), bias=bias)
+            return replace(value, sizes=(*value.sizes[:-1], O), head=head)
+        self.features(where, value)
         weight = as_weights(f"{where}: weights", weight, (O, value.sizes[-1]))
-        self.head = Head(value, weight)
-        return replace(value, what="prediction", axes=(*value.axes[:-1], "O"), sizes=(*value.sizes[:-1], O))
+        return replace(
+            value, what="prediction", axes=(*value.axes[:-1], "O"), sizes=(*value.sizes[:-1], O),
+            head=Head(value.what, weight),
+        )
+
+    def added_to_head(self, where, value, bias, sign=1):
+        head = self.head_of(where, value, "adding to")
+        O = len(head.weight)  # noqa: E741
+        if bias.shape not in ((O,), (1, O), (1,), ()):
+            raise FormatError(f"{where}: its bias has shape {bias.shape}, expected ({O},)")
+        bias = sign * as_weights(f"{where}: bias", np.broadcast_to(bias, (1, O))[0], (O,))
+        with np.errstate(over="ignore"):
+            return replace(value, head=replace(head, bias=bias if head.bias is None else head.bias + bias))
 
     def op_Add(self, where, attributes, first, second):
+        first, second = self.as_sizes(first), self.as_sizes(second)
+        if isinstance(first, Sizes) and isinstance(second, Sizes):
+            return self.of_sizes(where, first, second, plus)
         if isinstance(first, Constant):
             first, second = second, first
         if not (isinstance(first, Signal) and first.what == "prediction" and isinstance(second, Constant)):
             self.refuse(where, first, "adding to")
-        if self.head.bias is not None or self.head.softmax or first.axes[-1] != "O":
-            raise FormatError(f"{where}: a second bias, or one after a softmax, cannot be taken over")
-        bias = second.array
-        O = len(self.head.weight)  # noqa: E741
-        if bias.shape not in ((O,), (1, O), (1,), ()):
-            raise FormatError(f"{where}: its bias has shape {bias.shape}, expected ({O},)")
-        self.head.bias = as_weights(f"{where}: bias", np.broadcast_to(bias, (1, O))[0], (O,))
-        return first
+        return self.added_to_head(where, first, second.array)
+
+    def op_Sub(self, where, attributes, first, second):
+        first, second = self.as_sizes(first), self.as_sizes(second)
+        if isinstance(first, Sizes) and isinstance(second, Sizes):
+            return self.of_sizes(where, first, second, lambda a, b: plus(a, b, -1))
+        if not (isinstance(first, Signal) and first.what == "prediction" and isinstance(second, Constant)):
+            self.refuse(where, first, "subtracting from")
+        return self.added_to_head(where, first, second.array, -1)
+
+    def op_Mul(self, where, attributes, first, second):
+        first, second = self.as_sizes(first), self.as_sizes(second)
+        if isinstance(first, Sizes) and isinstance(second, Sizes):
+            return self.of_sizes(where, first, second, times)
+        if isinstance(first, Constant):
+            first, second = second, first
+        if not isinstance(second, Constant):
+            self.refuse(where, first, "a multiple of")
+        head, factor = self.head_of(where, first, "a multiple of"), second.array
+        O = len(head.weight)  # noqa: E741
+        if factor.shape not in ((O,), (1, O), (1,), ()):
+            self.refuse(where, first, f"a multiple, {factor.shape}, of")
+        factor = as_weights(f"{where}: factor", np.broadcast_to(factor, (1, O))[0], (O,))
+        with np.errstate(over="ignore"):
+            bias = None if head.bias is None else head.bias * factor
+            return replace(first, head=replace(head, weight=head.weight * factor[:, None], bias=bias))
+
+    def of_sizes(self, where, first, second, function):
+        """Return sums and products of sizes, element by element."""
+        lengths = len(first.values), len(second.values)
+        if 0 in lengths or (lengths[0] != lengths[1] and 1 not in lengths):
+            raise FormatError(f"{where}: {len(first.values)} and {len(second.values)} sizes do not fit")
+        a, b = (own.values * (max(lengths) // len(own.values)) for own in (first, second))
+        found = tuple(function(x, y) for x, y in zip(a, b, strict=True))
+        if None in found or any(isinstance(v, int) and abs(v) >= 2**62 for v in found):
+            raise FormatError(f"{where}: what it computes of sizes cannot be taken over")
+        return Sizes(found, first.scalar and second.scalar)
 
     def op_Gemm(self, where, attributes, value, weight, bias=None):
-        factors = {attributes.get("alpha", 1.0), attributes.get("beta", 1.0)}
-        if factors != {1.0} or attributes.get("transA", 0):
-            raise FormatError(f"{where}: alpha, beta and transA cannot be taken over, but 1, 1 and 0")
-        self.features(where, value)
-        if len(value.axes) != 2 or not isinstance(weight, Constant):
+        if attributes.get("transA", 0):
+            raise FormatError(f"{where}: transA cannot be taken over")
+        if not isinstance(value, Signal) or len(value.axes) != 2 or not isinstance(weight, Constant):
             self.refuse(where, value, "a Gemm of")
-        result = self.read_out(where, value, weight.array if attributes.get("transB", 0) else weight.array.T)
-        return result if bias is None else self.op_Add(where, {}, result, bias)
+        alpha, beta = (np.float32(attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+        if not (np.isfinite(alpha) and np.isfinite(beta)):
+            raise FormatError(f"{where}: alpha is {alpha} and beta {beta}; expected finite numbers")
+        matrix = weight.array if attributes.get("transB", 0) else weight.array.T
+        result = self.read_out(where, value, matrix if alpha == 1 else alpha.astype(matrix.dtype) * matrix)
+        if bias is None:
+            return result
+        if not isinstance(bias, Constant):
+            self.refuse(where, bias, "as a bias")
+        array = bias.array if beta == 1 else beta.astype(bias.array.dtype) * bias.array
+        return self.added_to_head(where, result, array)
 
-    def op_Softmax(self, where, attributes, value):
-        if not (isinstance(value, Signal) and value.what == "prediction" and not self.head.softmax):
-            self.refuse(where, value, "a softmax of")
+    def function(self, where, attributes, value, name):
+        """Take a function of the outputs over all of them."""
+        head = self.head_of(where, value, f"a {name} of")
         axis = self.axis(where, attributes.get("axis", -1 if self.opset >= 13 else 1), len(value.axes))
         if value.axes[axis] != "O" or axis != len(value.axes) - 1:
-            raise FormatError(f"{where}: a softmax over another axis than that of the outputs")
-        self.head.softmax = True
-        return value
+            raise FormatError(f"{where}: a {name} over another axis than that of the outputs")
+        return replace(value, head=replace(head, function=name))
+
+    def op_Softmax(self, where, attributes, value):
+        return self.function(where, attributes, value, "softmax")
+
+    def op_LogSoftmax(self, where, attributes, value):
+        return self.function(where, attributes, value, "log_softmax")
+
+    def op_Sigmoid(self, where, attributes, value):
+        head = self.head_of(where, value, "a sigmoid of")
+        if "BinaryCrossEntropy" not in losses.__all__:
+            raise FormatError(f"{where}: no loss here has outputs behind a sigmoid: export what is before it")
+        return replace(value, head=replace(head, function="sigmoid"))
+
+    def op_Split(self, where, attributes, value, split=None):
+        if not isinstance(value, Signal):
+            self.refuse(where, value, "splitting")
+        axis = self.axis(where, attributes.get("axis", 0), len(value.axes))
+        size = value.sizes[axis]
+        if not isinstance(size, int):
+            self.refuse(where, value, "splitting")
+        if split is not None or "split" in attributes:
+            pieces = attributes.get("split") or self.integers(where, split)
+        else:
+            count = attributes.get("num_outputs", size)
+            if not 1 <= count <= size:
+                raise FormatError(f"{where}: {count} parts of {size}")
+            each = -(-size // count)
+            pieces = [each] * (size // each) + ([size % each] if size % each else [])
+        if len(pieces) > MAX_NODES or any(n < 1 for n in pieces) or sum(pieces) != size:
+            raise FormatError(f"{where}: parts of {shorten(str(pieces))} are not {size}")
+        ends = np.cumsum(pieces).tolist()
+        return tuple(
+            value if len(pieces) == 1 else self.part(where, value, axis, end - n, end)
+            for n, end in zip(pieces, ends, strict=True)
+        )
 
     # ---- which steps count: Where(Less(Range(0, T), lengths), prediction, 0), as to_onnx writes it
 
@@ -843,11 +1220,18 @@ class Reader:
         self.refuse(where, lengths, "comparing")
 
     def op_Where(self, where, attributes, counted, value, zero):
+        one, other = self.as_sizes(value), self.as_sizes(zero)
+        if isinstance(counted, Constant) and isinstance(one, Sizes) and isinstance(other, Sizes):
+            choice = counted.array.ravel().tolist()
+            if len(choice) == len(one.values) == len(other.values):
+                return Sizes(tuple(
+                    a if yes else b for yes, a, b in zip(choice, one.values, other.values, strict=True)
+                ))
         if isinstance(counted, Signal) and isinstance(value, Signal):
             if counted.what == "counted" and counted.axes == ("N", "T", "1"):
                 if value.what == "prediction" and value.axes == ("N", "T", "O"):
                     if isinstance(zero, Constant) and zero.array.size == 1 and not zero.array.any():
-                        return value
+                        return replace(value, head=replace(value.head, masked=True))
         self.refuse(where, value, "a choice of")
 
     # ---- all of it
@@ -860,6 +1244,7 @@ class Reader:
             if not (isinstance(value, Signal) and value.what in ("y", "h", "c", "prediction")):
                 self.refuse(f"output {shorten(name)}", value, "returning")
         last = len(self.operators) - 1
+        heads = any(value.what == "prediction" for _, value in self.outputs)
         self.check_states()
         initial = None
         if any(operator.initial for operator in self.operators):
@@ -867,9 +1252,9 @@ class Reader:
             initial = [operator.initial or zeros for operator in self.operators]
         lstm = _onnx_lstm.make_lstm(
             self.operators[0].words, [operator.arrays for operator in self.operators],
-            batch_first=self.head is not None or self.batch_first, initial=initial,
+            batch_first=heads or self.batch_first, initial=initial,
         )
-        if self.head is None:
+        if not heads:
             every = tuple((last, d) for d in range(2 if lstm.bidirectional else 1))
             for name, value in self.outputs:
                 if value.what == "y" and value.rows != every:
@@ -880,14 +1265,31 @@ class Reader:
                 "the graph returns more than its readout, "
                 f"{shorten(', '.join(name for name, _ in self.outputs))}, which a Model does not"
             )
-        if self.head.weight.dtype != lstm.dtype:
-            raise FormatError(f"the readout's weights are {self.head.weight.dtype}, the LSTM's {lstm.dtype}")
+        labels = tuple(axis for axis in self.outputs[0][1].axes if axis != "O")
+        head = self.outputs[0][1].head
+        if self.lengths is not None and head.what == "y" and not head.masked:
+            raise FormatError(
+                "beyond a sequence's length the graph returns the bias of its readout, a Model 0; expected "
+                "Where(Range(time) < lengths, prediction, 0), as to_onnx writes it"
+            )
+        if labels != (("N", "T") if head.what == "y" else ("N",)):
+            self.refuse(f"output {shorten(self.outputs[0][0])}", self.outputs[0][1], "returning")
+        if not self.batch_first:
+            raise FormatError(
+                "the graph takes (time, batch, features), and a Model (batch, time, features); expected one "
+                "whose input has the batch first: export the network with batch_first=True, or the LSTM alone"
+            )
+        if head.weight.dtype != lstm.dtype:
+            raise FormatError(f"the readout's weights are {head.weight.dtype}, the LSTM's {lstm.dtype}")
         model = Model(
-            lstm, len(self.head.weight), every_step=self.head.source.what == "y", rng=0,
-            loss=CrossEntropy() if self.head.softmax else "mse",
+            lstm, len(head.weight), every_step=head.what == "y", rng=0,
+            loss={None: "mse", "sigmoid": "binary_cross_entropy"}.get(head.function, "cross_entropy"),
         )
-        model.weight = self.head.weight
-        model.bias = 0 * model.bias if self.head.bias is None else self.head.bias
+        numbers = [head.weight, np.zeros(1) if head.bias is None else head.bias]
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise FormatError("the readouts together have weights that are not finite")
+        model.weight = head.weight
+        model.bias = 0 * model.bias if head.bias is None else head.bias
         return model
 
     def check_states(self):
@@ -905,15 +1307,18 @@ def read(source):
     onnx = require("onnx", "onnx")
     if isinstance(source, (str, os.PathLike)):
         with reading(source):
-            if os.path.getsize(source) > MAX_BYTES:
-                raise FormatError(f"it is larger than {MAX_BYTES} bytes")
-            with open(source, "rb") as file:
-                return read(file.read(MAX_BYTES + 1))
+            folder = os.path.dirname(os.path.abspath(os.fsdecode(os.fspath(source))))
+            return result_of(parse(read_file(source, MAX_BYTES)), folder)
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = parse(bytes(source))
     if not isinstance(source, onnx.ModelProto):
         raise TypeError(f"source is {type(source).__name__}, expected a path, bytes or an onnx.ModelProto")
+    return result_of(source)
+
+
+def result_of(proto, folder=None):
+    """Return the LSTM or `Model` of a ModelProto, whose data files lie in `folder`."""
     try:
-        return Reader(source).result()
+        return Reader(proto, folder).result()
     except UnicodeDecodeError as error:  # when a name is first looked at
         raise FormatError(f"a name in the file is not text: {error}") from None

@@ -8,13 +8,16 @@ import importlib
 import inspect
 import math
 import re
+import sys
 
 import numpy as np
 
 from lstm_ext import losses, optim
+from lstm_ext._checks import count
+from lstm_ext._fitted import affine_of
 from lstm_ext._options import CONFIGURATION, checked_count, parameter_shapes
-from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, require, shorten
-from lstm_ext.io._tensors import DTYPES
+from lstm_ext._safetensors import DTYPES
+from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, check_names, require, shorten
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -35,12 +38,30 @@ OPTIMIZERS = _public(optim, optim._Optimizer)
 # scikit-learn is imported when one of these is met.
 ESTIMATORS = ("LSTMRegressor", "LSTMClassifier", "LSTMForecaster", "SequenceScaler")
 _READING = "lstm_ext.sklearn._readings"
+SCALERS = ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler")
+# Their fitted attributes.
+_SCALER_STATE = {
+    "n_features_in_", "feature_names_in_", "n_samples_seen_", "mean_", "var_", "scale_", "min_", "data_min_",
+    "data_max_", "data_range_", "center_", "max_abs_", "_sklearn_output_config",
+}
 
 
 def class_of(kind):
     """Return the class of an estimator by its name."""
     require("sklearn", "sklearn")
     return getattr(importlib.import_module("lstm_ext.sklearn"), kind)
+
+
+def is_pipeline(obj):
+    """Whether `obj` is scikit-learn's pipeline."""
+    module = sys.modules.get("sklearn.pipeline")
+    return module is not None and type(obj) is module.Pipeline
+
+
+def scaler_class(kind):
+    """Return a class of scikit-learn's scalers by its name."""
+    require("sklearn", "sklearn")
+    return getattr(importlib.import_module("sklearn.preprocessing"), kind)
 
 
 def is_estimator(obj):
@@ -99,6 +120,16 @@ class Packer:
             levels = value.loss.levels if value.name == "quantile" else (None,)
             return {"is": kind, "name": value.name, "quantiles": list(levels) if value.axis else levels[0]}
         if kind in ESTIMATORS and cls is class_of(kind):
+            found = value._saved_state() if hasattr(cls, "_saved_state") else vars(value)
+            state = {name: self.pack(v, _join(place, name)) for name, v in found.items()}
+            return {"is": kind, "state": state}
+        if is_pipeline(value):
+            steps = [
+                [name, step if step in (None, "passthrough") else self.pack(step, _join(place, name))]
+                for name, step in value.steps
+            ]
+            return {"is": kind, "steps": steps}
+        if kind in SCALERS and cls is scaler_class(kind):
             state = {name: self.pack(v, _join(place, name)) for name, v in vars(value).items()}
             return {"is": kind, "state": state}
         raise TypeError(f"{place or 'obj'} is {shorten(repr(value))}, which a file cannot name")
@@ -132,7 +163,7 @@ class Packer:
 
 
 class Unpacker:
-    """The way back, from a file that may be hostile: `tensors` of `_tensors.open_tensors`."""
+    """The way back, from a file that may be hostile: `tensors` is a `TensorFile`."""
 
     def __init__(self, tensors):
         self.tensors = tensors
@@ -159,10 +190,12 @@ class Unpacker:
             return self._optimizer(OPTIMIZERS[kind], words, place)
         if kind in ESTIMATORS:
             return self._estimator(kind, words, place)
+        if kind in SCALERS:
+            return self._scaler(kind, words, place)
         make = {
             "LSTM": self._lstm, "Model": self._model, "array": self._array, "scalar": self._scalar,
             "text": self._text, "tuple": self._tuple, "dict": self._dict, "float": self._float,
-            "Generator": self._generator, "Reading": self._reading,
+            "Generator": self._generator, "Reading": self._reading, "Pipeline": self._pipeline,
         }.get(kind)
         if make is None:
             raise FormatError(f"{place} is {shorten(kind)}, which is not known")
@@ -180,7 +213,7 @@ class Unpacker:
                 f"it has {self.total} numbers, and an LSTM of its sizes needs {shorten(count)} of them"
             )
         shapes = parameter_shapes(words, words["input_size"] * (2 if words["nan_mask"] else 1))
-        self.tensors.check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
+        self._check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
         lstm = bare_lstm(**words)
         self._fill(lstm.named_parameters(), place)
         return lstm
@@ -201,9 +234,19 @@ class Unpacker:
         views = {"weight": model.weight, "bias": model.bias}
         if model.attention.size:
             views["attention"] = model.attention
-        self.tensors.check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
+        self._check({_join(place, name): view.shape for name, view in views.items()}, lstm.dtype)
         self._fill(views, place)
         return model
+
+    def _check(self, shapes, dtype):
+        """Raise FormatError unless tensors of these names, shapes and this dtype are there."""
+        check_names("it", self.tensors.names & set(shapes), shapes)
+        for name, shape in shapes.items():
+            found = self.tensors.specification(name)
+            if found != (np.dtype(dtype), tuple(shape)):
+                raise FormatError(
+                    f"{shorten(name)} is {found[0]} {shorten(found[1])}, expected {np.dtype(dtype)} {shape}"
+                )
 
     def _fill(self, views, place):
         for name, view in views.items():
@@ -230,8 +273,12 @@ class Unpacker:
             if not name.isidentifier() or hasattr(cls, name):
                 raise FormatError(f"{shorten(name)} is no attribute that {kind} can be given")
         estimator = cls.__new__(cls)
+        values = {name: self.unpack(v, _join(place, name)) for name, v in state.items()}
+        if hasattr(cls, "_restore_state"):
+            estimator._restore_state(values)
+        else:
+            vars(estimator).update(values)
         found = vars(estimator)
-        found.update({name: self.unpack(v, _join(place, name)) for name, v in state.items()})
         if hasattr(cls, "_check_parameters"):
             estimator._check_parameters()
         if not isinstance(found.get("model_", None), (Model, type(None))):
@@ -242,6 +289,39 @@ class Unpacker:
         if "classes_" in found and np.shape(estimator.classes_) != (estimator.model_.output_size,):
             raise FormatError(f"it has {np.size(estimator.classes_)} classes, its model has another number")
         return estimator
+
+    def _pipeline(self, words, place):
+        check_words(words, ("steps",))
+        require("sklearn", "sklearn")
+        given, steps = words["steps"], []
+        if not isinstance(given, list) or not given:
+            raise FormatError(f"{place or 'it'} has no steps")
+        for part in given:
+            if not isinstance(part, list) or len(part) != 2 or type(part[0]) is not str:
+                raise FormatError(f"{place or 'it'} has a step that is not a name and an estimator")
+            name, step = part
+            last = len(steps) == len(given) - 1
+            if step is not None and step != "passthrough":
+                kinds = (*ESTIMATORS, "Pipeline") if last else ("SequenceScaler", *SCALERS, "Pipeline")
+                step = self.unpack(step, _join(place, name), kinds)
+            steps.append((name, step))
+        return importlib.import_module("sklearn.pipeline").Pipeline(steps)
+
+    def _scaler(self, kind, words, place):
+        """Return a scaler of scikit-learn: numbers by the names that its class gives them, checked."""
+        check_words(words, ("state",))
+        cls, state = scaler_class(kind), words["state"]
+        known = _SCALER_STATE | set(inspect.signature(cls).parameters)
+        if not isinstance(state, dict) or not set(state) <= known:
+            raise FormatError(f"{place} has attributes that {kind} does not have: {shorten(sorted(state))}")
+        scaler = cls()
+        for name, value in state.items():
+            setattr(scaler, name, self.unpack(value, _join(place, name)))
+        if "n_features_in_" in state:
+            if type(scaler.n_features_in_) is not int or not 0 < scaler.n_features_in_ <= self.total:
+                raise FormatError(f"{place} has n_features_in_ {shorten(state['n_features_in_'])}")
+            affine_of(place, scaler)
+        return scaler
 
     def _reading(self, words, place):
         check_words(words, ("name", "quantiles"))
@@ -288,6 +368,55 @@ class Unpacker:
         generator = np.random.Generator(np.random.PCG64(0))
         generator.bit_generator.state = words["state"]
         return generator
+
+
+# ---- the archives of former versions
+
+_FORMER = {
+    "lstm_ext.Model 2": tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation")),
+    # All that this did not say was as it is by default.
+    "lstm_ext.Model 1": (
+        "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",
+    ),
+}
+
+
+def unpack_archive(configuration, arrays):
+    """Return the model of an ``.npz`` that `Model.save` wrote before it wrote safetensors."""
+    form = configuration["format"]
+    if form not in _FORMER:
+        raise FormatError(f"its format is {shorten(form)}, not 'lstm_ext.Model 2'")
+    words, output_size = configuration["lstm"], configuration["output_size"]
+    if set(words) != set(_FORMER[form]):
+        raise FormatError(f"its LSTM is described by {shorten(sorted(words))}")
+    shape, dtype, data = arrays["parameters"]
+    if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
+        raise FormatError(f"its parameters are {dtype}, its dtype is {shorten(configuration['dtype'])}")
+    # Compared before a model of these sizes is made.
+    output_size = count("output_size", output_size, 1)
+    n = _parameter_count(words, output_size)
+    if shape != (n,) or len(data) != n * dtype.itemsize:
+        raise FormatError(
+            f"it has parameters of shape {shorten(shape)}, a model of its sizes has {shorten(n)}"
+        )
+    parameters = np.frombuffer(data, dtype)
+    if not np.isfinite(parameters).all():
+        raise FormatError("its parameters hold NaN or inf")
+    loss = configuration["loss"]
+    if loss not in losses.LOSSES:
+        raise FormatError(f"loss must be one of {', '.join(losses.LOSSES)}, got {shorten(loss)}")
+    loss = losses.LOSSES[loss](**configuration.get("loss_options", {}))
+    lstm = LSTM(**words, dtype=dtype.name)
+    model = Model(lstm, output_size, every_step=configuration["every_step"], loss=loss)
+    model.parameters = parameters
+    return model
+
+
+def _parameter_count(words, output_size):
+    """Count the parameters of a model of these sizes, without making it."""
+    lstm = checked_count(words)
+    directions = 2 if words.get("bidirectional") else 1
+    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
 
 
 def check_words(described, needed, possible=()):

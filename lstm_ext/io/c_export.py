@@ -10,7 +10,8 @@ import zlib
 import numpy as np
 
 from lstm_ext import __version__, _options
-from lstm_ext._files import replace_file
+from lstm_ext._files import replace_files
+from lstm_ext._fitted import chain_of
 from lstm_ext.io import _c_templates
 from lstm_ext.io._common import refuse_pooling
 from lstm_ext.lstm import LSTM
@@ -18,6 +19,7 @@ from lstm_ext.model import Model
 
 __all__ = ["export_c"]
 
+_DOUBLES = ("x_mean", "x_scale", "y_mean", "y_scale")
 LONGEST_NAME = 30  # a name of Fortran has 63 characters at most, a line 132
 
 
@@ -32,10 +34,12 @@ def export_c(model, path, *, weights="inline", name="model"):
 
     Parameters
     ----------
-    model : LSTM or Model
+    model : LSTM, Model, LSTMRegressor, LSTMClassifier, pipeline or search
         Any number of layers, any activations, peepholes, coupled gates, clips, projection, no bias, zoneout
         (its expectation, as in inference), learnt initial states. The others are refused: see
-        ``docs/io_c.md``.
+        ``docs/io_c.md``. Of a fitted estimator x and y are ``double``, scaled in the source: y is what
+        `predict` gives for the steps so far, of a classifier `predict_proba`. The other steps of a pipeline
+        are scalers, as for `lstm_ext.io.stream`.
     path : path
         Of the C source, ``*.c``.
     weights : {"inline", "binary"}
@@ -53,10 +57,18 @@ def export_c(model, path, *, weights="inline", name="model"):
     Raises
     ------
     TypeError, ValueError
-        If the model has options that are not written here, or numbers that are not finite; no file is.
+        If the model has options that are not written here, or numbers that are not finite.
+    OSError
+        If a file cannot be written. After any error all former files stand: all are replaced, or none.
     """
+    chain = None
     if not isinstance(model, (LSTM, Model)):
-        raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
+        if not hasattr(model, "get_params"):
+            raise TypeError(
+                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
+            )
+        chain = chain_of(model, "C code")
+        model = chain.model
     refuse_pooling(model, "C code")
     lstm = model if isinstance(model, LSTM) else model.lstm
     path = os.fspath(path)
@@ -73,20 +85,20 @@ def export_c(model, path, *, weights="inline", name="model"):
 
     stem = file_name.removesuffix(".c")
     names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}
-    arrays = _arrays(model, lstm)
-    options, words = _options_and_words(model, lstm, arrays, weights == "binary", name, names)
+    arrays = _arrays(model, lstm, chain)
+    options, words = _options_and_words(model, lstm, arrays, weights == "binary", name, names, chain)
     contents = {
         "c": _c_templates.render(_c_templates.SOURCE, options, words).encode(),
         "h": _c_templates.render(_c_templates.HEADER, options, words).encode(),
         "f90": _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
     }
     if weights == "binary":
-        contents["bin"] = _binary(model, lstm, arrays)
-    written = []
-    for kind, content in contents.items():
-        written.append(os.path.join(folder, names[kind]))
-        with replace_file(written[-1]) as temporary, open(temporary, "wb") as file:
-            file.write(content)
+        contents["bin"] = _binary(model, lstm, arrays, chain)
+    written = [os.path.join(folder, names[kind]) for kind in contents]
+    with replace_files(written) as temporaries:
+        for temporary, content in zip(temporaries, contents.values(), strict=True):
+            with open(temporary, "wb") as file:
+                file.write(content)
     return written
 
 
@@ -105,9 +117,14 @@ def _refuse(model, lstm):
         raise ValueError("the model's parameters hold NaN or inf, which C has no numbers for")
 
 
-def _arrays(model, lstm):
+def _arrays(model, lstm, chain):
     """Return the arrays of the C source by name, each with its size there in words."""
     arrays, inputs = {}, "INPUTS"
+    if chain is not None:  # doubles come first, so that nothing has to be aligned between them
+        arrays = {
+            "x_mean": (chain.x_mean, "INPUTS"), "x_scale": (chain.x_scale, "INPUTS"),
+            "y_mean": (chain.y_mean, "OUTPUTS"), "y_scale": (chain.y_scale, "OUTPUTS"),
+        }
     for layer in range(lstm.num_layers):
         at = f"_l{layer}"
         matrix = np.concatenate([lstm["weight_ih" + at], lstm["weight_hh" + at]], axis=1).T
@@ -129,7 +146,7 @@ def _arrays(model, lstm):
     return arrays
 
 
-def _options_and_words(model, lstm, arrays, binary, name, names):
+def _options_and_words(model, lstm, arrays, binary, name, names, chain):
     """Return what the templates ask for: which lines stand, and what is put in."""
     single = lstm.dtype == np.float32
     functions = [_function(given, lstm.dtype) for given in lstm.activations]
@@ -145,10 +162,17 @@ def _options_and_words(model, lstm, arrays, binary, name, names):
         "peepholes": lstm.peepholes,
         "projection": bool(lstm.proj_size),
         "readout": model is not lstm,
+        "scaled": chain is not None,
+        **{
+            f"y_{kind}": chain is not None and chain.kind == kind
+            for kind in ("softmax", "sigmoid", "sorted", "exponential")
+        },
         "zoneout": any(lstm.zoneout),
     }
     layers, state = lstm.num_layers, lstm.proj_size or lstm.hidden_size
     outputs = state if model is lstm else model.output_size
+    outer = "double" if chain is not None or not single else "float"
+    words_of = outer, f"c_{outer}"
     shape = f"{lstm.input_size} inputs, {layers} x {lstm.hidden_size} units, {outputs} outputs"
     words = {
         "title": f"An LSTM ({shape}, {lstm.dtype.name}).",
@@ -161,23 +185,37 @@ def _options_and_words(model, lstm, arrays, binary, name, names):
         "real": "float" if single else "double",
         "kind": "c_float" if single else "c_double",
         "f": "f" if single else "",
+        "outer": words_of[0],
+        "outer_kind": words_of[1],
+        "kinds": ", ".join(sorted({words_of[1], "c_float" if single else "c_double"})),
+        "sum": "double" if chain is not None else "real",
+        "double": "(double)" if chain is not None else "",
+        "group": chain.group if chain is not None else 1,
         "inputs": lstm.input_size,
         "units": lstm.hidden_size,
         "state": state,
         "layers": layers,
         "last": layers - 1,
         "outputs": outputs,
-        "y_is": "h of the last layer" if model is lstm else "the model's prediction after this step",
+        "y_is": "h of the last layer" if model is lstm else
+                "probabilities after this step" if options["y_softmax"] or options["y_sigmoid"] else
+                "the model's prediction after this step",
         "gate_clip_value": _hexadecimal(lstm.gate_clip or 0, lstm.dtype),
         "cell_clip_value": _hexadecimal(lstm.cell_clip or 0, lstm.dtype),
         "zoneout_h_value": _hexadecimal(lstm.zoneout[0], lstm.dtype),
         "zoneout_c_value": _hexadecimal(lstm.zoneout[1], lstm.dtype),
-        "declarations": "\n".join(f"    real {key}[{size}];" for key, (_, size) in arrays.items()),
+        "declarations": "\n".join(
+            f"    {'double' if chain is not None and key in _DOUBLES else 'real'} {key}[{size}];"
+            for key, (_, size) in arrays.items()
+        ),
         "initializers": "" if binary else ",\n".join(
             f"    .{key} = {{\n{_numbers(array)}\n    }}" for key, (array, _) in arrays.items()
         ),
-        "fingerprint": ", ".join(map(str, _fingerprint(model, lstm))),
-        "layer_calls": "\n".join(_layer_call(lstm, layer, arrays) for layer in range(layers)),
+        "set": _set(model, lstm, arrays, binary, chain),
+        "fingerprint": ", ".join(map(str, _fingerprint(model, lstm, chain))),
+        "layer_calls": "\n".join(
+            _layer_call(lstm, layer, arrays, "x" if chain is None else "scaled") for layer in range(layers)
+        ),
     }
     words |= _exponential_words(lstm.dtype)
     for word, given, function in zip(("gate", "candidate", "cell"), lstm.activations, functions, strict=True):
@@ -204,6 +242,7 @@ def _exponential_words(dtype):
         "exp_limit": str(limit),
         "exp_limit_bits": bits(limit),
         "exp_round": _hexadecimal(1.5 * 2.0**mantissa, dtype),
+        "round_exponent": bits(2.0**mantissa),
         "infinity_bits": bits(np.inf),
         "ln_2_high": _hexadecimal(high, dtype),
         "ln_2_low": _hexadecimal(low, dtype),
@@ -216,9 +255,9 @@ def _exponential_words(dtype):
     }
 
 
-def _layer_call(lstm, layer, arrays):
+def _layer_call(lstm, layer, arrays, first):
     given = [f"weights.{key}" for key in arrays if key.endswith(f"_l{layer}")]
-    x = ("x", "INPUTS") if layer == 0 else (f"state->h[{layer - 1}]", "STATE")
+    x = (first, "INPUTS") if layer == 0 else (f"state->h[{layer - 1}]", "STATE")
     arguments = ", ".join([*given, *x, f"state->h[{layer}]", f"state->c[{layer}]"])
     return f"    layer_step({arguments});"
 
@@ -251,20 +290,37 @@ def _numbers(array):
     )
 
 
-def _fingerprint(model, lstm):
+def _fingerprint(model, lstm, chain):
     """24 bytes that a file of weights begins with: all that the source has fixed, as a digest."""
     configuration = {
         "lstm": {word: getattr(lstm, word) for word in _options.CONFIGURATION if word != "dtype"},
         "dtype": lstm.dtype.name,
         "outputs": None if model is lstm else model.output_size,
+        **({} if chain is None else {"kind": chain.kind, "group": chain.group}),
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
     return b"lstm-ext" + digest[:16].encode()
 
 
-def _binary(model, lstm, arrays):
+def _set(model, lstm, arrays, binary, chain):
+    """Return a number that header and source have in common: a digest of the model that they are of."""
+    digest = hashlib.sha256(_fingerprint(model, lstm, chain))
+    for key, (array, _) in arrays.items():
+        digest.update(key.encode())
+        if not binary:  # else the weights may be written again alone
+            digest.update(np.ascontiguousarray(array))
+    return f"0x{digest.hexdigest()[:7]}"
+
+
+def _binary(model, lstm, arrays, chain):
     """Return the file of weights: fingerprint, 1.0, Adler-32 of what follows, and the arrays in order."""
-    little = lstm.dtype.newbyteorder("<")
-    data = b"".join(np.ascontiguousarray(array, little).tobytes() for array, _ in arrays.values())
+    data = b"".join(
+        np.ascontiguousarray(
+            array, np.dtype("<f8") if chain is not None and key in _DOUBLES else lstm.dtype.newbyteorder("<")
+        ).tobytes()
+        for key, (array, _) in arrays.items()
+    )
+    if chain is not None:  # the struct ends at a multiple of a double
+        data += bytes(-len(data) % 8)
     one = np.array(1.0, "<f8").tobytes()
-    return _fingerprint(model, lstm) + one + zlib.adler32(data).to_bytes(4, "little") + data
+    return _fingerprint(model, lstm, chain) + one + zlib.adler32(data).to_bytes(4, "little") + data

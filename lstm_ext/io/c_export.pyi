@@ -1,5 +1,5 @@
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -9,7 +9,7 @@ __all__ = ["export_c"]
 LONGEST_NAME: int
 
 def export_c(
-    model: LSTM | Model,
+    model: LSTM | Model | Any,
     path: str | os.PathLike[str],
     *,
     weights: Literal["inline", "binary"] = "inline",

@@ -1,32 +1,63 @@
 """Files of our own: safetensors, with what the numbers belong to as JSON in the metadata."""
 
 import json
+import os
+import warnings
 
-from lstm_ext._files import replace_file
-from lstm_ext.io._common import MAX_TEXT, FormatError, parse_json, require
-from lstm_ext.io._packing import ESTIMATORS, OPTIMIZERS, Packer, Unpacker, check_words, is_estimator
-from lstm_ext.io._tensors import open_tensors
+from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
+from lstm_ext._fitted import EstimatorStream, last_step, stream
+from lstm_ext._safetensors import TensorFile, write_tensors
+from lstm_ext.io._common import FormatError, reading
+from lstm_ext.io._packing import (
+    ESTIMATORS,
+    OPTIMIZERS,
+    Packer,
+    Unpacker,
+    check_words,
+    is_estimator,
+    is_pipeline,
+    unpack_archive,
+)
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-__all__ = ["load", "save"]
+__all__ = ["EstimatorStream", "load", "save", "stream"]
 
-_VERSION = 1
+_VERSION = 2  # since 2, with a SHA-256 of everything
 _METADATA = "lstm_ext"
+# Names that say that a file is of another format, and what writes such files.
+_FOREIGN = {
+    (".pt", ".pth", ".bin", ".ckpt"): "PyTorch's name for a pickle. lstm_ext.io.to_torch gives a state dict",
+    (".pkl", ".pickle", ".joblib"): "a name for a pickle. pickle and joblib take these objects too",
+    (".onnx",): "ONNX's name. lstm_ext.io.to_onnx writes such files",
+    (".h5", ".hdf5", ".keras"): "Keras's name. lstm_ext.io.to_keras gives weights for set_weights",
+    (".c", ".h", ".f90"): "a name for source code. lstm_ext.io.export_c writes such files",
+    (".npy", ".mat", ".csv", ".json", ".toml", ".yaml", ".yml", ".zip", ".tar", ".gz", ".py", ".txt",
+     ".tflite", ".pb"): "the name of another format",
+}
+# The first bytes of files that other functions read.
+_OTHERS = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file: give it to from_keras"),
+    (b"\x93NUMPY", "an array: numpy.load reads it"),
+)
 
 
 def save(obj, path, *, optimizer=None):
     """Write an LSTM, a model or an estimator to a file, whole or not at all.
 
     The file is a safetensors archive: the parameters by name, as any reader of safetensors shows them,
-    and the configuration as JSON in the metadata. Nothing in it can be executed.
+    the configuration as JSON in the metadata, and a SHA-256 of both. Nothing in it can be executed.
 
     Parameters
     ----------
-    obj : LSTM, Model or estimator of `lstm_ext.sklearn`
-        Of these classes themselves. An estimator with callbacks is refused: they are code.
+    obj : LSTM, Model, estimator of `lstm_ext.sklearn`, Pipeline or search
+        Of these classes themselves. An estimator with callbacks is refused: they are code. A pipeline of
+        scikit-learn may have `SequenceScaler`, ``StandardScaler``, ``MinMaxScaler``, ``RobustScaler``,
+        ``MaxAbsScaler`` and "passthrough" before its estimator; of a search (``GridSearchCV``, ...) the
+        ``best_estimator_`` is kept.
     path : str or path-like
-        Replaced when the new file is complete. Usually ``name.safetensors``.
+        Replaced when the new file is complete. Usually ``name.safetensors``; names of other formats
+        (``.pt``, ``.pkl``, ``.onnx``, ...) are refused, ``.npz`` gets a warning.
     optimizer : object of `lstm_ext.optim`, optional
         Kept with its settings and its state, so that training goes on with the same bits. Estimators keep
         their own.
@@ -37,30 +68,57 @@ def save(obj, path, *, optimizer=None):
         If `obj`, its loss, `optimizer`, or what an estimator holds is none of this package's classes,
         numbers, text or arrays.
     ValueError
-        If a parameter is NaN or infinite. Nothing has been written.
+        If a parameter is NaN or infinite, or `path` has the name of another format.
+    OSError
+        If the file cannot be written: no such folder, a disk that is full, a `path` that is a folder, a
+        pipe or a device. After any error the former file stands.
     """
-    library = require("safetensors.numpy", "io")
-    if type(obj) not in (LSTM, Model) and not is_estimator(obj):
-        raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM, a Model or an estimator")
+    save_object(obj, path, optimizer)
+
+
+def save_object(obj, path, optimizer=None, stacklevel=4):
+    """Do what `save` does; a warning points at the caller so many frames above."""
+    if hasattr(obj, "best_estimator_") or hasattr(obj, "cv"):
+        obj = last_step(obj)[0]
+    if type(obj) not in (LSTM, Model) and not is_estimator(obj) and not is_pipeline(obj):
+        raise TypeError(
+            f"obj is {type(obj).__name__}; expected an LSTM, a Model, an estimator, or a pipeline that ends "
+            "in one"
+        )
     if optimizer is not None and type(optimizer) not in OPTIMIZERS.values():
-        raise TypeError(f"optimizer is {optimizer!r}, expected one of {', '.join(OPTIMIZERS)}")
+        raise TypeError(f"optimizer is {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
+    check_path(path, stacklevel)
     packer = Packer()
     configuration = {"version": _VERSION, "object": packer.pack(obj, "")}
     if optimizer is not None:
         configuration["optimizer"] = packer.pack(optimizer, "optimizer")
-    with replace_file(path) as temporary:
-        library.save_file(packer.arrays, temporary, {_METADATA: json.dumps(configuration)})
-        with open(temporary, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-        if length > MAX_TEXT:
-            raise ValueError(f"the header would have {length} bytes, and load reads at most {MAX_TEXT}")
+    write_tensors(path, {_METADATA: json.dumps(configuration)}, packer.arrays)
+
+
+def check_path(path, stacklevel):
+    """Raise ValueError for a name that belongs to another format, OSError for what cannot be written."""
+    ending = os.path.splitext(os.fsdecode(os.fspath(path)))[1].lower()
+    for endings, whose in _FOREIGN.items():
+        if ending in endings:
+            raise ValueError(
+                f"path is {os.fspath(path)!r}; expected a name that ends in .safetensors, which the file is. "
+                f"{ending} is {whose}"
+            )
+    if ending == ".npz":
+        warnings.warn(
+            f"path is {os.fspath(path)!r}, and the file is of safetensors, which numpy.load does not read; "
+            "expected a name that ends in .safetensors",
+            stacklevel=stacklevel,
+        )
+    check_target(path)
 
 
 def load(path, *, return_optimizer=False):
-    """Read what `save` has written.
+    """Read what `save` or `Model.save` has written; former versions' ``.npz`` too.
 
-    Nothing in the file is executed, and it can name no class but those of `save`. Names, dtypes, shapes
-    and sizes are checked against what the file holds before memory is taken for them.
+    The bytes say which it is, not the name. Nothing in the file is executed, and it can name no class but
+    those of `save`. Names, dtypes, shapes and sizes are checked against what the file holds before memory
+    is taken for them, and all of it against its SHA-256, where it has one.
 
     Parameters
     ----------
@@ -70,7 +128,7 @@ def load(path, *, return_optimizer=False):
 
     Returns
     -------
-    LSTM, Model or estimator
+    LSTM, Model, estimator or Pipeline
         A new one, the same bit for bit.
     optimizer : object of `lstm_ext.optim` or None, with `return_optimizer`
 
@@ -81,23 +139,57 @@ def load(path, *, return_optimizer=False):
     FormatError
         If it is not such a file, or a damaged one, or a later version's; if a parameter is not finite.
     """
-    with open_tensors(path) as tensors:
-        if _METADATA not in tensors.metadata:
-            raise FormatError("it has no configuration of lstm_ext: weights of PyTorch go to from_torch")
-        configuration = parse_json(tensors.metadata[_METADATA], "its configuration")
-        version = configuration.get("version") if isinstance(configuration, dict) else None
-        if version != _VERSION or type(version) is not int:
-            raise FormatError(f"its version is {version!r}, this lstm_ext reads version {_VERSION}")
-        check_words(configuration, ("version", "object"), ("optimizer",))
-        unpacker = Unpacker(tensors)
-        obj = unpacker.unpack(configuration["object"], "", ("LSTM", "Model", *ESTIMATORS))
-        optimizer = None
-        if "optimizer" in configuration:
-            optimizer = unpacker.unpack(configuration["optimizer"], "optimizer", OPTIMIZERS)
-            parameters = getattr(getattr(obj, "model_", obj), "parameters", None)
-            for name, value in optimizer.state.items():
-                if name != "t" and (value.shape, value.dtype) != (parameters.shape, parameters.dtype):
-                    raise FormatError(f"optimizer.{name} does not belong to {parameters.size} parameters")
-        if tensors.unread:
-            raise FormatError(f"it has a tensor {sorted(tensors.unread)[0]!r} that belongs to nothing")
-    return (obj, optimizer) if return_optimizer else obj
+    with reading(path), open_file(path) as file:
+        first = file.read(8)
+        if first[:4] == b"PK\x03\x04":
+            found = _of_archive(file), None
+        else:
+            # The length of a header, which other files of this kind begin with, has zeros there.
+            if first[:1] == b"\x80" and any(first[3:]):
+                raise FormatError("it is a pickle, which can run any code when it is read")
+            for begin, what in _OTHERS:
+                if first.startswith(begin):
+                    raise FormatError(f"it is {what}; expected a file of lstm_ext.io.save")
+            found = _of_tensors(TensorFile(file))
+    return found if return_optimizer else found[0]
+
+
+def _of_archive(file):
+    """Return the model of a former version's ``.npz``."""
+    content = file.seek(0) or file.read(2**16)
+    for name, what in (
+        (b"data.pkl", "a pickle of PyTorch, which can run any code when it is read: from_torch says how to "
+                      "convert it"),
+        (b"model.weights.h5", "a file of Keras: give it to from_keras"),
+    ):
+        if name in content:
+            raise FormatError(f"it is {what}; expected a file of lstm_ext.io.save")
+    return unpack_archive(*read_archive(file, ["parameters"], 100_000))
+
+
+def _of_tensors(tensors):
+    if "lstm_ext.checkpoint" in tensors.metadata:
+        raise FormatError("it is a checkpoint of a training: give it to Model.fit(checkpoint=, resume=True)")
+    if _METADATA not in tensors.metadata:
+        raise FormatError("it has no configuration of lstm_ext: weights of PyTorch go to from_torch")
+    configuration = parse_json(tensors.metadata[_METADATA], "its configuration", MAX_TEXT)
+    version = configuration.get("version") if isinstance(configuration, dict) else None
+    if type(version) is not int or version not in (1, _VERSION):
+        raise FormatError(f"its version is {version!r}, this lstm_ext reads versions 1 and {_VERSION}")
+    check_words(configuration, ("version", "object"), ("optimizer",))
+    if version == 1 and "sha256" in tensors.metadata:
+        raise FormatError("its version is 1, which has no SHA-256, and it has one")
+    unpacker = Unpacker(tensors)
+    obj = unpacker.unpack(configuration["object"], "", ("LSTM", "Model", *ESTIMATORS, "Pipeline"))
+    optimizer = None
+    if "optimizer" in configuration:
+        optimizer = unpacker.unpack(configuration["optimizer"], "optimizer", OPTIMIZERS)
+        parameters = getattr(getattr(obj, "model_", obj), "parameters", None)
+        for name, value in optimizer.state.items():
+            if name != "t" and (value.shape, value.dtype) != (parameters.shape, parameters.dtype):
+                raise FormatError(f"optimizer.{name} does not belong to {parameters.size} parameters")
+    if tensors.unread:
+        raise FormatError(f"it has a tensor {min(tensors.unread)[:80]!r} that belongs to nothing")
+    if version > 1:
+        tensors.check_digest()
+    return obj, optimizer

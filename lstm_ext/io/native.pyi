@@ -1,7 +1,25 @@
 import os
 from typing import Any, Literal, overload
 
-__all__ = ["load", "save"]
+import numpy as np
+import numpy.typing as npt
+
+from lstm_ext.lstm import Stream
+
+__all__ = ["EstimatorStream", "load", "save", "stream"]
+
+class EstimatorStream:
+    def __init__(self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None) -> None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def state(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]: ...
+    @state.setter
+    def state(self, pair: tuple[npt.ArrayLike, npt.ArrayLike]) -> None: ...
+    def reset(self) -> None: ...
+    def step(self, x_t: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+
+def stream(obj: Any, batch: int = 1, static: npt.ArrayLike | None = None) -> Stream | EstimatorStream: ...
 
 def save(obj: Any, path: str | os.PathLike[str], *, optimizer: Any | None = None) -> None: ...
 @overload

@@ -4,12 +4,12 @@
 this package's LSTM in it, behind the interface of `onnx.backend.base.Backend`.
 """
 
-import os
 
 import numpy as np
 
 from lstm_ext import __version__
 from lstm_ext._files import replace_file
+from lstm_ext._fitted import chain_of
 from lstm_ext._options import as_flag
 from lstm_ext.io import _onnx_lstm, _onnx_read
 from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, refuse_pooling, reorder_gates, require
@@ -77,7 +77,10 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
 
     Parameters
     ----------
-    model : LSTM or Model
+    model : LSTM, Model, LSTMRegressor, LSTMClassifier, pipeline or search
+        Of a fitted estimator x and ``prediction`` are float64, scaled in the graph: what `predict` takes and
+        gives, or a classifier's `predict_proba`. The other steps of a pipeline are scalers, as for
+        `lstm_ext.io.stream`.
     path : path, optional
         Where to write it, whole or not at all.
     lengths : bool, default False
@@ -99,30 +102,38 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
         If the model has options that ONNX cannot say; nothing is written.
     """
     onnx = require("onnx", "onnx")
+    chain = None
     if not isinstance(model, (LSTM, Model)):
-        raise TypeError(f"model is {type(model).__name__}, expected an LSTM or a Model")
+        if not hasattr(model, "get_params"):
+            raise TypeError(
+                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
+            )
+        chain = chain_of(model, "an ONNX graph")
+        model = chain.model
     refuse_pooling(model, "an ONNX graph")
     lstm = model if isinstance(model, LSTM) else model.lstm
     lengths, initial_states = as_flag("lengths", lengths), as_flag("initial_states", initial_states)
     if activation not in (None, "softmax"):
         raise ValueError(f"activation is {activation!r}, expected None or 'softmax'")
+    if chain is not None and initial_states:
+        raise ValueError("initial_states is True; expected False for an estimator, whose predict has none")
     if activation == "softmax" and not (isinstance(model, Model) and isinstance(model.loss, CrossEntropy)):
         raise ValueError("activation is 'softmax', and there is no readout whose loss is cross entropy")
     _refuse(lstm, initial_states)
 
     graph = _Graph(lstm.dtype)
-    layers = _lstm_nodes(graph, lstm, lengths, initial_states)
+    layers = _lstm_nodes(graph, lstm, lengths, initial_states, chain)
     if lstm is model:
         _lstm_outputs(graph, lstm, layers)
     else:
-        _readout(graph, model, layers, lengths, activation)
+        _readout(graph, model, layers, lengths, activation, chain)
     proto = graph.model()
     try:
         onnx.checker.check_model(proto, full_check=True)
     except ValueError as error:  # protobuf's own limit
         raise ValueError(f"the model is larger than an ONNX file can be: {error}") from None
     if path is not None:
-        with replace_file(os.fspath(path)) as temporary, open(temporary, "wb") as file:
+        with replace_file(path) as temporary, open(temporary, "wb") as file:
             file.write(proto.SerializeToString())
     return proto
 
@@ -160,9 +171,13 @@ class _Graph:
         self.inputs.append(self.helper.make_tensor_value_info(name, kind or self.real, shape))
         return name
 
-    def output(self, value, name, shape):
+    def output(self, value, name, shape, kind=None):
         self.add("Identity", [value], name)
-        self.outputs.append(self.helper.make_tensor_value_info(name, self.real, shape))
+        self.outputs.append(self.helper.make_tensor_value_info(name, kind or self.real, shape))
+
+    def doubles(self, name, array):
+        """Numbers in float64."""
+        return self._tensor(name, np.ascontiguousarray(array, np.float64))
 
     def numbers(self, name, array):
         """Numbers of the model's dtype."""
@@ -200,13 +215,17 @@ class _Graph:
         )
 
 
-def _lstm_nodes(graph, lstm, lengths, initial_states):
+def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
     """Add the stack; returns of each layer the names of (Y (T, D, N, P), Y_h (D, N, P), Y_c (D, N, H))."""
     from onnx import TensorProto
 
     D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
     free = ["batch", "time"] if lstm.batch_first else ["time", "batch"]
-    x = graph.input("x", [*free, lstm.input_size])
+    if chain is None:
+        x = graph.input("x", [*free, lstm.input_size])
+    else:
+        x = graph.input("x", [*free, len(chain.x_mean)], TensorProto.DOUBLE)
+        x = _scaled(graph, x, chain.x_mean, chain.x_scale)
     lens = graph.input("lengths", ["batch"], TensorProto.INT32) if lengths else ""
     states = [
         graph.input(name, [lstm.num_layers * D, "batch", H]) for name in ("h_0", "c_0") if initial_states
@@ -216,7 +235,9 @@ def _lstm_nodes(graph, lstm, lengths, initial_states):
     if lstm.batch_first:
         x = graph.add("Transpose", [x], "x_by_time", perm=[1, 0, 2])
     if lstm.static_size:
-        static = graph.input("static", ["batch", lstm.static_size])
+        static = graph.input("static", ["batch", lstm.static_size], chain and TensorProto.DOUBLE)
+        if chain is not None:
+            static = _scaled(graph, static, chain.static_mean, chain.static_scale)
         rows = graph.add("Unsqueeze", [static, graph.integers(0)], "static_row")
         sizes = graph.add("Shape", [x], "time_batch", start=0, end=2)
         sizes = graph.add("Concat", [sizes, graph.integers(lstm.static_size)], "static_shape", axis=0)
@@ -249,6 +270,13 @@ def _lstm_nodes(graph, lstm, lengths, initial_states):
             x = graph.add("Transpose", [y], f"y_l{layer}_by_direction", perm=[0, 2, 1, 3])
             x = graph.add("Reshape", [x, graph.integers(0, 0, D * P)], f"y_l{layer}")
     return layers
+
+
+def _scaled(graph, name, mean, scale):
+    """Standardise an input in float64, and go on in the model's dtype."""
+    value = graph.add("Sub", [name, graph.doubles(f"{name}_mean", mean)], f"{name}_centred")
+    value = graph.add("Div", [value, graph.doubles(f"{name}_scale", scale)], f"{name}_scaled")
+    return graph.add("Cast", [value], f"{name}_network", to=graph.real)
 
 
 def _stacked(lstm, word, layer, made):
@@ -325,7 +353,7 @@ def _lstm_outputs(graph, lstm, layers):
         graph.output(joined, name, [lstm.num_layers * D, "batch", size])
 
 
-def _readout(graph, model, layers, lengths, activation):
+def _readout(graph, model, layers, lengths, activation, chain=None):
     from onnx import TensorProto
 
     width = model.lstm.output_size
@@ -335,9 +363,14 @@ def _readout(graph, model, layers, lengths, activation):
     else:
         features, free = graph.add("Transpose", [h], "h_by_batch", perm=[1, 0, 2]), ["batch"]
         features = graph.add("Reshape", [features, graph.integers(0, width)], "h_joined")
-    product = graph.add("MatMul", [features, graph.numbers("weight", model.weight.T)], "product")
-    result = graph.add("Add", [product, graph.numbers("bias", model.bias)], "readout")
-    if activation == "softmax":
+    numbers = graph.numbers
+    if chain is not None:  # the readout is in float64, as predict has it
+        features, numbers = graph.add("Cast", [features], "features", to=TensorProto.DOUBLE), graph.doubles
+    product = graph.add("MatMul", [features, numbers("weight", model.weight.T)], "product")
+    result = graph.add("Add", [product, numbers("bias", model.bias)], "readout")
+    if chain is not None:
+        result = _finished(graph, result, chain, len(free))
+    elif activation == "softmax":
         result = graph.add("Softmax", [result], "probabilities", axis=-1)
     if lengths and model.every_step:  # 0 beyond a sequence's length, as Model.predict gives it
         time = graph.add("Shape", ["x"], "time_vector", start=1, end=2)
@@ -347,5 +380,31 @@ def _readout(graph, model, layers, lengths, activation):
         last = graph.add("Unsqueeze", [last, graph.integers(1)], "lengths_column")
         counted = graph.add("Less", [steps, last], "counted")
         counted = graph.add("Unsqueeze", [counted, graph.integers(2)], "counted_column")
-        result = graph.add("Where", [counted, result, graph.numbers("zero", 0.0)], "prediction_counted")
-    graph.output(result, "prediction", [*free, model.output_size])
+        for k in range(1, 1 if chain is None else len(chain.shape)):
+            counted = graph.add("Unsqueeze", [counted, graph.integers(2)], f"counted_column_{k}")
+        if chain is not None and not chain.shape:
+            counted = graph.add("Squeeze", [counted, graph.integers(2)], "counted_row")
+        result = graph.add("Where", [counted, result, numbers("zero_prediction", 0.0)], "prediction_counted")
+    shape = [model.output_size] if chain is None else chain.shape
+    graph.output(result, "prediction", [*free, *shape], chain and TensorProto.DOUBLE)
+
+
+def _finished(graph, result, chain, free):
+    """Nodes for what `Chain.finished` does; `free` axes come first."""
+    if chain.kind == "softmax":
+        result = graph.add("Softmax", [result], "probabilities", axis=-1)
+    elif chain.kind in ("sigmoid", "exponential"):
+        result = graph.add({"sigmoid": "Sigmoid", "exponential": "Exp"}[chain.kind], [result], "inverse_link")
+    elif chain.kind == "sorted" and chain.group > 1:
+        result = graph.add("Reshape", [result, graph.integers(*[0] * free, -1, chain.group)], "quantiles")
+        result, _ = graph.add_many(
+            "TopK", [result, graph.integers(chain.group)], ["quantiles_sorted", "order"], largest=0, sorted=1
+        )
+        flat = graph.integers(*[0] * free, chain.model.output_size)
+        result = graph.add("Reshape", [result, flat], "in_order")
+    if not ((chain.y_scale == 1).all() and (chain.y_mean == 0).all()):
+        result = graph.add("Mul", [result, graph.doubles("y_scale", chain.y_scale)], "in_units")
+        result = graph.add("Add", [result, graph.doubles("y_mean", chain.y_mean)], "around_mean")
+    if chain.shape != (chain.model.output_size,):
+        result = graph.add("Reshape", [result, graph.integers(*[0] * free, *chain.shape)], "in_shape")
+    return result

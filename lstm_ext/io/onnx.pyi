@@ -1,5 +1,5 @@
 import os
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import onnx
 from onnx.backend.base import Backend as _Backend
@@ -18,7 +18,7 @@ IR_VERSION: int
 
 def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) -> LSTM | Model: ...
 def to_onnx(
-    model: LSTM | Model,
+    model: LSTM | Model | Any,
     path: _Path | None = None,
     *,
     lengths: bool = False,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lstm_ext._files import open_file
+from lstm_ext._safetensors import TensorFile
 from lstm_ext.io._common import (
     FormatError,
     as_weights,
@@ -13,16 +15,21 @@ from lstm_ext.io._common import (
     check_names,
     common_dtype,
     fill,
+    reading,
     refuse_options,
     refuse_pooling,
     shorten,
 )
-from lstm_ext.io._tensors import open_tensors
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
 __all__ = ["from_torch", "to_torch"]
 
+_PICKLE = (
+    "it is a pickle, which can run any code when it is read. Where you trust it, convert it once: "
+    "safetensors.torch.save_file(torch.load(path, weights_only=True), 'name.safetensors'); or give the state "
+    "dict itself"
+)
 _PARAMETER = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,4})(_reverse)?")
 
 
@@ -65,8 +72,13 @@ def from_torch(
         If the weights are not those of an LSTM, or not float32 or float64, or a number is not finite.
     """
     if isinstance(source, (str, os.PathLike)):
-        _refuse_pickle(os.fspath(source))
-        with open_tensors(source) as tensors:
+        ending = os.path.splitext(os.fsdecode(os.fspath(source)))[1]
+        if ending in (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar"):
+            raise FormatError(f"{os.fsdecode(os.fspath(source))}: {_PICKLE}")
+        with reading(source), open_file(source) as file:
+            if file.read(4) in (b"PK\x03\x04", b"\x80\x02\x8a\x0a"):  # torch.save's, new and old
+                raise FormatError(_PICKLE)
+            tensors = TensorFile(file)
             shapes = {name: tensors.specification(name)[1] for name in tensors.names}
             arrays = {name: tensors.read(name) for name in sorted(_wanted(shapes, prefix, head))}
         return _build(arrays, prefix, head, batch_first, dropout, every_step, loss, dtype)
@@ -79,19 +91,6 @@ def from_torch(
     if module is not None:
         batch_first, dropout = _of_module(module, prefix, batch_first, dropout)
     return _build(arrays, prefix, head, batch_first, dropout, every_step, loss, dtype)
-
-
-def _refuse_pickle(path):
-    pickled = os.path.splitext(path)[1] in (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-    if not pickled and os.path.isfile(path):
-        with open(path, "rb") as file:
-            pickled = file.read(4) in (b"PK\x03\x04", b"\x80\x02\x8a\x0a")  # torch.save's, new and old
-    if pickled:
-        raise FormatError(
-            f"{path} is a pickle, which can run any code when it is read. Where you trust it, convert it "
-            "once: safetensors.torch.save_file(torch.load(path, weights_only=True), 'name.safetensors'); or "
-            "give the state dict itself"
-        )
 
 
 def _of_module(module, prefix, batch_first, dropout):
@@ -225,6 +224,11 @@ def to_torch(obj, *, prefix=None, head="head"):
     refuse_pooling(obj, "torch.nn.LSTM")
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "torch.nn.LSTM", ("bidirectional", "proj_size", "bias"))
+    if lstm.proj_size and lstm.proj_size >= lstm.hidden_size:
+        raise ValueError(
+            f"proj_size is {lstm.proj_size}, hidden_size {lstm.hidden_size}; expected a smaller proj_size: "
+            "torch.nn.LSTM takes no other"
+        )
     if prefix is None:
         prefix = "" if obj is lstm else "lstm"
     state = {}

@@ -12,6 +12,7 @@ from sklearn.base import (
 )
 
 from lstm_ext.callbacks import Callback
+from lstm_ext.io.native import EstimatorStream
 from lstm_ext.model import Model
 from lstm_ext.sklearn._network import Network
 
@@ -22,7 +23,8 @@ _X = npt.ArrayLike | Sequence[npt.ArrayLike]
 _Validation = tuple[_X, _X] | dict[str, Any]
 _Callback = Callback | Callable[[dict[str, Any]], object]
 
-class _Supervised(Network): ...
+class _Supervised(Network):
+    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream: ...
 
 class LSTMRegressor(RegressorMixin, _Supervised):
     model_: Model

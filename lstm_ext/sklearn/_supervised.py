@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
+from lstm_ext._fitted import stream
 from lstm_ext.sklearn._network import _FEW_ASIDE, _FOLDS, Network, only_stochastic, to_dtype
 from lstm_ext.sklearn._readings import (
     COUNTS,
@@ -67,6 +68,24 @@ class _Supervised(Network):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
+
+    def stream(self, batch=1, static=None):
+        """Predict step by step: one time step at a time, from the state of those before it.
+
+        Parameters
+        ----------
+        batch : int, default=1
+            Sequences that advance together.
+        static : array_like of shape (batch, S), optional
+            Static inputs, in their own units.
+
+        Returns
+        -------
+        lstm_ext.io.EstimatorStream
+            Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
+            far, a classifier's `predict_proba`.
+        """
+        return stream(self, batch, static)
 
     def _check_parameters(self):
         super()._check_parameters()

@@ -1,0 +1,407 @@
+"""Fitted estimators, pipelines and searches, seen as one function: scaling, a `Model`, what its outputs mean.
+
+Nothing of scikit-learn is imported: steps are known by their class and read through public attributes. A
+chain is compared with the object's own `predict` before it is used, so that what this file does not know is
+refused and never left out.
+"""
+
+import copy
+import warnings
+
+import numpy as np
+
+from lstm_ext._data import as_array
+from lstm_ext.lstm import LSTM
+from lstm_ext.model import Model
+
+__all__ = ["Chain", "affine_of", "chain_of", "last_step", "model_of", "stream"]
+
+_FORECASTER = "LSTMForecaster"
+
+
+class Chain:
+    r"""What a fitted estimator computes, in pieces that can be written down elsewhere.
+
+    .. math:: z = (x - m) / s, \quad r = W h(z) + b, \quad y = \mu + \sigma \, g(r)
+
+    Attributes
+    ----------
+    model : Model
+        Its readout has the rows that `predict` reads.
+    x_mean, x_scale : ndarray of shape (F,), float64
+    static_mean, static_scale : ndarray of shape (S,), float64
+    kind : {"linear", "softmax", "sigmoid", "exponential", "sorted"}
+        g: nothing, probabilities of classes or of labels, expected counts, or an order in groups.
+    group : int
+        With "sorted": how many outputs are put in order, for each target.
+    y_mean, y_scale : ndarray of shape (O,), float64
+    shape : tuple
+        Of one prediction: () for one target, (K,), (K, Q), or (classes,).
+    """
+
+    def __init__(self, model, x, static, kind, group, y):
+        self.model, self.kind, self.group = model, kind, group
+        self.x_mean, self.x_scale = x
+        self.static_mean, self.static_scale = static
+        self.y_mean, self.y_scale = y
+        self.shape = (model.output_size,)
+
+    def scaled(self, x):
+        """Return x (..., F) as the model takes it."""
+        with np.errstate(over="ignore"):
+            return ((as_array("x", x) - self.x_mean) / self.x_scale).astype(self.model.lstm.dtype)
+
+    def scaled_static(self, static):
+        """Return static inputs (N, S) as the model takes them."""
+        static = (as_array("static", static) - self.static_mean) / self.static_scale
+        return static.astype(self.model.lstm.dtype)
+
+    def finished(self, raw):
+        """Return the prediction (..., *shape) for the readout's outputs (..., O), float64."""
+        if self.kind == "softmax":
+            raw = np.exp(raw - raw.max(axis=-1, keepdims=True))
+            raw /= raw.sum(axis=-1, keepdims=True)
+        elif self.kind == "sigmoid":
+            raw = np.exp(-np.logaddexp(0, -raw))
+        elif self.kind == "exponential":
+            raw = np.exp(raw)
+        elif self.kind == "sorted":
+            groups = raw.reshape(*raw.shape[:-1], -1, self.group)
+            raw = np.sort(groups, axis=-1).reshape(raw.shape)
+        return (raw * self.y_scale + self.y_mean).reshape((*raw.shape[:-1], *self.shape))
+
+
+def last_step(obj):
+    """Return (best estimator of a search or obj, its steps, its last step), none of them unfitted."""
+    seen = obj
+    if hasattr(obj, "best_estimator_"):
+        seen = obj.best_estimator_
+    elif hasattr(obj, "param_distributions") or hasattr(obj, "param_grid"):
+        raise ValueError(
+            f"{type(obj).__name__} has no best_estimator_; expected one that was fitted with refit=True"
+        )
+    if type(seen).__name__ == "Pipeline" and _is_sklearn(seen):
+        steps = [(name, step) for name, step in seen.steps if step is not None and step != "passthrough"]
+        if not steps:
+            raise ValueError("the pipeline has no step; expected an estimator of lstm_ext.sklearn at its end")
+        inner = last_step(steps[-1][1])
+        return seen, [*steps[:-1], *inner[1]], inner[2]
+    return seen, [], seen
+
+
+def _is_sklearn(obj):
+    return type(obj).__module__.partition(".")[0] == "sklearn"
+
+
+def _is_ours(obj):
+    return type(obj).__module__.startswith("lstm_ext.sklearn")
+
+
+def affine_of(name, step):
+    """Return (m, s) of a fitted scaler, which gives (x - m) / s, or raise an error that names the step."""
+    kind = type(step).__name__
+    known = _SCALERS if _is_sklearn(step) else ("SequenceScaler",) if _is_ours(step) else ()
+    if kind not in known:
+        raise TypeError(
+            f"step {name!r} is {kind}; expected SequenceScaler, {', '.join(_SCALERS)} or 'passthrough', "
+            "which "
+            "can be folded into the model: apply other steps before it, and leave them out"
+        )
+    if getattr(step, "n_features_in_", None) is None:
+        raise ValueError(f"step {name!r} ({kind}) is not fitted; expected a fitted one")
+    n = step.n_features_in_
+    zeros, ones = np.zeros(n), np.ones(n)
+    if kind == "MinMaxScaler":
+        if getattr(step, "clip", False):
+            raise ValueError(f"step {name!r} is MinMaxScaler(clip=True); expected clip=False")
+        mean, scale = -step.min_ / step.scale_, 1 / step.scale_
+    else:
+        center = {"RobustScaler": "center_", "MaxAbsScaler": None}.get(kind, "mean_")
+        mean = None if center is None else getattr(step, center, None)
+        if kind == "StandardScaler" and not step.with_mean:
+            mean = None  # it is known, and not subtracted
+        mean, scale = zeros if mean is None else mean, getattr(step, "scale_", None)
+        scale = ones if scale is None else scale
+    mean, scale = (np.asarray(values, np.float64) for values in (mean, scale))
+    fits = mean.shape == scale.shape == (n,) and np.isfinite([mean, scale]).all() and (scale != 0).all()
+    if not fits:
+        raise ValueError(f"step {name!r} ({kind}) has other scales than {n} finite numbers")
+    return mean, scale
+
+
+_SCALERS = ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler")
+
+
+def chain_of(obj, target):
+    """Return the `Chain` of a fitted estimator, pipeline or search; raise an error that names what hinders.
+
+    Parameters
+    ----------
+    obj : estimator
+    target : str
+        What it is for, in errors: "C code".
+    """
+    root, steps, estimator = last_step(obj)
+    kind = type(estimator).__name__
+    if not _is_ours(estimator) or kind == "SequenceScaler":
+        raise TypeError(
+            f"the last step is {kind}; expected LSTMRegressor or LSTMClassifier, or an LSTM or a Model for "
+            f"{target}"
+        )
+    if kind == _FORECASTER:
+        raise TypeError(
+            f"the estimator is {kind}, whose windows and horizon {target} does not have; expected "
+            "LSTMRegressor or "
+            "LSTMClassifier, or give its model_"
+        )
+    model = getattr(estimator, "model_", None)
+    if not isinstance(model, Model):
+        raise ValueError(f"the estimator {kind} is not fitted; expected a fitted one: call fit first")
+    _check_estimator(estimator, target)
+    model, reading, group, y = _reading(estimator, model, target)
+    features = int(estimator.n_features_in_)
+    mean, scale = np.zeros(features), np.ones(features)
+    for name, step in steps:
+        step_mean, step_scale = affine_of(name, step)
+        if step_mean.shape != (features,):
+            raise ValueError(f"step {name!r} has {len(step_mean)} features; expected {features}")
+        # ((x - m) / s - m') / s' = (x - (m + s m')) / (s s')
+        mean, scale = mean + scale * step_mean, scale * step_scale
+    if getattr(estimator, "x_scaler_", None) is not None:
+        step_mean, step_scale = affine_of("x_scaler_", estimator.x_scaler_)
+        mean, scale = mean + scale * step_mean, scale * step_scale
+    static = np.zeros(model.lstm.static_size), np.ones(model.lstm.static_size)
+    if getattr(estimator, "static_scaler_", None) is not None:
+        static = affine_of("static_scaler_", estimator.static_scaler_)
+    chain = Chain(model, (mean, scale), static, reading, group, y)
+    _compare(chain, root, bool(steps) and not all(_is_ours(step) for _, step in steps), target)
+    return chain
+
+
+def _check_estimator(estimator, target):
+    """Raise ValueError for what an estimator does to X besides scaling it."""
+    for name in ("static_columns", "categorical_columns"):
+        given = getattr(estimator, name, None)
+        if given is not None and len(given):
+            raise ValueError(
+                f"the estimator has {name}={given!r}, which {target} does not have; expected numbers alone: "
+                "give "
+                "static inputs as static=, and write categories as columns of 0 and 1"
+            )
+    if getattr(estimator, "_categories", None):  # found by their dtype
+        raise ValueError(
+            f"the estimator has columns of categories, which {target} does not have; expected numbers alone: "
+            "write categories as columns of 0 and 1"
+        )
+    merged = getattr(estimator, "merge_steps_", 1)
+    if merged != 1:
+        raise ValueError(
+            f"the estimator reads {merged} steps as one, which {target} does not; expected an estimator that "
+            "was "
+            "fitted with merge_steps=1"
+        )
+
+
+def _reading(estimator, model, target):
+    """Return (model, kind, group, (mean, scale)): what the outputs mean."""
+    O, loss = model.output_size, type(model.loss).__name__  # noqa: E741
+    if loss == "Weighted":  # by columns of y: another loss of the same outputs
+        loss = type(getattr(model.loss, "loss", None)).__name__
+    nothing = np.zeros(O), np.ones(O)
+    if loss == "CrossEntropy":
+        return model, "softmax", 1, nothing
+    if loss == "BinaryCrossEntropy":
+        return model, "sigmoid", 1, nothing
+    scaler = getattr(estimator, "y_scaler_", None)
+    mean, scale = nothing if scaler is None else (scaler.mean_, scaler.scale_)
+    if loss in ("MeanSquaredError", "MeanAbsoluteError", "Huber", "NashSutcliffe"):
+        return model, "linear", 1, (mean, scale)
+    if loss == "Poisson":
+        return model, "exponential", 1, nothing
+    if loss == "GaussianNLL":
+        K = O // 2
+        means = (mean, scale) if len(mean) == K else (mean[:K], scale[:K])
+        return _rows(model, K), "linear", 1, means
+    if loss == "Quantile":
+        Q = model.loss.outputs_per_target
+        y = nothing if scaler is None else (np.repeat(mean, Q), np.repeat(scale, Q))
+        shift = getattr(estimator, "interval_shift_", None)
+        if shift is not None:  # calibrated: in units of the scaled target
+            y = y[0] + np.ravel(shift) * y[1], y[1]
+        return model, "sorted", Q, y
+    raise ValueError(
+        f"the estimator's loss is {loss}, whose predictions {target} does not have; expected mse, mae, "
+        "huber, nse, "
+        "quantile, poisson, gaussian or a classifier"
+    )
+
+
+def _rows(model, count):
+    """Return a model with the first rows of the readout alone."""
+    words = {}
+    if getattr(model, "pooling", "last") != "last":
+        words["pooling"] = model.pooling
+    part = Model(copy.deepcopy(model.lstm), count, every_step=model.every_step, rng=0, **words)
+    part.weight[...], part.bias[...] = model.weight[:count], model.bias[:count]
+    if words.get("pooling") == "attention":
+        part.attention[...] = model.attention
+    return part
+
+
+def _compare(chain, obj, table, target):
+    """Hold the chain against the object's own predict: what this file does not know must not be left out.
+
+    Parameters
+    ----------
+    table : bool
+        X has two axes: a step is of scikit-learn, which takes no others.
+    """
+    rng, F, S = np.random.default_rng(0), len(chain.x_mean), len(chain.static_mean)
+    x = chain.x_mean + chain.x_scale * rng.normal(size=(4, 1 if table else 6, F))
+    words, own = {}, {}
+    if S:
+        own["static"] = chain.static_mean + chain.static_scale * rng.normal(size=(4, S))
+        words["static"] = chain.scaled_static(own["static"])
+    method = "predict_proba" if chain.kind in ("softmax", "sigmoid") else "predict"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            theirs = np.asarray(getattr(obj, method)(x[:, 0] if table else x, **own), np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{type(obj).__name__} cannot be taken for {target}: its {method} says: {error}"
+            ) from error
+    raw = chain.model.predict(chain.scaled(x), **words).astype(np.float64)
+    steps = 2 if chain.model.every_step else 1
+    shape = theirs.shape[steps:] if theirs.shape[:steps] == raw.shape[:steps] else None
+    if shape is None or np.prod(shape, dtype=int) != raw.shape[-1]:
+        raise ValueError(
+            f"{type(obj).__name__} cannot be taken for {target}: its {method} gives {theirs.shape[1:]}, and "
+            "its network "
+            f"{raw.shape[1:]}"
+        )
+    chain.shape = shape
+    mine = chain.finished(raw)
+    size = max(np.abs(theirs).max(), np.abs(chain.y_scale).max())
+    if not np.abs(mine - theirs).max() <= 1e-4 * size:
+        raise ValueError(
+            f"{type(obj).__name__} cannot be taken for {target}: its {method} does more than scaling and a "
+            "network; "
+            "expected LSTMRegressor or LSTMClassifier without further processing"
+        )
+
+
+def _plain(model):
+    """Return a model as a chain that scales nothing."""
+    x, static, y = ((np.zeros(n), np.ones(n)) for n in (
+        model.lstm.input_size, model.lstm.static_size, model.output_size
+    ))
+    return Chain(model, x, static, "linear", 1, y)
+
+
+def model_of(obj, target):
+    """Return (model, chain or None): a `Model` as it is, an estimator as its chain."""
+    if isinstance(obj, Model):
+        return obj, None
+    chain = chain_of(obj, target)
+    return chain.model, chain
+
+
+# ---- step by step
+
+
+class EstimatorStream:
+    """A fitted estimator that is fed one time step at a time, and predicts after each.
+
+    Made by `lstm_ext.io.stream`, or the estimator's `stream`. It keeps the weights and scales that the
+    estimator had then.
+    """
+
+    def __init__(self, chain, batch=1, static=None):
+        model = chain.model
+        if getattr(model, "pooling", "last") != "last":
+            raise ValueError(
+                f"the estimator pools its steps ({model.pooling!r}), which a stream does not; expected one "
+                "that was "
+                "fitted with pooling='last'"
+            )
+        if static is not None and len(chain.static_mean):
+            static = chain.scaled_static(static)
+        self._chain, self._stream = chain, model.lstm.stream(batch, static)
+        self._weight = model.weight.astype(np.float64).T
+        self._bias = model.bias.astype(np.float64)
+
+    @property
+    def batch(self):
+        """Sequences that advance together."""
+        return self._stream.batch
+
+    @property
+    def state(self):
+        """(h, c) of the network, as `Stream.state`. Assign a pair to set it."""
+        return self._stream.state
+
+    @state.setter
+    def state(self, pair):
+        self._stream.state = pair
+
+    def reset(self):
+        """Begin new sequences."""
+        self._stream.reset()
+
+    def step(self, x_t):
+        """Advance by one time step.
+
+        Parameters
+        ----------
+        x_t : array_like, (N, F), or (F,) where the batch is 1
+            In the units of X.
+
+        Returns
+        -------
+        ndarray
+            What `predict` gives for the sequences up to this step, or a classifier's `predict_proba`: one
+            row for each sequence, or that row for (F,).
+        """
+        x_t = as_array("x_t", x_t)
+        if x_t.dtype.kind not in "bfiu":
+            raise TypeError(f"x_t is {x_t.dtype}; expected real numbers")
+        expected = (self.batch, len(self._chain.x_mean))
+        if x_t.shape != expected and not (self.batch == 1 and x_t.shape == expected[1:]):
+            raise ValueError(f"x_t has shape {x_t.shape}; expected {expected}")
+        h = self._stream.step(self._chain.scaled(x_t))
+        return self._chain.finished(np.asarray(h, np.float64) @ self._weight + self._bias)
+
+    def __repr__(self):
+        return f"EstimatorStream({self._stream!r})"
+
+
+def stream(obj, batch=1, static=None):
+    """Return a stream of an LSTM, a model, or a fitted estimator, pipeline or search, with its scaling.
+
+    Parameters
+    ----------
+    obj : LSTM, Model, LSTMRegressor, LSTMClassifier, Pipeline or search
+        Of a pipeline the other steps are `SequenceScaler`, ``StandardScaler``, ``MinMaxScaler``,
+        ``RobustScaler``, ``MaxAbsScaler`` or "passthrough".
+    batch : int, default 1
+        Sequences that advance together.
+    static : array_like, (batch, S), optional
+        Static inputs, in their own units.
+
+    Returns
+    -------
+    Stream or EstimatorStream
+        Its `step` gives what `predict` gives for the steps so far, in the units of the target.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a step of a pipeline is another one; it is named. If the network needs the end of the
+        sequence (bidirectional, reverse), pools or merges steps.
+    """
+    if isinstance(obj, LSTM):
+        return obj.stream(batch, static)
+    if isinstance(obj, Model):
+        return EstimatorStream(_plain(obj), batch, static)
+    return EstimatorStream(chain_of(obj, "a stream"), batch, static)
