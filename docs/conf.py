@@ -58,10 +58,9 @@ html_show_sourcelink = False
 
 
 def skip_foreign(app, what, name, thing, skip, options):
-    """Leave out what a class inherits from scikit-learn: its words point into scikit-learn's pages."""
-    return skip or (getattr(thing, "__module__", None) or "").startswith("sklearn.") or (
-        name.startswith("set_") and name.endswith("_request")
-    )
+    """Leave out what a class inherits from scikit-learn or sktime: its words point into their pages."""
+    foreign = (getattr(thing, "__module__", None) or "").startswith(("sklearn.", "sktime.", "skbase."))
+    return skip or foreign or (name.startswith("set_") and name.endswith("_request"))
 
 
 def setup(app):

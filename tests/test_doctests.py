@@ -15,7 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # What a page's code needs, beside this package.
-NEEDS = {"first-steps.md": "matplotlib", "pytorch-keras.md": "torch", "io_onnx.md": "onnxruntime onnx"}
+NEEDS = {"first-steps.md": "matplotlib", "pytorch-keras.md": "torch", "io_onnx.md": "onnxruntime onnx",
+         "skforecast-aeon.md": "sklearn pandas sktime"}
 # Code of pages that goes on where prose left off, with the names that the prose speaks of.
 BEFORE = {
     "options.md": """
