@@ -1,6 +1,9 @@
 """The LSTM for scientific Python: NumPy in, NumPy out, a compiled Cython and C core."""
 
+from importlib import import_module as _import_module
 from importlib.machinery import PathFinder as _PathFinder
+
+TYPE_CHECKING = False  # type checkers take it for True; typing itself is slow to import
 
 __version__ = "0.1.0"  # stands here alone: pyproject.toml reads it
 
@@ -15,21 +18,52 @@ if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
         "lstm-ext is installed, start Python in another directory"
     )
 
-from lstm_ext._threads import get_num_threads, set_num_threads
-from lstm_ext.lstm import LSTM, Stream, Tape
-from lstm_ext.model import Model
-from lstm_ext.node import (
-    LstmNetwork,
-    LstmNode,
-    LstmParam,
-    LstmState,
-    ToyLossLayer,
-    rand_arr,
-    sigmoid,
-    sigmoid_derivative,
-    tanh_derivative,
-)
-from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
+# The smallest extension, and it needs no NumPy. Loaded here, so that a second interpreter is refused when it
+# imports the package, and not when it asks for the first name.
+from lstm_ext import _optim as _optim  # noqa: E402
+
+if TYPE_CHECKING:
+    from lstm_ext._threads import get_num_threads, set_num_threads
+    from lstm_ext.lstm import LSTM, Stream, Tape
+    from lstm_ext.model import Model
+    from lstm_ext.node import (
+        LstmNetwork,
+        LstmNode,
+        LstmParam,
+        LstmState,
+        ToyLossLayer,
+        rand_arr,
+        sigmoid,
+        sigmoid_derivative,
+        tanh_derivative,
+    )
+    from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
+else:
+    # Imported when they are first asked for: `lstm-ext --help` does not wait for NumPy and SciPy.
+    _HOMES = {
+        "_threads": ("get_num_threads", "set_num_threads"),
+        "lstm": ("LSTM", "Stream", "Tape"),
+        "model": ("Model",),
+        "node": (
+            "LstmNetwork", "LstmNode", "LstmParam", "LstmState", "ToyLossLayer", "rand_arr", "sigmoid",
+            "sigmoid_derivative", "tanh_derivative",
+        ),
+        "optim": ("SGD", "Adam", "AdamW", "RMSprop"),
+    }
+    _MODULES = ("_kernels", "initializers", "losses", "lstm", "model", "node", "optim")
+
+    def __getattr__(name):
+        if name in _MODULES:
+            return _import_module(f"{__name__}.{name}")
+        for module, names in _HOMES.items():
+            if name in names:
+                value = getattr(_import_module(f"{__name__}.{module}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*__all__, *_MODULES[1:], *(name for name in globals() if name[:2] == "__")})
 
 
 def get_include():

@@ -14,6 +14,7 @@ from lstm_ext.model import Model
 
 _MAX_CONFIG = 2**16  # bytes
 _ARRAYS = ("x", "y", "lengths", "mask", "static", "sample_weight")
+_TABLE_FILES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".xlsx", ".xls")
 _TABLES = {
     "data": (*_ARRAYS, "npz"),
     "validation": (*_ARRAYS, "npz"),
@@ -161,6 +162,12 @@ def _arrays(table, folder, rank):
             return reader(place(file), *arguments)
 
     table = dict(table)
+    for name, file in table.items():
+        if Path(str(file)).suffix.lower() in _TABLE_FILES:
+            raise ValueError(
+                f"[data] {name} is {file!r}, a table; expected an array, .npy or .npz. For a table: "
+                f"lstm-ext fit {file} --target COLUMN, or a TOML file as lstm-ext fit --example prints"
+            )
     arrays = {}
     if "npz" in table:
         arrays = read("npz", table.pop("npz"), load_arrays, _ARRAYS)

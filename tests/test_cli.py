@@ -80,7 +80,6 @@ def test_info_shows_the_kernel_that_was_asked_for(kernel, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], "the following arguments are required: command"),
     (["train"], "invalid choice: 'train'"),
     (["demo", "--epochs", "0"], "argument --epochs: 0 is less than 1"),
     (["demo", "--epochs", "many"], "argument --epochs: invalid integer value: 'many'"),
