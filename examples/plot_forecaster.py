@@ -21,12 +21,11 @@ end = np.searchsorted(series.index, np.datetime64("1990-01"))  # learn from what
 HORIZON = 12
 
 # %%
-# ``loss="gaussian"`` learns a mean and a standard deviation of the next month. For intervals, paths into the
-# future are drawn from them, one month after the other. (The window was chosen by forecasts of the 1980s
-# from the years before.)
+# Smoothing, regressions on lags and LSTMs are weighed by their errors on parts of these years that they
+# have not learned from; the same errors give the intervals.
 
-forecaster = LSTMForecaster(window=24, horizon=HORIZON, loss="gaussian", coverage=0.9, random_state=0)
-forecaster.fit(temperature[:end], calendar[:end])
+forecaster = LSTMForecaster(window=24, horizon=HORIZON, coverage=0.9, random_state=0)
+forecaster.fit(temperature[:end], X=calendar[:end])
 
 # %%
 # From every month on, what the next twelve would have looked like: many series, one call.
@@ -38,7 +37,7 @@ words = {
     "X_past": [calendar[:t] for t in origins],
 }
 forecast = np.stack(forecaster.predict(**words))
-lower, upper = (np.stack(bound) for bound in forecaster.predict_interval(**words, n_paths=200))
+lower, upper = (np.stack(bound) for bound in forecaster.predict_interval(**words))
 truth = np.stack([temperature[t : t + HORIZON] for t in origins])
 
 climatology = np.array([temperature[:end][month[:end] == m].mean() for m in range(12)])

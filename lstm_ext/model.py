@@ -141,9 +141,7 @@ class Model(Fixed):
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
             raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
-        self._fix(
-            lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling
-        )
+        self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
         self.weight[...] = np.random.default_rng(rng).uniform(-bound, bound, self.weight.shape)

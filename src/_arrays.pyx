@@ -102,7 +102,8 @@ def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     """`lengths` as (N,) integers within 0..T, or an error that says why not."""
     if has_masked(lengths):
         raise TypeError("lengths is a masked array with masked elements, expected plain integers")
-    array = np.array(as_array("lengths", lengths))  # a copy: once checked, it must not change before its use
+    # A copy: what is checked here must not change before it is used.
+    array = np.array(as_array("lengths", lengths))
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
     if array.shape != (N,):

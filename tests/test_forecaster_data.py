@@ -207,6 +207,38 @@ def test_searches_pipelines_and_cross_validation_give_finite_scores():
     assert np.isfinite(pipeline.score(Y[:4, None]))
 
 
+@pytest.mark.parametrize("words", [{"n_members": 0}, {}, {"strategy": "direct", "horizon": 2}])
+def test_what_weighs_nothing_is_no_target(words):
+    words = {"n_members": 2, "hidden_size": 3, "max_iter": 3, "horizon": 2, "random_state": 0, **words}
+    words |= {"transform": None, "period": 1}
+    weight = np.ones(T)
+    weight[20:50] = 0
+    whole = LSTMForecaster(**words).fit(Y).predict()
+    assert not np.array_equal(LSTMForecaster(**words).fit(Y, sample_weight=weight).predict(), whole)
+    np.testing.assert_array_equal(LSTMForecaster(**words).fit(Y, sample_weight=np.ones(T)).predict(), whole)
+    other = RNG.normal(size=T) * 50
+    alone = LSTMForecaster(**words).fit([Y, other], sample_weight=[1.0, 0.0]).predict()
+    both = LSTMForecaster(**words).fit([Y, other]).predict()
+    assert not np.array_equal(alone[0], both[0])
+    for wrong, message in (
+        (weight[:-1], "sample_weight has 119 steps, expected 120"), (-weight, "negative values"),
+        (0 * weight, "0 everywhere"), (np.full(T, np.nan), "Input sample_weight contains NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LSTMForecaster(**words).fit(Y, sample_weight=wrong)
+
+
+def test_a_weight_of_two_is_a_series_given_twice():
+    words = {"transform": None, "period": 1, "window": 6, "difference": None}
+    one, other = Y[:60], Y[60:]
+    weighted = plain(**words).fit([one, other], sample_weight=[2.0, 1.0]).predict(y=one)
+    repeated = plain(**words).fit([one, one, other]).predict(y=one)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-6)
+    params = {"sample_weight": np.ones(T)}
+    scores = cross_val_score(plain(), Y, cv=TimeSeriesSplit(2, test_size=4), params=params)
+    assert np.isfinite(scores).all()
+
+
 def test_score_is_the_scaled_error_and_dates_are_compared():
     fitted = plain(period=12).fit(Y[:100])
     expected = np.abs(fitted.predict(8) - Y[100:108]).mean() / np.abs(Y[12:100] - Y[:88]).mean()
@@ -236,6 +268,42 @@ def test_an_update_takes_in_what_was_measured(make):
     np.testing.assert_array_equal(fitted.predict(), before)
     if isinstance(y, pd.Series):
         assert fitted.predict().index[0] == y.index[108]
+
+
+def test_an_update_of_a_panel_goes_by_name():
+    stamps = dates("daily", 70)
+    y = pd.concat({name: pd.Series(Y[k : k + 60], stamps[:60]) for name, k in (("a", 0), ("b", 60))})
+    new = {name: pd.Series(np.full(5, level), stamps[60:65]) for name, level in (("a", 12.0), ("b", 8.0))}
+    forecasts = []
+    for order in (("a", "b"), ("b", "a")):
+        fitted = plain().fit(y).update(pd.concat({name: new[name] for name in order}))
+        forecasts.append(fitted.predict())
+    assert list(forecasts[0].index.get_level_values(0)[:4]) == ["a"] * 4
+    pd.testing.assert_series_equal(*forecasts)
+    with pytest.raises(ValueError, match="y lacks the series 'b'"):
+        plain().fit(y).update(pd.concat({"a": new["a"], "c": new["b"]}))
+
+
+@pytest.mark.parametrize("words", [
+    {"n_members": 1}, {"n_members": 2, "window": 6, "y_gap": True}, {"n_members": 3, "strategy": "direct"},
+])
+def test_a_forecast_is_never_missing(words):
+    y = 10 + np.sin(np.arange(60) * 2 * np.pi / 7) + 0.1 * np.random.default_rng(0).normal(size=60)
+    words = dict(words)
+    if words.pop("y_gap", False):
+        y[20] = np.nan
+        words["lstm_options"] = {"nan": "hold"}
+    words = {"hidden_size": 2, "max_iter": 2, "horizon": 3, "random_state": 0, **words}
+    fitted = LSTMForecaster(**words).fit(y)
+    assert np.isfinite(fitted.predict()).all() and np.isfinite(fitted.predict_interval()).all()
+    assert np.isfinite(fitted.lstm_share_).all()
+
+
+def test_a_backtest_knows_the_dates():
+    y = pd.Series(Y, dates("months"))
+    fitted = plain(horizon=4).fit(y[: T - 4])
+    tested = plain(horizon=4).backtest(y, origins=1)
+    np.testing.assert_allclose(tested.forecast[0, 0, :, 0], fitted.predict(), rtol=1e-12)
 
 
 def test_a_refused_fit_leaves_the_old_forecaster():

@@ -219,7 +219,8 @@ class Unpacker:
         return lstm
 
     def _model(self, words, place):
-        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))  # not in early files
+        # Earlier files say nothing of pooling.
+        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))
         pooling = words.get("pooling", "last")
         loss = self.unpack(words["loss"], _join(place, "loss"), LOSSES)
         lstm = self.unpack(words["lstm"], _join(place, "lstm"), ("LSTM",))

@@ -14,6 +14,7 @@ from sklearn.base import (
 from lstm_ext.callbacks import Callback
 from lstm_ext.io.native import EstimatorStream
 from lstm_ext.model import Model
+from lstm_ext.sklearn._backtest import Backtest
 from lstm_ext.sklearn._network import Network
 
 __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor", "SequenceScaler"]
@@ -178,10 +179,13 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
 class LSTMForecaster(Network):
     model_: Model
-    y_scaler_: SequenceScaler | None
-    X_scaler_: SequenceScaler | None
-    target_mean_: _Floats
-    target_scale_: _Floats
+    models_: list[Model]
+    period_: int
+    transform_: str
+    window_: int
+    weights_: dict[str, _Floats]
+    lstm_share_: _Floats
+    fitted_values_: Any
     n_series_: int
     n_outputs_: int
     n_exogenous_: int
@@ -191,11 +195,14 @@ class LSTMForecaster(Network):
     validation_loss_curve_: list[float] | None
     def __init__(
         self,
-        window: int = 24,
+        window: int | str = "auto",
         horizon: int = 1,
         *,
+        period: int | str = "auto",
         strategy: str = "recursive",
-        difference: int | None = None,
+        difference: int | str | None = "auto",
+        transform: str | None = "auto",
+        n_members: int = 5,
         loss: str = "mse",
         coverage: float = 0.9,
         hidden_size: int = 32,
@@ -203,12 +210,12 @@ class LSTMForecaster(Network):
         solver: str = "adam",
         learning_rate_init: float = 0.003,
         batch_size: int = 32,
-        max_iter: int = 200,
+        max_iter: int | str = "auto",
         alpha: float = 0.0,
         momentum: float = 0.9,
         max_norm: float | None = 1.0,
         tol: float = 1e-4,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int | str = "auto",
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
@@ -219,25 +226,33 @@ class LSTMForecaster(Network):
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None: ...
-    def fit(self, y: _X, X: _X | None = None, *, comm: Any = None) -> Self: ...
+    def fit(
+        self, y: Any, unused: None = None, *, X: Any = None, sample_weight: Any = None, comm: Any = None
+    ) -> Self: ...
     def predict(
-        self,
-        horizon: int | None = None,
-        X: _X | None = None,
-        *,
-        y: _X | None = None,
-        X_past: _X | None = None,
+        self, horizon: Any = None, X: Any = None, *, y: Any = None, X_past: Any = None
     ) -> Any: ...
     def predict_interval(
         self,
-        horizon: int | None = None,
-        X: _X | None = None,
+        horizon: Any = None,
+        X: Any = None,
         *,
-        y: _X | None = None,
-        X_past: _X | None = None,
+        y: Any = None,
+        X_past: Any = None,
         coverage: float | None = None,
-        n_paths: int = 500,
     ) -> tuple[Any, Any]: ...
+    def score(self, y: Any, unused: None = None, *, X: Any = None) -> float: ...
+    def update(self, y: Any, *, X: Any = None) -> Self: ...
+    def backtest(
+        self,
+        y: Any,
+        horizon: int | None = None,
+        origins: int | Sequence[int] = 8,
+        *,
+        X: Any = None,
+        step: int | None = None,
+        coverage: float | None = None,
+    ) -> Backtest: ...
 
 class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     mean_: _Floats

@@ -144,7 +144,8 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
         words = {}
         if inputs is not None:
             words["X"] = [one[:cut] for one, cut in zip(inputs, cuts, strict=True)]
-        fitted = clone(forecaster).set_params(horizon=int(horizon)).fit(past, **words)
+        dated = [_with_dates(one, index) for one, index in zip(past, series.indexes, strict=True)]
+        fitted = clone(forecaster).set_params(horizon=int(horizon)).fit(dated, **words)
         if inputs is not None:
             words["X"] = [one[cut : cut + horizon] for one, cut in zip(inputs, cuts, strict=True)]
         bounds = fitted.predict_interval(coverage=coverage, **words)
@@ -181,6 +182,15 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
     inside = (arrays["lower"] <= truth) & (truth <= arrays["upper"])
     table["LSTMForecaster"]["coverage"] = float(inside[known].mean())
     return Backtest(table, ends, truth, **arrays, coverage=coverage, series=series)
+
+
+def _with_dates(values, index):
+    """Return values with the index that they have, which suggests a period."""
+    if index is None:
+        return values
+    import pandas as pd
+
+    return pd.DataFrame(values, index[: len(values)])
 
 
 def _last(one):

@@ -8,6 +8,7 @@ from scipy.stats import t as student
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from lstm_ext._data import as_number_array
 from lstm_ext.sklearn._backtest import backtest, naive_error
 from lstm_ext.sklearn._hybrid import PARTS, Fit, Past, combined, inverse, regressed, smoothed
 from lstm_ext.sklearn._network import Network
@@ -24,8 +25,7 @@ class LSTMForecaster(Network):
     - *smoothing*: level, damped trend and season of each series by exponential smoothing;
     - *differences*: ridge regression on the lags of the series relative to its last value, step by step;
     - *levels*: ridge regression on the lags of the series without its season, and an LSTM that forecasts what
-    this
-      regression leaves. Inputs X enter both regressions and the LSTM.
+      this regression leaves. Inputs X enter both regressions and the LSTM.
 
     The mean of `n_members` LSTMs is taken. Each does not learn from one of `n_members` parts of time, so that
     the errors of all three can be measured on steps that they have not learned from. These errors choose the
@@ -240,7 +240,7 @@ class LSTMForecaster(Network):
 
     # ---- learning
 
-    def fit(self, y, unused=None, *, X=None, comm=None):
+    def fit(self, y, unused=None, *, X=None, sample_weight=None, comm=None):
         """Learn from series.
 
         Parameters
@@ -250,6 +250,9 @@ class LSTMForecaster(Network):
             scikit-learn's pipelines and searches give None here.
         X : array_like of shape (T, K), or list of such arrays, optional
             Exogenous inputs; one array serves several series of equal length.
+        sample_weight : array_like of shape (T,), or list of them, optional
+            What each step counts as a target, >= 0: in the regressions, the LSTMs, and the errors by which
+            forecasts are judged; for several series also one number each. Smoothing follows all steps.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with all data and the same random_state, and
             takes its part of every mini-batch.
@@ -270,10 +273,10 @@ class LSTMForecaster(Network):
                 "would forecast the inputs"
             )
         with self._all_or_nothing():
-            self._learn(y, X, comm)
+            self._learn(y, X, sample_weight, comm)
         return self
 
-    def _learn(self, y, X, comm):
+    def _learn(self, y, X, sample_weight, comm):
         self._check_parameters()
         comm = self._team(comm)
         if y is None:
@@ -296,9 +299,10 @@ class LSTMForecaster(Network):
         n_outputs, n_exogenous = series.values[0].shape[1], inputs[0].shape[1]
         if goes_on:
             self._check_architecture(n_exogenous, n_outputs)
+        weights = _step_weights(sample_weight, series)
         rng = self._generator()
         self._x_mean, self._x_scale = _standardisation(inputs, self.scale)
-        fitted = Fit(self, series, [self._scaled_inputs(X) for X in inputs], ahead)
+        fitted = Fit(self, series, [self._scaled_inputs(X) for X in inputs], ahead, weights)
         fitted.choose_transform()
         models = copy.deepcopy(self.models_) if goes_on else None
         members = fitted.train(rng, models, comm) if self.n_members else []
@@ -536,17 +540,26 @@ class LSTMForecaster(Network):
         if len(new) != self.n_series_:
             raise ValueError(f"y has {len(new)} series, expected {self.n_series_}: fit had as many")
         before = self._remembered()
+        if new.keys is not None and before.keys is not None:
+            order = new.keys.get_indexer(before.keys)
+            if (order < 0).any():
+                raise ValueError(
+                    f"y lacks the series {before.keys[int(np.argmin(order))]!r}; expected those that fit had"
+                )
+            new.values, new.indexes = ([part[k] for k in order] for part in (new.values, new.indexes))
+            new.keys = before.keys
         for number, (index, other) in enumerate(zip(new.indexes, before.indexes, strict=True)):
             if index is not None and other is not None:
                 check_same_index("y", index, following(other, len(index)), number, new.several)
         inputs = self._exogenous("X", X, new, new.lengths, "as y", self.n_exogenous_, self._takes_missing)
+        lengths = new.lengths
         new.values = [np.concatenate(pair) for pair in zip(self._history, new.values, strict=True)]
         inputs = [np.concatenate(pair) for pair in zip(self._history_X, inputs, strict=True)]
         form = self._form
         self._remember(new, inputs)
         ends = [
             packed(following(other, length)) if other is not None else None
-            for other, length in zip(before.indexes, read("y", y, allow_nan=True).lengths, strict=True)
+            for other, length in zip(before.indexes, lengths, strict=True)
         ]
         self._form = {**form, "indexes": ends}
         return self
@@ -670,6 +683,36 @@ class LSTMForecaster(Network):
         scale = np.stack([past.scale for past in pasts])[:, None]
         spread = paths["spread"] if paths["spread"] is not None else 1.0
         return forecasts, middle, scale * spread, pasts
+
+
+def _step_weights(sample_weight, series):
+    """Return what each step of each series counts, a list of (T_i,)."""
+    lengths = series.lengths
+    if sample_weight is None:
+        return [np.ones(length) for length in lengths]
+    if series.several and not isinstance(sample_weight, list | tuple):
+        each = as_number_array("sample_weight", sample_weight, allow_nan=False, ndim=1)
+        if len(each) != len(series):
+            raise ValueError(f"sample_weight has {len(each)} numbers, expected {len(series)}, one a series")
+        weights = [np.full(length, weight) for length, weight in zip(lengths, each, strict=True)]
+    else:
+        given = sample_weight if series.several else [sample_weight]
+        if len(given) != len(series):
+            raise ValueError(f"sample_weight has {len(given)} parts, expected {len(series)}, one a series")
+        weights = []
+        for number, (one, length) in enumerate(zip(given, lengths, strict=True)):
+            name = f"sample_weight[{number}]" if series.several else "sample_weight"
+            if series.several and np.ndim(one) == 0:
+                one = np.full(length, one)
+            one = as_number_array(name, one, allow_nan=False, ndim=1)
+            if len(one) != length:
+                raise ValueError(f"{name} has {len(one)} steps, expected {length}, as y")
+            weights.append(one)
+    if any((one < 0).any() for one in weights):
+        raise ValueError("sample_weight has negative values; expected numbers >= 0")
+    if not any(one.any() for one in weights):
+        raise ValueError("sample_weight is 0 everywhere; expected a number above 0")
+    return weights
 
 
 def _standardisation(inputs, scale):

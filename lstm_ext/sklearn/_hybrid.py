@@ -376,11 +376,13 @@ class Fit:
         Standardised.
     ahead : int
         Steps that are learned at once: 1, or the horizon.
+    weights : list of ndarray of shape (T_i,)
+        What each step counts as a target.
     """
 
-    def __init__(self, estimator, series, inputs, ahead):
+    def __init__(self, estimator, series, inputs, ahead, weights):
         self.estimator, self.values, self.inputs, self.ahead = estimator, series.values, inputs, ahead
-        self.columns, self.curves = series.values[0].shape[1], []
+        self.columns, self.curves, self.weights = series.values[0].shape[1], [], weights
         self.reading = Reading(estimator.loss, _levels(estimator.coverage))
         self.positive = all(np.nanmin(one, initial=np.inf, where=~np.isnan(one)) > 0 for one in self.values)
         self.period = self._period(series)
@@ -405,7 +407,7 @@ class Fit:
             self.leads = estimator.horizon
         self._choose_origins(lag)
         # Errors of overlapping forecasts are alike: about one for each horizon is new.
-        self.independent = sum(len(one) for one in self.values) / estimator.horizon
+        self.independent = sum(one.sum() for one in weights) / estimator.horizon
 
     def _period(self, series):
         if self.estimator.period != "auto":
@@ -437,9 +439,17 @@ class Fit:
             ]
         # Later errors say more about those to come: half a weight for each third of the series before its
         # end.
-        self.late = np.array(
-            [0.5 ** (3 - 3 * end / len(self.values[number])) for number, end, _ in self.origins]
-        )
+        late, self.late = np.array([self._age(*origin) for origin in self.origins]), []
+        for (number, end, _), value in zip(self.origins, 0.5 ** (3 * late), strict=True):
+            counted = np.zeros(self.leads)
+            ahead = self.weights[number][end : end + self.leads]
+            counted[: len(ahead)] = ahead
+            self.late.append(value * counted[:, None])
+        self.late = np.stack(self.late)
+
+    def _age(self, number, end, block):
+        """How far before the end of its series an origin lies, 0 to 1."""
+        return 1 - end / len(self.values[number])
 
     # ---- smoothing and regressions
 
@@ -495,7 +505,7 @@ class Fit:
     def _regress(self, state, wholes, gaps):
         """Fit both regressions, without each block and on all: arrays (blocks + 1, leads, P, D)."""
         found = {}
-        X = [whole.X for whole in wholes]
+        X, weights = [whole.X for whole in wholes], [one[state["lag"] :] for one in self.weights]
         for part, read, window, relative, period in (
             ("differences", "v", self.window, True, self.period),
             ("levels", "u", self.level_window, False, 1),
@@ -504,7 +514,7 @@ class Fit:
             targets = [np.where(gap, np.nan, row) for row, gap in zip(rows, gaps, strict=True)]
             leads = []
             for lead in range(1, self.ahead + 1):
-                sums = _lags.moments(rows, X, targets, window, lead, self.edges)
+                sums = _lags.moments(rows, X, targets, window, lead, self.edges, weights)
                 total = sums.sum(axis=0)
                 leads.append(
                     [
@@ -585,7 +595,7 @@ class Fit:
     def _mean(self, values, horizon):
         """Mean of values (N, h, D) over origins and leads up to a horizon; late origins count more."""
         values = values[:, :horizon]
-        weight = np.where(np.isfinite(values), self.late[:, None, None], 0.0)
+        weight = np.where(np.isfinite(values), self.late[:, : values.shape[1]], 0.0)
         total = (weight * np.where(weight > 0, values, 0.0)).sum(axis=(0, 1))
         return total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
 
@@ -707,6 +717,15 @@ class Fit:
         beyond = [residual[lead][end + lead] / size[lead] for lead in range(self.ahead)]
         return np.concatenate([inside, np.stack(beyond, axis=1)], axis=1)
 
+    def _target_weights(self, starts):
+        """Return what the targets of windows count, (n,) or, for direct forecasts, (n, steps)."""
+        weights = np.concatenate([one[self.state["lag"] :] for one in self.weights])
+        end = starts + self.window
+        if self.ahead == 1:
+            return weights[end]
+        at = np.concatenate([np.arange(1, self.window), self.window + np.arange(self.ahead)])
+        return weights[starts[:, None] + at]
+
     def _train_member(self, model, number, residual, starts, blocks, aside, rng, comm):
         estimator = self.estimator
         hidden = (self.window, 2 * self.columns) if self.ahead > 1 else None
@@ -716,7 +735,8 @@ class Fit:
             y = self._targets(residual, starts[index])
             known = ~np.isnan(y).any(axis=-1)
             y = to_dtype("y", np.nan_to_num(y, nan=0.0), estimator.dtype)
-            weight = None if known.all() else known.astype(np.float64)
+            weight = known * self._target_weights(starts[index])
+            weight = None if (weight == 1).all() else weight
             return _Windows(self.rows, starts[index], reach, hidden), y, weight
 
         ends, judges = aside
@@ -835,7 +855,7 @@ class Fit:
         share = np.clip(-np.nansum(base * change, axis=(0, 1)) / np.maximum(total, 1e-300), 0.0, 1.0)
         gain = np.nansum(np.square(base) - np.square(base + share * change), axis=1)
         # Groups of origins that lie together in time: what is gained in one may be lost in the next.
-        order = np.argsort([end / len(self.values[number]) for number, end, _ in self.origins])
+        order = np.argsort([-self._age(*origin) for origin in self.origins], kind="stable")
         order = [row for row in order if seen[row]]
         place = np.cumsum(seen) - 1
         gains = [gain[place[group]].sum(axis=0) for group in np.array_split(order, _GROUPS) if len(group)]
@@ -867,7 +887,7 @@ class Fit:
         if state["absolute"]:
             errors[np.isnan(judged["errors"]["levels"])] = np.nan
         count = int(np.isfinite(errors[:, 0]).any(axis=1).sum())
-        weight = np.where(np.isfinite(errors), self.late[:, None, None], 0.0)
+        weight = np.where(np.isfinite(errors), self.late, 0.0)
         square = np.where(weight > 0, errors, 0.0) ** 2
         size = np.sqrt((weight * square).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-300))
         for step in range(1, len(size)):  # no farther step is better known, where few errors say otherwise
@@ -880,7 +900,7 @@ class Fit:
             ],
             axis=1,
         )
-        independent = 2 * sum(len(one) for one in self.values) / max(1, self.leads)
+        independent = 2 * sum(one.sum() for one in self.weights) / max(1, self.leads)
         return {"size": size, "errors": quantiles, "count": count, "free": float(max(independent - 1, 2))}
 
     def fitted_values(self):

@@ -12,7 +12,7 @@ _ROWS_AT_ONCE = 1024
 _PRICE = 1.2
 
 
-def moments(series, inputs, targets, window, lead, edges):
+def moments(series, inputs, targets, window, lead, edges, weights):
     """Sum up products of lags, inputs and targets, block by block in time.
 
     Parameters
@@ -26,6 +26,8 @@ def moments(series, inputs, targets, window, lead, edges):
         Lags that are read; how many steps ahead the target is.
     edges : list of ndarray of B + 1 int
         The steps at which the blocks of targets of each series begin, and its length.
+    weights : list of ndarray of shape (T_i,)
+        What each target counts.
 
     Returns
     -------
@@ -36,12 +38,14 @@ def moments(series, inputs, targets, window, lead, edges):
     columns, n_inputs = series[0].shape[1], inputs[0].shape[1]
     size = window * columns + 3 * n_inputs + 2
     total = np.zeros((len(edges[0]) - 1, columns, size, size))
-    for values, X, target, cuts in zip(series, inputs, targets, edges, strict=True):
+    for values, X, target, cuts, weight in zip(series, inputs, targets, edges, weights, strict=True):
         for block, (begin, end) in enumerate(pairwise(cuts)):
             for start in range(max(begin, window + lead - 1), end, _ROWS_AT_ONCE):
                 at = np.arange(start, min(start + _ROWS_AT_ONCE, end))
-                rows = _rows(values, X, at, window, lead)
-                found = target[at]
+                # Each row times the root of its weight, so that products have the weight.
+                root = np.sqrt(weight[at])[:, None]
+                rows = _rows(values, X, at, window, lead) * root
+                found = target[at] * root
                 known = ~np.isnan(found)
                 if known.all() and columns == 1:
                     full = np.column_stack([rows, found])
