@@ -18,6 +18,10 @@ if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
         "lstm-ext is installed, start Python in another directory"
     )
 
+# The smallest extension, and it needs no NumPy. Loaded here, so that a second interpreter is refused when it
+# imports the package, and not when it asks for the first name.
+from lstm_ext import _optim as _optim  # noqa: E402
+
 if TYPE_CHECKING:
     from lstm_ext._threads import get_num_threads, set_num_threads
     from lstm_ext.lstm import LSTM, Stream, Tape

@@ -142,8 +142,7 @@ def _matrix(group, names):
 
 def fit(words, force):
     """Train on a table, words as in a TOML file: back-test, learn from all, write all files."""
-    for package, extra in (("sklearn", "sklearn"), ("safetensors.numpy", "io")):
-        require(package, extra)
+    require("sklearn", "sklearn")
     path, task = words["data"], words.get("task", "forecast")
     if task not in TASKS:
         raise ValueError(f"task is {task!r}; expected {' or '.join(TASKS)}")
@@ -159,6 +158,9 @@ def fit(words, force):
     output = Path(words.get("output") or Path(path).stem + ".safetensors")
     files = [output, *(output.with_name(f"{output.stem}-backtest{end}") for end in (".csv", ".png"))]
     _check_outputs(files, force)
+    from lstm_ext.io.native import check_path
+
+    check_path(output, 3)
     table, notes = _table.open_table(path), []
     roles = _roles(table, words, f"lstm-ext fit {path}")
     numbers = [roles["target"], *roles["inputs"], *roles["static"]]
@@ -175,9 +177,9 @@ def fit(words, force):
     estimator._table = about
     with contextlib.ExitStack() as stack:
         temporary = [stack.enter_context(replace_file(file)) for file in files[: 1 + bool(result)]]
-        from lstm_ext.io import save
+        from lstm_ext.io.native import packed
 
-        save(estimator, temporary[0])
+        Path(temporary[0]).write_bytes(packed(estimator))
         if result:
             print(_text(result))
             header = ["method", *(name for name in next(iter(result.values())))]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
-pytest.importorskip("safetensors")
 
 from lstm_ext import _demo
 from lstm_ext.__main__ import _parser, main
@@ -317,6 +316,12 @@ def test_a_config_of_arrays_that_names_a_table(folder, capsys):
     status, _, error = run(capsys, "fit", "old.toml")
     assert status == 1 and "x is 'data.csv', a table" in error and "--target" in error
     assert "pickle" not in error
+
+
+def test_an_output_with_the_name_of_another_format_is_refused(folder, capsys):
+    before = sorted(os.listdir(folder))
+    fails(capsys, "expected a name that ends in .safetensors", "fit", "fit.toml", "-o", "model.pkl")
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_files_that_are_there_are_kept(folder, capsys):

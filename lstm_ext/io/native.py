@@ -6,7 +6,7 @@ import warnings
 
 from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
 from lstm_ext._fitted import EstimatorStream, last_step, stream
-from lstm_ext._safetensors import TensorFile, write_tensors
+from lstm_ext._safetensors import TensorFile, pack_tensors, write_tensors
 from lstm_ext.io._common import FormatError, reading
 from lstm_ext.io._packing import (
     ESTIMATORS,
@@ -78,6 +78,17 @@ def save(obj, path, *, optimizer=None):
 
 def save_object(obj, path, optimizer=None, stacklevel=4):
     """Do what `save` does; a warning points at the caller so many frames above."""
+    metadata, arrays = _described(obj, optimizer, lambda: check_path(path, stacklevel + 2))
+    write_tensors(path, metadata, arrays)
+
+
+def packed(obj):
+    """Return the bytes of the file that `save` writes, for whoever replaces several files together."""
+    return pack_tensors(*_described(obj, None))
+
+
+def _described(obj, optimizer, check=None):
+    """Return metadata and arrays of the file of an object; `check()` comes before anything is packed."""
     if hasattr(obj, "best_estimator_") or hasattr(obj, "cv"):
         obj = last_step(obj)[0]
     if type(obj) not in (LSTM, Model) and not is_estimator(obj) and not is_pipeline(obj):
@@ -87,12 +98,13 @@ def save_object(obj, path, optimizer=None, stacklevel=4):
         )
     if optimizer is not None and type(optimizer) not in OPTIMIZERS.values():
         raise TypeError(f"optimizer is {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
-    check_path(path, stacklevel)
+    if check is not None:
+        check()
     packer = Packer()
     configuration = {"version": _VERSION, "object": packer.pack(obj, "")}
     if optimizer is not None:
         configuration["optimizer"] = packer.pack(optimizer, "optimizer")
-    write_tensors(path, {_METADATA: json.dumps(configuration)}, packer.arrays)
+    return {_METADATA: json.dumps(configuration)}, packer.arrays
 
 
 def check_path(path, stacklevel):

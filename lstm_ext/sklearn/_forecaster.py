@@ -25,8 +25,7 @@ class LSTMForecaster(Network):
     - *smoothing*: level, damped trend and season of each series by exponential smoothing;
     - *differences*: ridge regression on the lags of the series relative to its last value, step by step;
     - *levels*: ridge regression on the lags of the series without its season, and an LSTM that forecasts what
-    this
-      regression leaves. Inputs X enter both regressions and the LSTM.
+      this regression leaves. Inputs X enter both regressions and the LSTM.
 
     The mean of `n_members` LSTMs is taken. Each does not learn from one of `n_members` parts of time, so that
     the errors of all three can be measured on steps that they have not learned from. These errors choose the
