@@ -2,6 +2,7 @@
 
 from importlib import import_module as _import_module
 from importlib.machinery import PathFinder as _PathFinder
+from os import environ as _environ
 
 TYPE_CHECKING = False  # type checkers take it for True; typing itself is slow to import
 
@@ -21,6 +22,9 @@ if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
 # The smallest extension, and it needs no NumPy. Loaded here, so that a second interpreter is refused when it
 # imports the package, and not when it asks for the first name.
 from lstm_ext import _optim as _optim  # noqa: E402
+
+if _environ.get("LSTM_EXT_KERNEL"):
+    from lstm_ext import _kernels as _kernels  # a kernel that is not there is refused here, too
 
 if TYPE_CHECKING:
     from lstm_ext._threads import get_num_threads, set_num_threads

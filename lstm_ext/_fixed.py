@@ -8,7 +8,7 @@ class Fixed:
     Constructors set them with `_fix`.
     """
 
-    _fixed = frozenset()
+    _fixed: frozenset[str] = frozenset()
 
     def _fix(self, **values):
         self.__dict__.update(values)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstm_ext._files import MAX_BYTES, MAX_TEXT, parse_json, replace_file, size_of
 
-DTYPES = {
+DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype("float32"), "F64": np.dtype("float64"), "BOOL": np.dtype("bool"),
     "I8": np.dtype("int8"), "I16": np.dtype("int16"), "I32": np.dtype("int32"), "I64": np.dtype("int64"),
     "U8": np.dtype("uint8"), "U16": np.dtype("uint16"), "U32": np.dtype("uint32"), "U64": np.dtype("uint64"),

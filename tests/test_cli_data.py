@@ -287,6 +287,8 @@ def line_changed(number, text):
     ("start,end,level\n2021-01-01,2021-01-02,1\n2021-01-02,2021-01-03,2\n", "--time start"),
 ])
 def test_bad_files(folder, capsys, content, sentence):
+    if "Parquet" in sentence:
+        pytest.importorskip("pyarrow", reason="Parquet is read with pyarrow")
     (folder / "data.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     fails(capsys, sentence, "fit", "fit.toml")
 
