@@ -21,7 +21,7 @@ from lstm_ext.io._packing import (
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-__all__ = ["EstimatorStream", "load", "save", "stream"]
+__all__ = ["load", "save"]
 
 _VERSION = 2  # since 2, with a SHA-256 of everything
 _METADATA = "lstm_ext"

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from lstm_ext.lstm import Stream
 
-__all__ = ["EstimatorStream", "load", "save", "stream"]
+__all__ = ["load", "save"]
 
 class EstimatorStream:
     def __init__(self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None) -> None: ...
