@@ -12,6 +12,9 @@ The classes own the buffers, each a NumPy array whose address is taken once; ``l
 derives its classes from them. A view of a buffer refers to its array, so a buffer with a live view
 is not written again: the next call takes a new one, and whoever kept ``state.h`` keeps its values.
 """
+import os
+import time
+
 import numpy as np
 
 from lstm_ext._arrays import as_numbers
@@ -35,6 +38,54 @@ cdef object ndarray = np.ndarray, empty = np.empty, zeros = np.zeros
 
 cdef lstm_cell CELL  # h = o s
 CELL.cell_activation = LSTM_ACT_IDENTITY
+
+# ---- forks
+#
+# OpenBLAS allocates under a lock of its own, and a child that is forked meanwhile finds it taken for ever. So a
+# fork waits until no node is inside BLAS, which takes microseconds, and nodes wait until it is done.
+
+cdef Py_ssize_t computing = 0
+cdef bint forking = False
+cdef double LONGEST_WAIT = 1.0  # seconds
+
+
+def _before_fork():
+    global forking
+    forking = True
+    end = time.monotonic() + LONGEST_WAIT
+    while computing > 0 and time.monotonic() < end:
+        time.sleep(1e-5)
+
+
+def _after_fork_in_parent():
+    global forking
+    forking = False
+
+
+def _after_fork_in_child():
+    global forking, computing
+    forking, computing = False, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+
+
+cdef int begin() except -1:
+    """Count a call that goes into BLAS, under the GIL, until `end`."""
+    global computing
+    while forking:
+        time.sleep(1e-5)
+    computing += 1
+    return 0
+
+
+cdef void end() noexcept:
+    global computing
+    computing -= 1
+
 
 # Nodes whose part of the gradient is kept as two vectors, before one product adds them all.
 cdef enum:
@@ -292,11 +343,13 @@ cdef class Param:
             bint single = self.diffs.single
         if rows == 0:
             return 0
+        begin()
         with nogil:
             if single:
                 add_outer[float](H, K, rows, <float*>pending, 1, <float*>diffs)
             else:
                 add_outer[double](H, K, rows, <double*>pending, 1, <double*>diffs)
+        end()
         self.rows = 0
         self.diffs_are_zero = False
         return 0
@@ -333,6 +386,7 @@ cdef class Param:
                 self.diffs_are_zero = not self.diffs.seen()
             elif self.rows:
                 rows = self.rows
+                begin()
                 with nogil:
                     if single:
                         add_outer[float](
@@ -340,6 +394,7 @@ cdef class Param:
                     else:
                         add_outer[double](
                             H, K, rows, <double*>pending, -rate, <double*>values)
+                end()
                 self.rows = 0
 
 
@@ -467,11 +522,13 @@ cdef class Node:
         input.take(0, x, K - H)
         input.take(K - H, h_prev, H)
         input.take(K, s_prev, H)
+        begin()
         with nogil:
             if single:
                 forward(H, K, <float*>values.data, <float*>input.data, <float*>result.data)
             else:
                 forward(H, K, <double*>values.data, <double*>input.data, <double*>result.data)
+        end()
         self.input = input
         state.result = result
         return 0
@@ -541,6 +598,7 @@ cdef class Node:
             Block bottom = writable(state.bottom, 2 * H, single)
         bottom.take(0, later_ds, H)
         bottom.take(H, later_dh, H)
+        begin()
         with nogil:
             if single:
                 backward(H, K, <float*>values.data, <float*>input.data, <float*>result.data,
@@ -548,6 +606,7 @@ cdef class Node:
             else:
                 backward(H, K, <double*>values.data, <double*>input.data, <double*>result.data,
                          <double*>bottom.data, <double*>scratch.data)
+        end()
         state.bottom = bottom
         return 0
 

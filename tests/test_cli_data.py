@@ -381,9 +381,10 @@ def test_bad_predictions(folder, capsys):
 
 
 def command(*arguments, **words):
+    environment = {name: value for name, value in os.environ.items() if name != "LSTM_EXT_KERNEL"}
     return subprocess.run(
         [sys.executable, "-P", *arguments], capture_output=True, timeout=300, encoding="utf-8", check=False,
-        **words,
+        **{"env": environment, **words},
     )
 
 

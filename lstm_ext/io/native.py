@@ -5,7 +5,9 @@ import os
 import warnings
 
 from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
-from lstm_ext._fitted import EstimatorStream, last_step, stream
+from lstm_ext._fitted import EstimatorStream as EstimatorStream
+from lstm_ext._fitted import last_step
+from lstm_ext._fitted import stream as stream
 from lstm_ext._safetensors import TensorFile, pack_tensors, write_tensors
 from lstm_ext.io._common import FormatError, reading
 from lstm_ext.io._packing import (
