@@ -41,8 +41,8 @@ CELL.cell_activation = LSTM_ACT_IDENTITY
 
 # ---- forks
 #
-# OpenBLAS allocates under a lock of its own, and a child that is forked meanwhile finds it taken for ever. So a
-# fork waits until no node is inside BLAS, which takes microseconds, and nodes wait until it is done.
+# OpenBLAS allocates under a lock of its own, and a child that is forked meanwhile finds it taken for ever. So
+# a fork waits until no node is inside BLAS, which takes microseconds, and nodes wait until it is done.
 
 cdef Py_ssize_t computing = 0
 cdef bint forking = False
