@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
-# The helpers beside the tests (reference, harness, ...) are imported by their bare names.
-sys.path.insert(0, str(Path(__file__).parent))
+# The readable references and the helpers are imported by their bare names.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "support")]
 
 # Timings on shared machines say nothing, and a failure must repeat.
 settings.register_profile("lstm_ext", deadline=None, derandomize=True, max_examples=40)

@@ -1,0 +1,156 @@
+"""The examples of C-level use, built as their users would build them, against the installed package."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstm_ext
+from lstm_ext import LSTM, cython_lstm
+from lstm_ext.cython_lstm import Network
+
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLES = CHECKOUT / "examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the examples are not here")
+
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
+needs_compiler = pytest.mark.skipif(
+    shutil.which(COMPILER[0]) is None, reason=f"there is no C compiler ({COMPILER[0]}): nothing can be built"
+)
+
+
+def run(*command, cwd):
+    """Run `command` in `cwd` with this lstm_ext; what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(lstm_ext.__file__).parents[1]), "CFLAGS": "-O1 -g0"}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def build(name, directory):
+    """Build examples/`name` there, in place."""
+    pytest.importorskip("setuptools", reason="the examples are built with setuptools")
+    shutil.copytree(EXAMPLES / name, directory, ignore=shutil.ignore_patterns("*.so", "build", "*.o"))
+    return run(sys.executable, "setup.py", "-q", "build_ext", "--inplace", cwd=directory)
+
+
+def load(name, directory):
+    """Import the extension `name` that lies in `directory`."""
+    (path,) = directory.glob(name + sysconfig.get_config_var("EXT_SUFFIX"))
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def furthest(printed):
+    """The numbers after "furthest from ..."."""
+    return [float(n) for n in re.findall(r"furthest from .* ([-+.e\d]+)$", printed, re.MULTILINE)]
+
+
+@needs_compiler
+def test_the_cython_extension(tmp_path):
+    pytest.importorskip("Cython", reason="the example is written in Cython")
+    directory = tmp_path / "cython"
+    build("cython_extension", directory)
+    printed, _ = run(sys.executable, "run.py", cwd=directory)
+    (difference,) = furthest(printed)
+    assert difference < 1e-12
+    oscillator = load("oscillator", directory)
+    with pytest.raises(ValueError, match="status 1"):  # float32
+        oscillator.simulate(Network(LSTM(2, 3, rng=0)), np.ones(3), 1, 0, 0.1, 5)
+    with pytest.raises(TypeError, match="network is LSTM, expected"):
+        oscillator.simulate(LSTM(2, 3), np.ones(3), 1, 0, 0.1, 5)
+
+
+@needs_compiler
+def test_the_c_extension(tmp_path):
+    directory = tmp_path / "c"
+    _, warnings = build("c_extension", directory)
+    assert "warning" not in warnings
+    printed, _ = run(sys.executable, "run.py", cwd=directory)
+    (difference,) = furthest(printed)
+    assert difference < 1e-12
+    (integral, expected) = re.search(r"integral: (\S+), .* (\S+)$", printed, re.MULTILINE).groups()
+    assert abs(float(integral) - float(expected)) < 1e-10
+    make_model = load("lstm_filter", directory).make_model
+    for options in ({}, {"dtype": "float64", "bidirectional": True}):
+        with pytest.raises(ValueError, match="network"):
+            make_model(Network(LSTM(2, 3, rng=0, **options)), np.ones(3))
+    with pytest.raises(TypeError, match="network is LSTM"):
+        make_model(LSTM(2, 3), np.ones(3))
+
+
+@needs_compiler
+def test_the_header_without_python(tmp_path):
+    """It compiles alone, as strict C99 and as C++, and declares the functions that there are."""
+    (tmp_path / "a.c").write_text(
+        '#include "lstm_ext.h"\n'
+        "static lstm_step_d_t step;\n"
+        "int f(const void *network, const double *x, double *h, double *c, void *w);\n"
+        "int f(const void *network, const double *x, double *h, double *c, void *w) {\n"
+        "    return step ? step(network, 1, x, h, c, h, c, w) : LSTM_WRONG_NETWORK;\n}\n"
+    )
+    command = [*COMPILER, "-c", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{lstm_ext.get_include()}"]
+    run(*command, "-std=c99", "a.c", "-o", "a.o", cwd=tmp_path)
+    run(*command, "-x", "c++", "a.c", "-o", "b.o", cwd=tmp_path)
+    header = Path(lstm_ext.get_include(), "lstm_ext.h").read_text(encoding="utf-8")
+    names = set(re.findall(r"\bF\((\w+?)(?:_##suffix)?,", header)) - {"name"}
+    functions = {re.sub("^lstm_|_[sd]$", "", name) for name in cython_lstm.__pyx_capi__}
+    assert names == functions - {"network"}
+
+
+def test_the_numba_loop():
+    pytest.importorskip("numba", reason="the example is compiled by numba")
+    printed, _ = run(sys.executable, "numba_loop.py", cwd=EXAMPLES)
+    (difference,) = furthest(printed)
+    assert printed.startswith("status 0")
+    assert difference < 1e-4
+
+
+def test_the_fortran_module(tmp_path):
+    gfortran = shutil.which("gfortran")
+    if gfortran is None:
+        pytest.skip("there is no gfortran: the Fortran example cannot be built")
+    directory = tmp_path / "fortran"
+    shutil.copytree(EXAMPLES / "fortran", directory, ignore=shutil.ignore_patterns("*.so", "*.mod"))
+    command = re.search(r"(gfortran .*\.so)", (directory / "run.py").read_text(encoding="utf-8"))[1].split()
+    run(gfortran, "-Wall", "-Werror", *command[1:], cwd=directory)
+    printed, _ = run(sys.executable, "run.py", cwd=directory)
+    (difference,) = furthest(printed)
+    assert printed.startswith("status 0")
+    assert difference < 1e-11
+
+
+@pytest.mark.parametrize(
+    "command", [("realtime_audio.py", "--samples", "64000"), ("realtime_control.py", "--steps", "20000")],
+    ids=lambda command: command[0],
+)
+def test_the_examples_of_real_time(command):
+    """They run; how fast, and how well after one epoch of training, is not looked at here."""
+    pytest.importorskip("numba", reason="the example is compiled by numba")
+    printed, _ = run(sys.executable, *command, "--epochs", "1", cwd=EXAMPLES)
+    assert re.search(r"^(1,000 blocks of 64 samples, 64,000|20,000) steps, .* worst ", printed, re.MULTILINE)
+    for difference in furthest(printed):
+        assert difference < 1e-5
+
+
+DOCUMENT = CHECKOUT / "docs" / "c-level.md"
+
+
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="the documents are not here")
+def test_the_document_shows_the_examples_as_they_are():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(shown) >= 10
+    for file, content in shown:
+        assert content == (CHECKOUT / file).read_text(encoding="utf-8"), file

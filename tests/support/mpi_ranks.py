@@ -1,0 +1,161 @@
+"""What a rank of tests/training/test_distributed.py does under mpiexec: `mpi_ranks.py CASE FOLDER`.
+
+Each rank leaves what it saw in FOLDER; the test reads that.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import lstm_ext
+from lstm_ext import LSTM, Adam, Model
+from lstm_ext.callbacks import EarlyStopping
+from lstm_ext.distributed import DataParallel
+from lstm_ext.schedules import Cosine
+
+
+def sequences(n=23):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, 6, 3))
+    return x, x.sum(axis=2).cumsum(axis=1)[..., None], rng.integers(1, 7, n)
+
+
+def model(seed=0, dtype="float32", **options):
+    return Model(LSTM(3, 5, dtype=dtype, rng=seed, **options), 1, every_step=True, rng=seed)
+
+
+def words(**more):
+    """Settings of a training in which every decision has something to decide."""
+    x, y, lengths = sequences()
+    return {
+        "epochs": 4, "batch_size": 6, "rng": 3, "optimizer": Adam(0.02, max_norm=0.5), "schedule": Cosine(4),
+        "validation": (x[:9], y[:9], lengths[:9]), "early_stopping": EarlyStopping(2), **more,
+    }
+
+
+def train(seed=0, dtype="float32", options=None, **more):
+    x, y, lengths = sequences()
+    learner = model(seed, dtype, **(options or {}))
+    history = learner.fit(x, y, lengths=lengths, **words(**more))
+    return learner.parameters, [record["loss"] for record in history]
+
+
+def same(folder, world):
+    """Train in all ways; rank 0 writes parameters and losses."""
+    rank = world.Get_rank()
+    results = {}
+    for dtype in ("float32", "float64"):
+        for name, options in (("plain", {}), ("exact", {"block": 2})):
+            comm = DataParallel(world, shards="cut", check_every=2, **options)
+            # Only rank 0's model counts.
+            results[f"{name}_{dtype}"] = train(rank, dtype, comm=comm)
+    # The threads' share-out of blocks may not show; what is dropped may not depend on the ranks.
+    lstm_ext.set_num_threads(2)
+    comm = DataParallel(world, shards="cut", block=2)
+    results["threads"] = train(rank, comm=comm)
+    results["dropout"] = train(rank, options={"recurrent_dropout": 0.3}, comm=comm)
+    lstm_ext.set_num_threads(None)
+    if rank == 0:
+        arrays = {}
+        for name, (parameters, losses) in results.items():
+            arrays |= {name: parameters, f"{name}_losses": losses}
+        np.savez(folder / f"same_{world.Get_size()}.npz", **arrays)
+
+
+def faults(folder, world):
+    """What goes wrong on one rank, one after the other: the communicator is whole after each."""
+    rank = world.Get_rank()
+    seen = {}
+
+    def note(name, **more):
+        x, y, lengths = sequences()
+        try:
+            more.pop("change", lambda x: None)(x)
+            model().fit(x, y, lengths=lengths, **words(**more))
+        except Exception as error:
+            seen[name] = [type(error).__name__, str(error)]
+
+    def spoil(x):
+        if rank == 1:
+            x[rank::2] = np.nan
+
+    def cut(**more):
+        return DataParallel(world, shards="cut", **more)
+
+    note("nan", change=spoil, comm=cut())
+    note("nan in blocks", change=spoil, comm=cut(block=2))
+    note("argument", comm=cut(), batch_size=0 if rank == 1 else 6)
+    note("setting", comm=cut(), batch_size=6 + rank)
+
+    def disturb(record):
+        if rank == 1 and record["epoch"] == 2:
+            disturbed.parameters[0] += 1e-6
+
+    disturbed, (x, y, lengths) = model(), sequences()
+    try:
+        disturbed.fit(x, y, lengths=lengths, **words(comm=cut(check_every=3), callback=disturb))
+    except Exception as error:
+        seen["checksum"] = [type(error).__name__, str(error)]
+
+    # A disk that is full: writes beyond the limit fail, as the operating system has it.
+    path = folder / "disk.npz"
+    train(comm=cut(), checkpoint=path, epochs=1)
+    before = path.read_bytes()
+    world.Barrier()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
+    note("disk", comm=cut(), checkpoint=path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    seen["disk left"] = path.read_bytes() == before and os.listdir(folder).count("disk.npz") == 1
+    seen["torn files"] = [name for name in os.listdir(folder) if "disk.npz" in name and name != "disk.npz"]
+    (folder / f"faults_{rank}.json").write_text(json.dumps(seen))
+
+
+def dies(folder, world):
+    """Rank 1 is killed in the third epoch."""
+
+    def kill(record):
+        if world.Get_rank() == 1 and record["epoch"] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(comm=DataParallel(world, shards="cut", block=2), checkpoint=folder / "run.npz", callback=kill)
+
+
+def resumes(folder, world):
+    """Go on from what `dies` has left."""
+    rank = world.Get_rank()
+    comm = DataParallel(world, shards="cut", block=2)
+    parameters, losses = train(rank, comm=comm, checkpoint=folder / "run.npz", resume=True)
+    if rank == 0:
+        np.savez(folder / "resumed.npz", parameters=parameters, losses=losses)
+
+
+def hangs(folder, world):
+    """Rank 1 does not come back from a callback."""
+    rank = world.Get_rank()
+
+    def sleep(record):
+        if rank == 1:
+            time.sleep(60)
+
+    start = time.perf_counter()
+    try:
+        train(comm=DataParallel(world, shards="cut", timeout=1.0), callback=sleep)
+    except Exception as error:
+        seconds = time.perf_counter() - start
+        (folder / f"hangs_{rank}.json").write_text(json.dumps([type(error).__name__, str(error), seconds]))
+        world.Abort(3)
+
+
+if __name__ == "__main__":
+    from mpi4py import MPI
+
+    case, folder = sys.argv[1:]
+    {f.__name__: f for f in (same, faults, dies, resumes, hangs)}[case](Path(folder), MPI.COMM_WORLD)
