@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import reference_losses as reference
+from loss_examples import WEIGHTED, example
 from scipy import stats
 from scipy.integrate import quad
-from test_losses import WEIGHTED, example
 
 from lstm_ext.losses import (
     AsymmetricLaplaceMixture,
