@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "ignore_pattern": r"^(?!plot_)",
     "within_subsection_order": "gallery_order.Order",
+    "image_scrapers": "gallery_order.scrape",
     "download_all_examples": False,
     # The last expression of a block is shown where it has HTML: a repr such as <Display object> says nothing.
     "capture_repr": ("_repr_html_",),
