@@ -25,7 +25,9 @@ _Validation = tuple[_X, _X] | dict[str, Any]
 _Callback = Callback | Callable[[dict[str, Any]], object]
 
 class _Supervised(Network):
-    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream: ...
+    def stream(
+        self, batch: int = 1, static: _X | None = None, *, max_steps: int | None = None
+    ) -> EstimatorStream: ...
 
 class LSTMRegressor(RegressorMixin, _Supervised):
     model_: Model

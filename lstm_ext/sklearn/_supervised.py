@@ -69,7 +69,7 @@ class _Supervised(Network):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
-    def stream(self, batch=1, static=None):
+    def stream(self, batch=1, static=None, *, max_steps=None):
         """Predict step by step: one time step at a time, from the state of those before it.
 
         Parameters
@@ -78,6 +78,9 @@ class _Supervised(Network):
             Sequences that advance together.
         static : array_like of shape (batch, S), optional
             Static inputs, in their own units.
+        max_steps : int, optional
+            Refuse more steps than this. Needed for a network that reads backwards, as `LSTMClassifier` by
+            default does: the stream keeps so many steps, and reads all of them again at each.
 
         Returns
         -------
@@ -85,7 +88,7 @@ class _Supervised(Network):
             Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
             far, a classifier's `predict_proba`.
         """
-        return stream(self, batch, static)
+        return stream(self, batch, static, max_steps=max_steps)
 
     def _check_parameters(self):
         super()._check_parameters()
