@@ -28,10 +28,10 @@ def export_c(model, path, *, weights="inline", name="model"):
     Beside ``controller.c`` stand ``controller.h``, ``controller.f90`` and, with ``weights="binary"``,
     ``controller.bin``. The source holds ``model_sequence(x, steps, work, y)``, which reads a whole sequence,
     and, unless the network reads backwards, ``model_reset(&state)`` and ``model_step(&state, x, y)``, one
-    time step at a time as `Stream.step`. The state is a struct whose size is known when it is compiled, nothing is
-    allocated, and any number of threads may compute. y is what `Model.predict` gives for the sequence, or for
-    the steps so far, or h of the last layer of an LSTM. Everything is computed in the model's dtype; what is
-    pooled is summed in double.
+    time step at a time as `Stream.step`. The state is a struct whose size is known when it is compiled,
+    nothing is allocated, and any number of threads may compute. y is what `Model.predict` gives for the
+    sequence, or for the steps so far, or h of the last layer of an LSTM. Everything is computed in the
+    model's dtype; what is pooled is summed in double.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def export_c(model, path, *, weights="inline", name="model"):
         Any number of layers, both directions, every pooling, any activations, peepholes, coupled gates,
         clips, projection, no bias, zoneout (its expectation, as in inference), learnt initial states. The
         others are refused: see ``docs/io_c.md``. Of a fitted estimator x and y are ``double``, scaled in the
-        source: y is what `predict` gives for the steps so far, of a classifier `predict_proba`. The other steps of a pipeline
-        are scalers, as for `lstm_ext.io.stream`.
+        source: y is what `predict` gives for the steps so far, of a classifier `predict_proba`. The other
+        steps of a pipeline are scalers, as for `lstm_ext.io.stream`.
     path : path
         Of the C source, ``*.c``.
     weights : {"inline", "binary"}
