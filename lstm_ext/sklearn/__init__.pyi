@@ -55,7 +55,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         quantiles: float | Sequence[float] = 0.5,
         solver: str = "adam",
         learning_rate_init: float = 0.003,
-        batch_size: int = 32,
+        batch_size: int | str = 32,
         max_iter: int | str = "auto",
         alpha: float = 0.0,
         momentum: float = 0.9,
@@ -75,6 +75,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None,
         bptt: int | None = None,
+        learning_rate: str = "constant",
     ) -> None: ...
     def fit(
         self,
@@ -126,7 +127,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         every_step: bool = False,
         solver: str = "adam",
         learning_rate_init: float = 0.003,
-        batch_size: int = 32,
+        batch_size: int | str = "auto",
         max_iter: int | str = "auto",
         alpha: float = 0.0,
         momentum: float = 0.9,
@@ -148,6 +149,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None,
         bptt: int | None = None,
+        learning_rate: str = "cosine",
     ) -> None: ...
     def fit(
         self,

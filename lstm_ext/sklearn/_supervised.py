@@ -57,6 +57,8 @@ class _Supervised(Network):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [StrOptions({"constant", "cosine"})],
         "every_step": ["boolean"],
         "static_columns": ["array-like", None],
         "categorical_columns": ["array-like", None],
@@ -397,8 +399,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         "lbfgs" is SciPy's L-BFGS-B on all sequences at once: for few sequences.
     learning_rate_init : float, default=0.003
         Step size; not used by "lbfgs".
-    batch_size : int, default=32
-        Sequences in a mini-batch.
+    batch_size : int or "auto", default=32
+        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8; all
+        of an epoch are as large, within one.
     max_iter : int or "auto", default="auto"
         Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
         steps of the optimiser (up to 160 sequences with the default `batch_size`).
@@ -454,6 +457,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         embedding. A category that `fit` did not have is refused.
     bptt : int, optional
         With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
+    learning_rate : {"constant", "cosine"}, default="constant"
+        "cosine": the step size falls from `learning_rate_init` to 0 along half a cosine over `max_iter`
+        epochs, as `schedules.Cosine`. Not used by "lbfgs" and `partial_fit`.
 
     Attributes
     ----------
@@ -549,6 +555,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         static_columns=None,
         categorical_columns=None,
         bptt=None,
+        learning_rate="constant",
     ):
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -556,6 +563,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.loss = loss
         self.quantiles = quantiles
         self.target_weight = target_weight
@@ -1036,7 +1044,9 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     Parameters
     ----------
-    hidden_size, num_layers, every_step, solver, learning_rate_init, batch_size, max_iter, alpha, momentum
+    hidden_size, num_layers, every_step, solver, learning_rate_init, max_iter, alpha, momentum
+        As in `LSTMRegressor`.
+    batch_size : int or "auto", default="auto"
         As in `LSTMRegressor`.
     max_norm, tol, n_iter_no_change, validation_fraction, warm_start, scale, dtype, lstm_options, callbacks
         As in `LSTMRegressor`.
@@ -1044,7 +1054,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
         In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
-        As in `LSTMRegressor`; the same share of every class is set aside.
+        As in `LSTMRegressor`; the same share of every class is set aside. Where that is fewer than 50
+        sequences, five networks are trained to the end, and the last one, on all sequences, is ended early
+        only where theirs are better so by more than a standard error. Its logits are divided by the number
+        >= 1 that makes the five networks' probabilities best, so that it is not too sure of itself.
     pooling : {"max", "mean", "attention", "last"}, default="max"
         What the readout reads of the hidden states of all steps: see `Model`. Not used with
         ``every_step=True``.
@@ -1056,6 +1069,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
     static_columns, categorical_columns, bptt
+        As in `LSTMRegressor`.
+    learning_rate : {"constant", "cosine"}, default="cosine"
         As in `LSTMRegressor`.
 
     Attributes
@@ -1101,7 +1116,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         every_step=False,
         solver="adam",
         learning_rate_init=0.003,
-        batch_size=32,
+        batch_size="auto",
         max_iter="auto",
         alpha=0.0,
         momentum=0.9,
@@ -1123,6 +1138,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         static_columns=None,
         categorical_columns=None,
         bptt=None,
+        learning_rate="cosine",
     ):
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -1130,6 +1146,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.pooling = pooling
         self.merge_steps = merge_steps
         self.class_weight = class_weight
