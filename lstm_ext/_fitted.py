@@ -5,8 +5,11 @@ chain is compared with the object's own `predict` before it is used, so that wha
 refused and never left out.
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +18,11 @@ from lstm_ext._data import as_array
 from lstm_ext._pooling import RUNNING
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lstm_ext.lstm import Stream
 
 __all__ = ["Chain", "affine_of", "chain_of", "last_step", "model_of", "stream"]
 
@@ -334,7 +342,9 @@ class EstimatorStream:
     backwards needs the whole sequence: it is kept, and read again at each step.
     """
 
-    def __init__(self, chain, batch=1, static=None, max_steps=None):
+    def __init__(
+        self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
+    ) -> None:
         model, lstm = chain.model, chain.model.lstm
         self._backwards = bool(lstm.bidirectional or lstm.reverse)
         if max_steps is not None:
@@ -354,7 +364,7 @@ class EstimatorStream:
             self._batch = count("batch", batch, 1)
             self._model = copy.deepcopy(model)
             self._static = lstm._family.checked_static(static, self._batch)
-            self._kept = np.zeros((self._batch, max_steps, features), lstm.dtype)
+            self._kept = np.zeros((self._batch, max_steps or 0, features), lstm.dtype)
         else:
             self._stream = lstm.stream(batch, static)
             # One that reads the merged steps that are not whole.
@@ -368,17 +378,17 @@ class EstimatorStream:
         self._steps = 0
 
     @property
-    def batch(self):
+    def batch(self) -> int:
         """Sequences that advance together."""
         return self._batch
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Time steps since the stream was made, or reset, or its state was set."""
         return self._steps
 
     @property
-    def state(self):
+    def state(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | dict[str, npt.NDArray[Any]]:
         """What the stream remembers: a copy. Assign it, to this stream or one like it, to go back there.
 
         (h, c) of the network, as `Stream.state`. Where the estimator pools or merges steps, and where the
@@ -397,7 +407,7 @@ class EstimatorStream:
         return state
 
     @state.setter
-    def state(self, state):
+    def state(self, state: tuple[npt.ArrayLike, npt.ArrayLike] | dict[str, npt.NDArray[Any]]) -> None:
         names = ["h", "c"]
         if self._backwards:
             names = ["kept"]
@@ -439,7 +449,7 @@ class EstimatorStream:
             self._steps = arrays["part"].shape[1]
             self._part[:, : self._steps] = arrays["part"]
 
-    def reset(self):
+    def reset(self) -> None:
         """Begin new sequences."""
         self._steps = 0
         if self._backwards:
@@ -449,7 +459,7 @@ class EstimatorStream:
         if self._pool is not None:
             self._pool.reset()
 
-    def step(self, x_t):
+    def step(self, x_t: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Advance by one time step.
 
         Parameters
@@ -527,7 +537,9 @@ class EstimatorStream:
         return f"EstimatorStream({self._model if self._backwards else self._stream!r})"
 
 
-def stream(obj, batch=1, static=None, *, max_steps=None):
+def stream(
+    obj: Any, batch: int = 1, static: npt.ArrayLike | None = None, *, max_steps: int | None = None
+) -> Stream | EstimatorStream:
     """Return a stream of an LSTM, a model, or a fitted estimator, pipeline or search, with its scaling.
 
     Parameters
