@@ -11,7 +11,7 @@ from lstm_ext import __version__
 from lstm_ext._files import replace_file
 from lstm_ext._fitted import chain_of
 from lstm_ext._options import as_flag
-from lstm_ext.io import _onnx_lstm, _onnx_read
+from lstm_ext.io import _onnx, _onnx_lstm
 from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, refuse_pooling, reorder_gates, require
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
@@ -63,7 +63,7 @@ def from_onnx(source):
     ModuleNotFoundError
         Without the library onnx.
     """
-    return _onnx_read.read(source)
+    return _onnx.read(source)
 
 
 def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation=None):
