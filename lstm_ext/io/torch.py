@@ -1,12 +1,15 @@
 """PyTorch's weights: state dicts and modules, and files of PyTorch and of safetensors without PyTorch."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import itertools
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +32,9 @@ from lstm_ext.io._widths import check_widths, padded, widened
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 __all__ = ["from_torch", "to_torch"]
 
 _PICKLE = (
@@ -45,8 +51,10 @@ _PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(.+)")
 
 
 def from_torch(
-    source, *, prefix="", head=None, batch_first=None, dropout=None, every_step=False, loss="mse", dtype=None
-):
+    source: Any, *, prefix: str | Sequence[str] = "", head: str | None = None,
+    batch_first: bool | None = None, dropout: float | None = None, every_step: bool = False, loss: Any = "mse",
+    dtype: npt.DTypeLike | None = None,
+) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of a ``torch.nn.LSTM``.
 
     Every number is taken over as it is, but for the bias, which is the sum of PyTorch's two: layers,
@@ -388,7 +396,9 @@ def _build(place, parts, head, readout, batch_first, dropout, every_step, loss, 
     return model
 
 
-def to_torch(obj, *, prefix=None, head="head"):
+def to_torch(
+    obj: LSTM | Model, *, prefix: str | None = None, head: str = "head"
+) -> dict[str, npt.NDArray[np.floating[Any]]]:
     """Return the state dict of a ``torch.nn.LSTM``, or of a module with an LSTM and a ``torch.nn.Linear``.
 
     Parameters
@@ -431,6 +441,6 @@ def to_torch(obj, *, prefix=None, head="head"):
             state[_join(prefix, name.replace("bias", "bias_hh"))] = np.zeros_like(view)
         else:
             state[_join(prefix, name)] = view.copy()
-    if obj is not lstm:
+    if not isinstance(obj, LSTM):
         state |= {_join(head, "weight"): obj.weight.copy(), _join(head, "bias"): obj.bias.copy()}
     return state

@@ -25,7 +25,7 @@ INSTEAD = {
     "QuantizeLinear": "export the network before it is quantized",
     "DynamicQuantizeLSTM": "export the network before it is quantized",
 }
-OPERATORS = {}
+OPERATORS: dict[str, "Entry"] = {}
 
 
 @dataclass(frozen=True)
