@@ -52,8 +52,8 @@ _PARAMETRIZED = re.compile(r"(?:(.*)\.)?parametrizations\.(\w+)\.(.+)")
 
 def from_torch(
     source: Any, *, prefix: str | Sequence[str] = "", head: str | None = None,
-    batch_first: bool | None = None, dropout: float | None = None, every_step: bool = False, loss: Any = "mse",
-    dtype: npt.DTypeLike | None = None,
+    batch_first: bool | None = None, dropout: float | None = None, every_step: bool = False,
+    loss: Any = "mse", dtype: npt.DTypeLike | None = None,
 ) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of a ``torch.nn.LSTM``.
 
