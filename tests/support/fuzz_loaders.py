@@ -252,9 +252,10 @@ def edited_archive(seed):
     """Archives of PyTorch, some bytes or instructions of whose pickle are others."""
     good = hostile_files.pickled(hostile_files.weights())
     pieces = [
-        b"(", b")", b"R", b"t", b"\x85", b"\x86", b"Q", b"}", b"]", b"a", b"e", b"u", b"s", b"b", b"\x81", b"N",
-        b"0", b"q\0", b"h\0", b"K\x01", b"J\xff\xff\xff\x7f", b"ctorch\nHalfStorage\n",
-        b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"X\x07\0\0\0storage", b"\x88", b"\x93", b"\x94",
+        b"(", b")", b"R", b"t", b"\x85", b"\x86", b"Q", b"}", b"]", b"a", b"e", b"u", b"s", b"b", b"\x81",
+        b"N", b"0", b"q\0", b"h\0", b"K\x01", b"J\xff\xff\xff\x7f", b"ctorch\nHalfStorage\n",
+        b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"X\x07\0\0\0storage",
+        b"\x88", b"\x93", b"\x94",
     ]
 
     def make(data):
@@ -315,8 +316,8 @@ def run_of(content):
 def edited_run(seed):
     """Folders of NeuralHydrology, with other words in their texts."""
     words = [
-        b"- ", b": ", b"\n", b"  ", b"[]", b"{}", b"'", b'"', b"#", b"~", b"&a", b"*a", b"ealstm", b"mtslstm", b"1D",
-        b"use_frequencies:\n- 1D\n- 1h\n", b"seq_length:\n  1D: 3\n  1h: 24\n", b".nan", b"-", b"\t",
+        b"- ", b": ", b"\n", b"  ", b"[]", b"{}", b"'", b'"', b"#", b"~", b"&a", b"*a", b"ealstm", b"mtslstm",
+        b"1D", b"use_frequencies:\n- 1D\n- 1h\n", b"seq_length:\n  1D: 3\n  1h: 24\n", b".nan", b"-", b"\t",
         b"null",
     ]
 
