@@ -17,8 +17,9 @@ import zlib
 
 import numpy as np
 
-from lstm_ext import _checkpoint, _optim
+from lstm_ext import __version__, _checkpoint, _optim
 from lstm_ext._checks import count, positive
+from lstm_ext._stored import Stored
 from lstm_ext.training import _POOL, _Batches, _Run
 
 __all__ = ["DataParallel", "RankError"]
@@ -26,6 +27,9 @@ __all__ = ["DataParallel", "RankError"]
 _TOGETHER = 32  # sequences of a shared validation set that one rank evaluates at a time
 _SPIN = 1e-3  # seconds that a rank asks without a pause whether the others have come
 _METHODS = ("Get_rank", "Get_size", "Allreduce", "Bcast")
+_EXCHANGE = 1  # of the messages of a training, in their order; another number for other messages
+_NAMED = 8  # ranks that an error message names at most
+_SAMPLED = 4  # sequences of x on the disk that are read to compare it
 
 
 class RankError(RuntimeError):
@@ -133,6 +137,7 @@ class DataParallel:
         self.timeout = None if timeout is None else positive("timeout", timeout)
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.seconds = 0.0
+        self._held = None
 
     @property
     def first(self):
@@ -147,11 +152,15 @@ class DataParallel:
         self._do("allreduce", send, receive)
         return receive
 
-    def gather(self, value):
-        """Return a number of every rank: (size,) float64, by a sum over arrays that are 0 elsewhere."""
-        slots = np.zeros(self.size)
-        slots[self.rank] = value
-        return self.add(slots)
+    def gather(self, *values):
+        """Return numbers of every rank, by a sum over arrays that are 0 elsewhere.
+
+        (size,) float64 for one number of each rank, (k, size) for k.
+        """
+        slots = np.zeros((len(values), self.size))
+        slots[:, self.rank] = values
+        slots = self.add(slots)
+        return slots[0] if len(values) == 1 else slots
 
     def broadcast(self, content, root=0):
         """Return the bytes that rank `root` has."""
@@ -165,7 +174,8 @@ class DataParallel:
 
     def _do(self, name, array, argument):
         start = time.perf_counter()
-        at_once = None if self.timeout is None else getattr(self.comm, f"I{name}", None)
+        # Also without a timeout: MPI never matches one rank's Iallreduce with another's Allreduce.
+        at_once = getattr(self.comm, f"I{name}", None)
         if at_once is None:
             getattr(self.comm, name.capitalize())(array, argument)
         else:
@@ -175,7 +185,7 @@ class DataParallel:
     def _wait(self, request, start, name):
         while not request.Test():
             waited = time.perf_counter() - start
-            if waited > self.timeout:
+            if self.timeout is not None and waited > self.timeout:
                 raise RankError(
                     f"rank {self.rank} has waited {waited:.0f} s for the others in {name}: one of "
                     f"{self.size} ranks has ended, hangs, or works longer than DataParallel's timeout. MPI "
@@ -198,14 +208,29 @@ class DataParallel:
             error = raised
         self.settle(error)
 
-    def settle(self, error):
-        """Raise on every rank, if one has an error: there that, elsewhere one that tells of it."""
+    def hold(self, error):
+        """Keep an error of this rank until the ranks meet next: `settle` or a step then tells the others."""
+        if self._held is None:
+            self._held = error
+
+    def release(self):
+        """Return the error that was kept, or None."""
+        error, self._held = self._held, None
+        return error
+
+    def settle(self, error, answer=False):
+        """Raise on every rank, if one has an error: there that, elsewhere one that tells of it.
+
+        Return whether `answer` is true on one of the ranks.
+        """
+        error = self.release() or error
         told = b""
         if error is not None:
             told = json.dumps([type(error).__name__, str(error)]).encode()
-        failed = np.flatnonzero(self.gather(len(told)))
+        lengths, answers = self.gather(len(told), bool(answer))
+        failed = np.flatnonzero(lengths)
         if not failed.size:
-            return
+            return bool(answers.any())
         kind, sentence = json.loads(self.broadcast(told, int(failed[0])))
         alike = {"FloatingPointError": FloatingPointError, "KeyboardInterrupt": KeyboardInterrupt}
         if kind in alike:  # the same on all ranks
@@ -214,12 +239,41 @@ class DataParallel:
             raise error
         raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {sentence}")
 
-    def any(self, function, record):
-        """Return whether `function` wants the training to end on one of the ranks."""
-        answer = False
-        with self.agreed():
-            answer = function(record)
-        return bool(self.gather(bool(answer)).any())
+    def any(self, function, *arguments):
+        """Return whether `function` is true on one of the ranks; what it raises on one, all hear of."""
+        answer, error = False, None
+        try:
+            answer = function(*arguments)
+        except BaseException as raised:
+            error = raised
+        return self.settle(error, answer)
+
+    def compare_settings(self, settings, why=""):
+        """Raise the same ValueError on all ranks unless they have the same settings.
+
+        The messages are the same whatever the settings are: nothing of them decides who sends what. Values
+        are compared as text.
+        """
+        own = {name: str(value) for name, value in settings.items()}
+        first = json.loads(self.broadcast(json.dumps(own).encode() if self.first else None))
+        other = {name: own.get(name) for name in {**first, **own} if own.get(name) != first.get(name)}
+        content = json.dumps(other).encode() if other else b""
+        strange = np.flatnonzero(self.gather(len(content)))
+        if not strange.size:
+            return
+        found = {}  # name: {value: ranks}
+        for rank in strange[:_NAMED].tolist():
+            for name, value in json.loads(self.broadcast(content, rank)).items():
+                found.setdefault(name, {}).setdefault(value, []).append(rank)
+        differences = []
+        for name, values in found.items():
+            more = ", ..." if strange.size > _NAMED else ""
+            parts = [f"{first.get(name, 'not known')} on rank 0"] + [
+                f"{'not known' if value is None else value} on rank {', '.join(map(str, ranks))}{more}"
+                for value, ranks in values.items()
+            ]
+            differences.append(f"{name} is {' and '.join(parts)}")
+        raise ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
 
     # What a training asks for, see `training.fit` ---------------------------------------------
 
@@ -227,25 +281,46 @@ class DataParallel:
         """Return what draws this rank's parts of the mini-batches."""
         return (_Cut if self.shards == "cut" else _Given)(self, *arguments)
 
-    def meet(self, data, batches):
-        """Compare what the ranks were given; return how many sequences they hold together."""
-        shape = [list(data.x.shape[1:]), list(data.y.shape[1:])]
-        rows = self.gather(len(data.x))
-        self._same("the shapes of x and y", shape)
-        content = zlib.crc32(np.ascontiguousarray(data.y).view(np.uint8))
-        for array in (data.lengths, data.weight):
-            if array is not None:
-                content = zlib.crc32(np.ascontiguousarray(array).view(np.uint8), content)
-        contents = self.gather(content)
-        alike = bool((contents == contents[0]).all() and (rows == rows[0]).all())
+    def begin(self):
+        """Raise ValueError on all ranks unless they share a training in the same way."""
+        self.compare_settings({
+            "the version of lstm-ext": f"{__version__}, exchange {_EXCHANGE}", "shards": repr(self.shards),
+            "block": self.block, "check_every": self.check_every, "timeout": self.timeout,
+        })
+
+    def compare_inputs(self, options, data, validation):
+        """Raise ValueError on all ranks unless they were given the same options, and data that fit.
+
+        With shards="cut" the data have to be the same, with "given" all but the number of sequences.
+        """
+        with self.agreed():
+            settings = dict(options)
+            for prefix, part in (("", data), ("validation: ", validation)):
+                if part is not None:
+                    settings |= {prefix + name: text for name, text in self._described(part).items()}
+        whole = ", each of which needs the whole training set where shards is 'cut'"
+        self.compare_settings(settings, whole if self.shards == "cut" else "")
+
+    def _described(self, data):
+        """Return what has to be the same of each array, as text."""
+        arrays = {
+            "x": data.x, "y": data.y, "lengths": data.lengths, "mask": data.mask, "static": data.static,
+            "sample_weight": data.weight,
+        }
         if self.shards == "cut":
-            if not alike:
-                raise ValueError(
-                    "shards is 'cut', so every rank must have the whole training set, and y, lengths or "
-                    f"sample_weight differ: ranks have {rows.astype(int).tolist()} sequences"
-                )
-            total = len(data.x)
-        else:
+            return {name: None if array is None else _content(array) for name, array in arrays.items()}
+        shards = {}
+        for name in ("x", "y"):
+            shape = ", ".join(map(str, ("N", *arrays[name].shape[1:])))
+            shards[name] = f"{arrays[name].dtype} ({shape})"
+        return shards
+
+    def meet(self, data, batches):
+        """Return how many sequences the ranks hold together."""
+        total = len(data.x)
+        if self.shards == "given":
+            contents, rows = self.gather(_checksum(data.y, data.lengths, data.weight), total)
+            alike = bool((contents == contents[0]).all() and (rows == rows[0]).all())
             if alike and self.size > 1 and rows[0] and self.first:
                 warnings.warn(
                     "all ranks were given the same y, lengths and sample_weight as their shards: if that "
@@ -256,27 +331,13 @@ class DataParallel:
         batches.join(self)
         return total
 
-    def _same(self, name, value):
-        """Raise ValueError on all ranks unless `value`, which JSON can say, is the same on all."""
-        first = json.loads(self.broadcast(json.dumps(value).encode() if self.first else None))
-        with self.agreed():
-            if first != value:
-                raise ValueError(
-                    f"{name} must be the same on all ranks: {first} on rank 0, {value} on rank {self.rank}"
-                )
-
-    def alike(self, **words):
-        """Raise ValueError on all ranks unless they have been given the same."""
-        for name, value in words.items():
-            self._same(name, value)
-
     def share(self, state, history):
         """Give all ranks what rank 0 begins with: parameters, optimiser, generator, history."""
-        settings = state[1]
-        for name, value in settings.items():
-            self._same(name, value)
-        self._same("early_stopping", repr(state[5]))
-        content = self.broadcast(_checkpoint.packed(*state, history) if self.first else None)
+        content = None
+        with self.agreed():
+            if self.first:
+                content = _checkpoint.packed(*state, history)
+        content = self.broadcast(content)
         with self.agreed():
             if not self.first:
                 history = _checkpoint.unpack(content, "what rank 0 begins with", *state)
@@ -288,6 +349,7 @@ class DataParallel:
 
     def compare(self, parameters, steps):
         """Raise RankError on all ranks unless their parameters have the same bits."""
+        self.settle(None)
         sums = self.gather(zlib.crc32(parameters.view(np.uint8)))
         strange = np.flatnonzero(sums != sums[0])
         if strange.size:
@@ -421,6 +483,19 @@ class _TeamRun(_Run):
             raise ValueError("there is nothing to average over in validation: no element counts")
         return float(loss / weight)
 
+    def epoch(self, epoch, watched):
+        """Make the steps of an epoch; return its record."""
+        record = super().epoch(epoch, watched)
+        self.team.settle(None)  # what was raised after the last step
+        return record
+
+    def tell(self, function, *arguments):
+        """Call what may raise on this rank alone; the others hear of it in the next step."""
+        try:
+            function(*arguments)
+        except BaseException as error:
+            self.team.hold(error)
+
     def check(self):
         """Let a Ctrl-C through that all ranks know of."""
         if self.stopped:
@@ -431,7 +506,12 @@ class _TeamRun(_Run):
         """Make one step on the blocks of this rank, of so many in all."""
         loss, weight, self.stopped, states = self.reduce(blocks, total, seed, states or {}, epoch)
         if weight:
-            self.update(loss, None, epoch)
+            try:
+                self.update(loss, None, epoch)
+            except FloatingPointError:  # the same on all ranks
+                raise
+            except BaseException as error:
+                self.team.hold(error)
             self.steps += 1
             if self.steps % self.team.check_every == 0:
                 self.team.compare(self.model._parameters, self.steps)
@@ -464,9 +544,9 @@ class _TeamRun(_Run):
         """Put the mean gradient of the whole mini-batch into the model, by one Allreduce."""
         send, receive = self.send, self.receive
         send[...] = 0
-        error = None
+        error = self.team.release()
         try:
-            ((number, data),) = _readable(blocks)
+            ((number, data),) = _readable(blocks, error)
             loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
             if wrong is not None:
                 error = wrong
@@ -489,9 +569,9 @@ class _TeamRun(_Run):
         """Do the same to the same bits for any number of ranks: sums of multiples of one number."""
         n, team = self.model.parameters.size, self.team
         sums, flags = np.zeros((total, 3)), np.zeros(2)
-        error, gradients = None, []
+        error, gradients = team.release(), []
         try:
-            for number, data in _readable(blocks):
+            for number, data in _readable(blocks, error):
                 loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
                 if wrong is not None:
                     raise wrong
@@ -525,11 +605,30 @@ class _TeamRun(_Run):
         return float(loss / weight), float(weight), stop, states
 
 
-def _readable(blocks):
-    """Return blocks; raise the error that stands in their place."""
+def _readable(blocks, error):
+    """Return blocks; raise the error that stands in their place, or one that came before."""
+    if error is not None:
+        raise error
     if isinstance(blocks, Exception):
         raise blocks
     return blocks
+
+
+def _content(array):
+    """Say what has to be the same of an array that is given to all ranks whole."""
+    return f"{array.dtype} {array.shape} of CRC-32 {_checksum(array):08x}"
+
+
+def _checksum(*arrays):
+    """Return a CRC-32 of arrays, where they are not None; of an x on the disk of a sample."""
+    crc = 0
+    for array in arrays:
+        if isinstance(array, Stored):
+            n = len(array)
+            array = array[np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.intp))]
+        if array is not None:
+            crc = zlib.crc32(np.ascontiguousarray(array), crc)
+    return crc
 
 
 def _quanta(largest, number, levels):

@@ -56,6 +56,7 @@ def fit(
         from lstm_ext.distributed import team_of  # which stands above this module
 
         team = team_of(comm)
+    team.begin()
     with team.agreed():
         data = model._checked(
             stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
@@ -83,15 +84,22 @@ def fit(
             folder = os.path.dirname(os.path.abspath(checkpoint))
             if not os.path.isdir(folder):
                 raise FileNotFoundError(f"checkpoint is {checkpoint!s}, and there is no folder {folder}")
-    team.alike(
-        epochs=epochs, validation=validation is not None, checkpoint=checkpoint is not None,
-        checkpoint_every=checkpoint_every,
+    options = {
+        "model": _words(model), "optimizer": _words(optimizer), "schedule": _words(schedule),
+        "batch_size": batches.size, "bucket": batches.bucket, "bptt": batches.bptt,
+    }
+    team.compare_inputs(
+        options | {
+            "early_stopping": _words(early_stopping), "epochs": epochs,
+            "validation": "given" if validation is not None else None,
+            "checkpoint": "given" if checkpoint is not None else None,
+            "checkpoint_every": checkpoint_every, "resume": bool(resume),
+        },
+        data, validation,
     )
     sequences = team.meet(data, batches)  # how many they hold together
 
-    settings = {
-        "model": _words(model), "optimizer": _words(optimizer), "schedule": _words(schedule),
-        "batch_size": batches.size, "bucket": batches.bucket, "bptt": batches.bptt,
+    settings = options | {
         "block": team.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
     state = (model, settings, rng, optimizer, schedule, early_stopping)
@@ -100,9 +108,10 @@ def fit(
         if team.first and resume and os.path.exists(checkpoint):
             history = _checkpoint.load(checkpoint, *state)
     history = team.share(state, history)
-    if schedule is not None and not history:
-        schedule.begin()
-    run = team.run(model, data, batches, optimizer, schedule, rng)
+    with team.agreed():
+        if schedule is not None and not history:
+            schedule.begin()
+        run = team.run(model, data, batches, optimizer, schedule, rng)
 
     def after(record):
         if validation is not None:
@@ -110,7 +119,7 @@ def fit(
         record |= run.spent()
         history.append(record)
         if schedule is not None:
-            schedule.observe(record)
+            run.tell(schedule.observe, record)
 
     def save():
         with team.agreed():
@@ -118,12 +127,14 @@ def fit(
                 _checkpoint.save(checkpoint, *state, history)
 
     done = saved = len(history)
-    with run.interrupt, _Watched(watchers, model, epochs, done, run.interrupt) as watched:
+    with run.interrupt, contextlib.ExitStack() as ends:
+        with team.agreed():
+            watched = ends.enter_context(_Watched(watchers, model, epochs, done, run.interrupt))
         stop = early_stopping is not None and done > 0 and early_stopping.done
         try:
             while len(history) < epochs and not stop:
                 after(run.epoch(len(history) + 1, watched))
-                stop = early_stopping is not None and early_stopping.on_epoch_end(history[-1])
+                stop = early_stopping is not None and team.any(early_stopping.on_epoch_end, history[-1])
                 if checkpoint is not None and (stop or len(history) % checkpoint_every == 0):
                     save()
                     saved = len(history)
@@ -269,7 +280,10 @@ class _Alone:
     def batches(self, *arguments):
         return _Batches(*arguments)
 
-    def alike(self, **words):
+    def begin(self):
+        pass
+
+    def compare_inputs(self, options, data, validation):
         pass
 
     def meet(self, data, batches):
@@ -282,8 +296,8 @@ class _Alone:
     def run(self, *arguments):
         return _Run(*arguments)
 
-    def any(self, function, record):
-        return function(record)
+    def any(self, function, *arguments):
+        return function(*arguments)
 
 
 class _Run:
@@ -329,13 +343,17 @@ class _Run:
                 if part + 1 < len(windows):  # each window is a step of its own
                     self.check()
             if loss is not None:  # a mini-batch of ranks with few sequences may be empty
-                watched.batch_end(epoch, (done + 1) / len(order), loss)
+                self.tell(watched.batch_end, epoch, (done + 1) / len(order), loss)
             self.check()
         return {"epoch": epoch, "loss": total / weight}
 
     def evaluate(self, data):
         """Return the loss of the validation set."""
         return self.interrupt.call(self.model._evaluate, data)
+
+    def tell(self, function, *arguments):
+        """Call what may raise."""
+        function(*arguments)
 
     def check(self):
         """Let a Ctrl-C through that has come."""
