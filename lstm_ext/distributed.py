@@ -26,6 +26,7 @@ __all__ = ["DataParallel", "RankError"]
 
 _TOGETHER = 32  # sequences of a shared validation set that one rank evaluates at a time
 _SPIN = 1e-3  # seconds that a rank asks without a pause whether the others have come
+_TOLD = "_lstm_ext_told"  # attribute of an error that all ranks know of
 _METHODS = ("Get_rank", "Get_size", "Allreduce", "Bcast")
 _EXCHANGE = 1  # of the messages of a training, in their order; another number for other messages
 _NAMED = 8  # ranks that an error message names at most
@@ -198,13 +199,16 @@ class DataParallel:
 
     @contextlib.contextmanager
     def agreed(self):
-        """Return a context after which all ranks go on, or none: what one raises, the others hear of."""
+        """Return a context after which all ranks go on, or none: what one raises, the others hear of.
+
+        Contexts may be nested, and trainings may be within one: all ranks begin and end them in one order.
+        """
         error = None
         try:
             yield
-        except RankError:
-            raise  # there is nobody to tell
         except BaseException as raised:
+            if getattr(raised, _TOLD, False) or isinstance(raised, RankError):
+                raise  # the others know, or do not answer
             error = raised
         self.settle(error)
 
@@ -234,9 +238,9 @@ class DataParallel:
         kind, sentence = json.loads(self.broadcast(told, int(failed[0])))
         alike = {"FloatingPointError": FloatingPointError, "KeyboardInterrupt": KeyboardInterrupt}
         if kind in alike:  # the same on all ranks
-            raise alike[kind](sentence) from error
+            raise _told(alike[kind](sentence)) from error
         if error is not None:
-            raise error
+            raise _told(error)
         raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {sentence}")
 
     def any(self, function, *arguments):
@@ -273,7 +277,9 @@ class DataParallel:
                 for value, ranks in values.items()
             ]
             differences.append(f"{name} is {' and '.join(parts)}")
-        raise ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
+        raise _told(
+            ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
+        )
 
     # What a training asks for, see `training.fit` ---------------------------------------------
 
@@ -283,6 +289,7 @@ class DataParallel:
 
     def begin(self):
         """Raise ValueError on all ranks unless they share a training in the same way."""
+        self.settle(None)  # a rank that has failed before this training is here, too
         self.compare_settings({
             "the version of lstm-ext": f"{__version__}, exchange {_EXCHANGE}", "shards": repr(self.shards),
             "block": self.block, "check_every": self.check_every, "timeout": self.timeout,
@@ -603,6 +610,12 @@ class _TeamRun(_Run):
         whole = self.receive.reshape(-1, n).sum(axis=0)
         np.divide(whole, weight, out=self.model._gradient, casting="same_kind")
         return float(loss / weight), float(weight), stop, states
+
+
+def _told(error):
+    """Return the error, marked as one that all ranks know of."""
+    setattr(error, _TOLD, True)
+    return error
 
 
 def _readable(blocks, error):

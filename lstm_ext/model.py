@@ -553,7 +553,8 @@ class Model(Fixed):
         """Loss and gradient at `theta`, which become the model's parameters.
 
         For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
-        hessp=model.hessp, method="trust-krylov")``.
+        hessp=model.hessp, method="trust-krylov")``. Then assign ``model.parameters = result.x``: the model
+        has the point that was evaluated last, which a trust-region method may have rejected.
 
         Parameters
         ----------

@@ -244,3 +244,35 @@ def test_processes_that_disagree(tmp_path):
     for name, (kind, sentence) in seen[0].items():
         assert kind == "ValueError" and f"{name} is " in sentence and " on rank 2; expected" in sentence
     assert len(seen[0]) == 9
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after", "within", "all", "settings", "never"])
+def test_trainings_within_agreed(when):
+    """What one rank raises before, between or after trainings reaches those that train."""
+    def work(comm):
+        group, model = DataParallel(comm, shards="cut"), new()
+        def step(name):
+            if when == name and comm.rank == 1:
+                raise OSError("no")
+
+        def train(**more):
+            model.fit(X, Y, epochs=1, batch_size=5, rng=0, comm=group, **more)
+
+        with group.agreed():
+            step("before")
+            train()
+            step("between")
+            if when == "all":
+                train(optimizer=SGD(1e300, max_norm=None))
+            with group.agreed():
+                every = 1 + comm.rank if when == "settings" else 1
+                train(callback=lambda record: step("within"), checkpoint_every=every)
+            step("after")
+
+    start = time.perf_counter()
+    outcomes = Ranks(2).run(work)
+    assert time.perf_counter() - start < SECONDS
+    kinds = {
+        "all": [FloatingPointError] * 2, "settings": [ValueError] * 2, "never": [type(None)] * 2,
+    }.get(when, [RankError, OSError])
+    assert [type(outcome) for outcome in outcomes] == kinds, outcomes
