@@ -7,6 +7,8 @@ NumPy arrays, as mpi4py's have them; mpi4py itself is not imported here. Where i
 ``Ibcast``, too, nobody waits for ever.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import json
@@ -14,6 +16,7 @@ import math
 import time
 import warnings
 import zlib
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +24,11 @@ from lstm_ext import __version__, _checkpoint, _optim
 from lstm_ext._checks import count, positive
 from lstm_ext._stored import Stored
 from lstm_ext.training import _POOL, _Batches, _Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
 
 __all__ = ["DataParallel", "RankError"]
 
@@ -37,7 +45,7 @@ class RankError(RuntimeError):
     """What the other ranks raise where one has failed, or has not answered."""
 
 
-def team_of(comm):
+def team_of(comm: Any) -> DataParallel:
     """Return a `DataParallel` of what was given as `comm`."""
     return comm if isinstance(comm, DataParallel) else DataParallel(comm)
 
@@ -119,7 +127,19 @@ class DataParallel:
         model.fit(x, y, epochs=10, rng=0, comm=DataParallel(MPI.COMM_WORLD, shards="cut"))
     """
 
-    def __init__(self, comm, *, shards="given", block=None, check_every=100, timeout=600.0):
+    comm: Any
+    shards: str
+    block: int | None
+    check_every: int
+    timeout: float | None
+    rank: int
+    size: int
+    seconds: float
+
+    def __init__(
+        self, comm: Any, *, shards: Literal["given", "cut"] = "given", block: int | None = None,
+        check_every: int = 100, timeout: float | None = 600.0,
+    ) -> None:
         comm = _Alone() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
@@ -141,13 +161,15 @@ class DataParallel:
         self._held = None
 
     @property
-    def first(self):
+    def first(self) -> bool:
         """Whether this is the rank that writes files and shows bars."""
         return self.rank == 0
 
     # What goes over the wire ------------------------------------------------------------------
 
-    def add(self, send, receive=None):
+    def add(
+        self, send: npt.NDArray[np.float64], receive: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float64]:
         """Return the sum over all ranks of a float64 array; `receive`: the array to put it in."""
         receive = np.empty_like(send) if receive is None else receive
         self._do("allreduce", send, receive)
@@ -163,13 +185,13 @@ class DataParallel:
         slots = self.add(slots)
         return slots[0] if len(values) == 1 else slots
 
-    def broadcast(self, content, root=0):
+    def broadcast(self, content: bytes | None, root: int = 0) -> bytes:
         """Return the bytes that rank `root` has."""
         length = np.array([len(content or b"")], np.int64)
         self._do("bcast", length, root)
         array = np.empty(int(length[0]), np.uint8)
         if self.rank == root:
-            array[...] = np.frombuffer(content, np.uint8)
+            array[...] = np.frombuffer(content or b"", np.uint8)
         self._do("bcast", array, root)
         return array.tobytes()
 
@@ -283,7 +305,7 @@ class DataParallel:
 
     # What a training asks for, see `training.fit` ---------------------------------------------
 
-    def batches(self, *arguments):
+    def batches(self, *arguments: Any) -> Any:
         """Return what draws this rank's parts of the mini-batches."""
         return (_Cut if self.shards == "cut" else _Given)(self, *arguments)
 
@@ -350,11 +372,11 @@ class DataParallel:
                 history = _checkpoint.unpack(content, "what rank 0 begins with", *state)
         return history
 
-    def run(self, *arguments):
+    def run(self, *arguments: Any) -> Any:
         """Return what makes the steps."""
         return _TeamRun(self, *arguments)
 
-    def compare(self, parameters, steps):
+    def compare(self, parameters: npt.NDArray[Any], steps: int) -> None:
         """Raise RankError on all ranks unless their parameters have the same bits."""
         self.settle(None)
         sums = self.gather(zlib.crc32(parameters.view(np.uint8)))
