@@ -305,12 +305,14 @@ def parameter_shapes(options: Mapping[str, Any], inputs: int) -> dict[str, tuple
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(get("num_layers")):
         width = inputs if layer == 0 else directions * P
-        kinds = {"weight_ih": (4 * H, width), "weight_hh": (4 * H, P)}
+        kinds: dict[str, tuple[int, ...]] = {"weight_ih": (4 * H, width), "weight_hh": (4 * H, P)}
         for name, option in OPTIONS.items():
             if option.parameters and get(name) and (layer == 0 or not option.first_layer):
                 kinds |= {kind: shape(sizes) for kind, shape in option.parameters.items()}
         for suffix in ("", "_reverse")[:directions]:
-            shapes |= {f"{kind}_l{layer}{suffix}": kinds[kind] for kind in PARAMETER_KINDS if kind in kinds}
+            for kind in PARAMETER_KINDS:
+                if kind in kinds:
+                    shapes[f"{kind}_l{layer}{suffix}"] = kinds[kind]
     return shapes
 
 

@@ -44,7 +44,7 @@ _PATIENCE, _LEAST_PATIENCE = 10, 200
 # The loss after an epoch is taken on so many of the sequences at the most.
 _JUDGED = 2048
 # Where fewer are set aside, folds judge in turn, and all sequences are learned from in the end.
-_FEW_ASIDE, _FOLDS = 50, 5
+FEW_ASIDE, FOLDS = 50, 5
 # While the learning rate falls to 0, its sum over an epoch is half of what it was.
 _STRETCH = 2
 _DROPPING = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")
@@ -78,13 +78,13 @@ class _Best(EarlyStopping):
         super().on_fit_begin(model, epochs, done)
         self.lowest, self.lowest_epoch = math.inf, 0
         if self._data is not None:
-            self._checked = model._checked(**self._data)
+            self._checked = model.prepare(**self._data)
 
     def _loss(self, record):
         if self._data is None:
             return record["validation_loss"]
         theta = self._model.parameters
-        loss = self._model._evaluate(self._checked)
+        loss = self._model.loss_of(self._checked)
         return loss + 0.5 * self._penalty * float(np.vdot(theta, theta)) if self._penalty else loss
 
     def on_epoch_end(self, record):

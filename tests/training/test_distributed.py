@@ -19,7 +19,8 @@ from rank_trainings import CASES, LENGTHS, RANKS, WEIGHT, X, Y, mpiexec, needs_m
 import lstm_ext
 from lstm_ext import LSTM, SGD, Adam, Model
 from lstm_ext.callbacks import EarlyStopping
-from lstm_ext.distributed import DataParallel, RankError, _quanta
+from lstm_ext.distributed import DataParallel, RankError
+from lstm_ext.distributed.run import quanta
 from lstm_ext.schedules import Plateau
 
 
@@ -162,7 +163,7 @@ def test_the_exact_sum_is_exact_in_any_order():
         sums = np.zeros((2, 50))
         for k in order:
             rest = parts[k].copy()
-            for level, quantum in enumerate(_quanta(np.abs(parts).max(), 13, 2)):
+            for level, quantum in enumerate(quanta(np.abs(parts).max(), 13, 2)):
                 shift = 1.5 * 2.0**52 * quantum
                 rounded = rest + shift - shift
                 assert_array_equal(rounded % quantum, 0)
@@ -174,7 +175,7 @@ def test_the_exact_sum_is_exact_in_any_order():
     for other in sums[1:]:
         assert_array_equal(sums[0], other)
     assert_allclose(sums[0], expected, rtol=1e-15, atol=1e-24)
-    assert _quanta(5e-324, 3, 2)[0] > 0 and _quanta(0.0, 1, 1)[0] > 0
+    assert quanta(5e-324, 3, 2)[0] > 0 and quanta(0.0, 1, 1)[0] > 0
 
 
 def test_threads_do_not_show_in_the_reproducible_mode():

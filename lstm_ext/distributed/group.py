@@ -10,29 +10,29 @@ NumPy arrays, as mpi4py's have them; mpi4py itself is not imported here. Where i
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import math
 import time
-import warnings
 import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lstm_ext import __version__, _checkpoint, _optim
-from lstm_ext._checks import count, positive
-from lstm_ext._stored import Stored
-from lstm_ext.training import _POOL, _Batches, _Run
+from lstm_ext import __version__
+from lstm_ext._checks import count, positive, warn
+from lstm_ext.distributed.batches import CutBatches, GivenBatches
+from lstm_ext.distributed.run import ParallelRun
+from lstm_ext.training import checkpoint as checkpoints
+from lstm_ext.training.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
+    from lstm_ext.training.data import SequenceData
+
 __all__ = ["DataParallel", "RankError"]
 
-_TOGETHER = 32  # sequences of a shared validation set that one rank evaluates at a time
 _SPIN = 1e-3  # seconds that a rank asks without a pause whether the others have come
 _TOLD = "_lstm_ext_told"  # attribute of an error that all ranks know of
 _METHODS = ("Get_rank", "Get_size", "Allreduce", "Bcast")
@@ -45,12 +45,12 @@ class RankError(RuntimeError):
     """What the other ranks raise where one has failed, or has not answered."""
 
 
-def team_of(comm: Any) -> DataParallel:
+def as_group(comm: Any) -> DataParallel:
     """Return a `DataParallel` of what was given as `comm`."""
     return comm if isinstance(comm, DataParallel) else DataParallel(comm)
 
 
-class _Alone:
+class _SingleProcess:
     """The communicator of a process that has no others."""
 
     def Get_rank(self):  # MPI's names
@@ -140,7 +140,7 @@ class DataParallel:
         self, comm: Any, *, shards: Literal["given", "cut"] = "given", block: int | None = None,
         check_every: int = 100, timeout: float | None = 600.0,
     ) -> None:
-        comm = _Alone() if comm is None else comm
+        comm = _SingleProcess() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
             raise TypeError(f"comm must have {', '.join(_METHODS)}, and {comm!r} has no {', '.join(missing)}")
@@ -158,7 +158,7 @@ class DataParallel:
         self.timeout = None if timeout is None else positive("timeout", timeout)
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.seconds = 0.0
-        self._held = None
+        self._held: BaseException | None = None
 
     @property
     def first(self) -> bool:
@@ -175,7 +175,7 @@ class DataParallel:
         self._do("allreduce", send, receive)
         return receive
 
-    def gather(self, *values):
+    def gather(self, *values: float) -> npt.NDArray[np.float64]:
         """Return numbers of every rank, by a sum over arrays that are 0 elsewhere.
 
         (size,) float64 for one number of each rank, (k, size) for k.
@@ -220,7 +220,7 @@ class DataParallel:
     # What the ranks have to agree on ----------------------------------------------------------
 
     @contextlib.contextmanager
-    def agreed(self):
+    def agreed(self) -> Iterator[None]:
         """Return a context after which all ranks go on, or none: what one raises, the others hear of.
 
         Contexts may be nested, and trainings may be within one: all ranks begin and end them in one order.
@@ -234,17 +234,17 @@ class DataParallel:
             error = raised
         self.settle(error)
 
-    def hold(self, error):
+    def hold(self, error: BaseException) -> None:
         """Keep an error of this rank until the ranks meet next: `settle` or a step then tells the others."""
         if self._held is None:
             self._held = error
 
-    def release(self):
+    def release(self) -> BaseException | None:
         """Return the error that was kept, or None."""
         error, self._held = self._held, None
         return error
 
-    def settle(self, error, answer=False):
+    def settle(self, error: BaseException | None, answer: object = False) -> bool:
         """Raise on every rank, if one has an error: there that, elsewhere one that tells of it.
 
         Return whether `answer` is true on one of the ranks.
@@ -257,15 +257,15 @@ class DataParallel:
         failed = np.flatnonzero(lengths)
         if not failed.size:
             return bool(answers.any())
-        kind, sentence = json.loads(self.broadcast(told, int(failed[0])))
+        kind, message = json.loads(self.broadcast(told, int(failed[0])))
         alike = {"FloatingPointError": FloatingPointError, "KeyboardInterrupt": KeyboardInterrupt}
         if kind in alike:  # the same on all ranks
-            raise _told(alike[kind](sentence)) from error
+            raise _told(alike[kind](message)) from error
         if error is not None:
             raise _told(error)
-        raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {sentence}")
+        raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {message}")
 
-    def any(self, function, *arguments):
+    def any(self, function: Callable[..., object], *arguments: Any) -> bool:
         """Return whether `function` is true on one of the ranks; what it raises on one, all hear of."""
         answer, error = False, None
         try:
@@ -274,7 +274,7 @@ class DataParallel:
             error = raised
         return self.settle(error, answer)
 
-    def compare_settings(self, settings, why=""):
+    def compare_settings(self, settings: dict[str, Any], why: str = "") -> None:
         """Raise the same ValueError on all ranks unless they have the same settings.
 
         The messages are the same whatever the settings are: nothing of them decides who sends what. Values
@@ -287,7 +287,7 @@ class DataParallel:
         strange = np.flatnonzero(self.gather(len(content)))
         if not strange.size:
             return
-        found = {}  # name: {value: ranks}
+        found: dict[str, dict[str | None, list[int]]] = {}  # name: {value: ranks}
         for rank in strange[:_NAMED].tolist():
             for name, value in json.loads(self.broadcast(content, rank)).items():
                 found.setdefault(name, {}).setdefault(value, []).append(rank)
@@ -307,9 +307,9 @@ class DataParallel:
 
     def batches(self, *arguments: Any) -> Any:
         """Return what draws this rank's parts of the mini-batches."""
-        return (_Cut if self.shards == "cut" else _Given)(self, *arguments)
+        return (CutBatches if self.shards == "cut" else GivenBatches)(self, *arguments)
 
-    def begin(self):
+    def begin(self) -> None:
         """Raise ValueError on all ranks unless they share a training in the same way."""
         self.settle(None)  # a rank that has failed before this training is here, too
         self.compare_settings({
@@ -317,7 +317,9 @@ class DataParallel:
             "block": self.block, "check_every": self.check_every, "timeout": self.timeout,
         })
 
-    def compare_inputs(self, options, data, validation):
+    def compare_inputs(
+        self, options: dict[str, Any], data: SequenceData, validation: SequenceData | None
+    ) -> None:
         """Raise ValueError on all ranks unless they were given the same options, and data that fit.
 
         With shards="cut" the data have to be the same, with "given" all but the number of sequences.
@@ -330,7 +332,7 @@ class DataParallel:
         whole = ", each of which needs the whole training set where shards is 'cut'"
         self.compare_settings(settings, whole if self.shards == "cut" else "")
 
-    def _described(self, data):
+    def _described(self, data: SequenceData) -> dict[str, str | None]:
         """Return what has to be the same of each array, as text."""
         arrays = {
             "x": data.x, "y": data.y, "lengths": data.lengths, "mask": data.mask, "static": data.static,
@@ -338,48 +340,47 @@ class DataParallel:
         }
         if self.shards == "cut":
             return {name: None if array is None else _content(array) for name, array in arrays.items()}
-        shards = {}
+        shards: dict[str, str | None] = {}
         for name in ("x", "y"):
             shape = ", ".join(map(str, ("N", *arrays[name].shape[1:])))
             shards[name] = f"{arrays[name].dtype} ({shape})"
         return shards
 
-    def meet(self, data, batches):
+    def join(self, data: SequenceData, batches: CutBatches | GivenBatches) -> int:
         """Return how many sequences the ranks hold together."""
         total = len(data.x)
         if self.shards == "given":
             contents, rows = self.gather(_checksum(data.y, data.lengths, data.weight), total)
             alike = bool((contents == contents[0]).all() and (rows == rows[0]).all())
             if alike and self.size > 1 and rows[0] and self.first:
-                warnings.warn(
+                warn(
                     "all ranks were given the same y, lengths and sample_weight as their shards: if that "
-                    "is the whole training set, give comm=DataParallel(comm, shards='cut')",
-                    stacklevel=4,
+                    "is the whole training set, give comm=DataParallel(comm, shards='cut')"
                 )
             total = int(rows.sum())
-        batches.join(self)
+        batches.join()
         return total
 
-    def share(self, state, history):
-        """Give all ranks what rank 0 begins with: parameters, optimiser, generator, history."""
+    def share(self, state: checkpoints.TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give all ranks what rank 0 begins with: parameters, optimizer, generator, history."""
         content = None
         with self.agreed():
             if self.first:
-                content = _checkpoint.packed(*state, history)
+                content = checkpoints.packed(*state, history)
         content = self.broadcast(content)
         with self.agreed():
             if not self.first:
-                history = _checkpoint.unpack(content, "what rank 0 begins with", *state)
+                history = checkpoints.unpack(content, "what rank 0 begins with", *state)
         return history
 
     def run(self, *arguments: Any) -> Any:
         """Return what makes the steps."""
-        return _TeamRun(self, *arguments)
+        return ParallelRun(self, *arguments)
 
     def compare(self, parameters: npt.NDArray[Any], steps: int) -> None:
         """Raise RankError on all ranks unless their parameters have the same bits."""
         self.settle(None)
-        sums = self.gather(zlib.crc32(parameters.view(np.uint8)))
+        sums = self.gather(zlib.crc32(parameters.data))
         strange = np.flatnonzero(sums != sums[0])
         if strange.size:
             raise RankError(
@@ -389,272 +390,18 @@ class DataParallel:
             )
 
 
-class _Shared(_Batches):
-    """Mini-batches of which each rank has a part: a list of numbered blocks, mostly one."""
-
-    def __init__(self, team, *arguments):
-        super().__init__(*arguments)
-        self.team = team
-
-    def _blocks(self, index):
-        """Cut a mini-batch, or what this rank has of it, into this rank's numbered blocks."""
-        return [(self.team.rank, index)]
-
-    def number_of_blocks(self, index):
-        """How many blocks the mini-batch has on all ranks together."""
-        return self.team.size
-
-    def windows(self, index):
-        """Return this rank's part as pairs of blocks and how many there are in all.
-
-        An error, of a file that cannot be read, stands in the place of the blocks: `step` tells the others.
-        """
-        try:
-            return self._windows(index)
-        except Exception as error:
-            return [(error, self.number_of_blocks(index))]
-
-    def _windows(self, index):
-        data, total = self.data, self.number_of_blocks(index)
-        blocks = [(number, part, self._trimmed(part)) for number, part in self._blocks(index)]
-        if self.bptt is None:
-            return [([(number, source[part]) for number, part, source in blocks], total)]
-        # All ranks make the same number of windows.
-        ends = range(self.bptt, data.x.shape[1] + self.bptt, self.bptt)
-        return [
-            ([(number, data.steps(end - self.bptt, min(end, data.x.shape[1]), True)[part])
-              for number, part, _ in blocks], total)
-            for end in ends
-        ]
-
-    def _trimmed(self, index):
-        lengths = self.data.lengths
-        if lengths is None or not len(index):
-            return self.data
-        return self.data.steps(0, int(lengths[index].max()), self.every_step)
-
-
-class _Cut(_Shared):
-    """All ranks draw the same mini-batches, and each takes its part."""
-
-    def join(self, team):
-        self.refuse_nothing(self.used.size)
-
-    def number_of_blocks(self, index):
-        size = self.team.block
-        return self.team.size if size is None else -(-len(index) // size)
-
-    def _blocks(self, index):
-        rank, ranks, size = self.team.rank, self.team.size, self.team.block
-        if size is None:
-            return [(rank, index[rank::ranks])]  # where sorted by length, all get some of each
-        return [
-            (number, index[number * size : (number + 1) * size])
-            for number in range(rank, self.number_of_blocks(index), ranks)
-        ]
-
-
-class _Given(_Shared):
-    """Each rank draws from its own sequences, in proportion to their number."""
-
-    def join(self, team):
-        total = int(team.gather(self.used.size).sum())
-        self.refuse_nothing(total)
-        self.steps = -(-total // self.size)
-
-    def draw(self, rng):
-        """Draw this rank's parts of the mini-batches of an epoch."""
-        seed = int(rng.integers(2**63))  # the same on all ranks
-        order = self._shuffled(self.used, np.random.default_rng([seed, self.team.rank]))
-        steps, n = self.steps, order.size
-        edges = [k * n // steps for k in range(steps + 1)]
-        if not self.bucket:
-            return [order[start:end] for start, end in itertools.pairwise(edges)]
-        for start in range(0, steps, _POOL):
-            pool = slice(edges[start], edges[min(start + _POOL, steps)])
-            order[pool] = order[pool][np.argsort(self.lengths[order[pool]], kind="stable")]
-        return [order[edges[k] : edges[k + 1]] for k in np.random.default_rng(seed).permutation(steps)]
-
-
-class _TeamRun(_Run):
-    """A training under way on several ranks."""
-
-    def __init__(self, team, model, *arguments):
-        super().__init__(model, *arguments)
-        self.team, self.steps, self.stopped = team, 0, None
-        n = model.parameters.size
-        self.reduce = self._add if team.block is None else self._add_exactly
-        if team.block is None:
-            self.send, self.receive = np.zeros((2, n + 4))
-        else:
-            # A float64 model has more digits than one sum of multiples keeps.
-            levels = 2 if model.parameters.dtype == np.float64 else 1
-            self.send, self.receive = np.zeros((2, levels * n))
-
-    def evaluate(self, data):
-        """Return the loss of the validation set, of which each rank evaluates a part."""
-        team, model = self.team, self.model
-        if team.shards == "cut":
-            parts = -(-len(data.x) // _TOGETHER)
-            sums = np.zeros((parts, 2))
-            mine = [
-                (k, data[k * _TOGETHER : (k + 1) * _TOGETHER]) for k in range(team.rank, parts, team.size)
-            ]
-        else:
-            sums, mine = np.zeros((1, 2)), [(0, data)]
-        with team.agreed():
-            for k, part in mine:
-                weight = _weight(part, model.every_step)
-                if weight:
-                    sums[k] = self.interrupt.call(model._evaluate, part) * weight, weight
-        loss, weight = team.add(sums.ravel()).reshape(sums.shape).sum(axis=0)
-        if not weight:
-            raise ValueError("there is nothing to average over in validation: no element counts")
-        return float(loss / weight)
-
-    def epoch(self, epoch, watched):
-        """Make the steps of an epoch; return its record."""
-        record = super().epoch(epoch, watched)
-        self.team.settle(None)  # what was raised after the last step
-        return record
-
-    def tell(self, function, *arguments):
-        """Call what may raise on this rank alone; the others hear of it in the next step."""
-        try:
-            function(*arguments)
-        except BaseException as error:
-            self.team.hold(error)
-
-    def check(self):
-        """Let a Ctrl-C through that all ranks know of."""
-        if self.stopped:
-            self.interrupt.check()
-            raise KeyboardInterrupt("another rank was interrupted")
-
-    def step(self, blocks, total, seed, states, epoch):
-        """Make one step on the blocks of this rank, of so many in all."""
-        loss, weight, self.stopped, states = self.reduce(blocks, total, seed, states or {}, epoch)
-        if weight:
-            try:
-                self.update(loss, None, epoch)
-            except FloatingPointError:  # the same on all ranks
-                raise
-            except BaseException as error:
-                self.team.hold(error)
-            self.steps += 1
-            if self.steps % self.team.check_every == 0:
-                self.team.compare(self.model._parameters, self.steps)
-        return loss, weight, states
-
-    def _gradient(self, number, data, seed, states, epoch):
-        """Leave the gradient of a block in the model; return loss, weight, what is wrong with it."""
-        model = self.model
-        if not len(data.x):
-            return 0.0, 0.0, None
-        weight = _weight(data, model.every_step)
-        if seed is not None:
-            seed = (seed + number * 0x9E3779B97F4A7C15) % 2**63  # each block drops elements of its own
-        if not weight:
-            states[number] = self.interrupt.call(self._carry, data, seed, states.get(number))
-            return 0.0, 0.0, None
-        loss, states[number] = self.interrupt.call(
-            model._loss_and_gradient, data, seed, states.get(number)
-        )
-        wrong = None
-        if not math.isfinite(loss):
-            wrong = f"the loss is {loss}"
-        elif not math.isfinite(_optim.norm(model._gradient)):
-            wrong = "the gradient holds NaN or inf"
-        if wrong is not None:
-            wrong = FloatingPointError(f"rank {self.team.rank}: {self._diverged(wrong, data, epoch)}")
-        return loss, weight, wrong
-
-    def _add(self, blocks, total, seed, states, epoch):
-        """Put the mean gradient of the whole mini-batch into the model, by one Allreduce."""
-        send, receive = self.send, self.receive
-        send[...] = 0
-        error = self.team.release()
-        try:
-            ((number, data),) = _readable(blocks, error)
-            loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
-            if wrong is not None:
-                error = wrong
-            elif weight:
-                np.multiply(self.model._gradient, weight, out=send[:-4], dtype=np.float64)
-                send[-4:-2] = loss * weight, weight
-        except BaseException as raised:
-            error = raised
-        send[-2:] = self.interrupt.pending, error is not None
-        self.team.add(send, receive)
-        loss, weight, stop, failed = receive[-4:].tolist()
-        if failed:
-            self.team.settle(error)
-        if not weight:
-            return 0.0, 0.0, stop, states
-        np.divide(receive[:-4], weight, out=self.model._gradient, casting="same_kind")
-        return loss / weight, weight, stop, states
-
-    def _add_exactly(self, blocks, total, seed, states, epoch):
-        """Do the same to the same bits for any number of ranks: sums of multiples of one number."""
-        n, team = self.model.parameters.size, self.team
-        sums, flags = np.zeros((total, 3)), np.zeros(2)
-        error, gradients = team.release(), []
-        try:
-            for number, data in _readable(blocks, error):
-                loss, weight, wrong = self._gradient(number, data, seed, states, epoch)
-                if wrong is not None:
-                    raise wrong
-                if weight:
-                    gradient = np.multiply(self.model._gradient, weight, dtype=np.float64)
-                    gradients.append(gradient)
-                    sums[number] = loss * weight, weight, np.abs(gradient).max()
-        except BaseException as raised:
-            error = raised
-        flags[...] = self.interrupt.pending, error is not None
-        small = team.add(np.concatenate([sums.ravel(), flags]))
-        stop, failed = small[-2:].tolist()
-        if failed:
-            team.settle(error)
-        losses, weights, largest = small[:-2].reshape(total, 3).T
-        loss, weight, largest = losses.sum(), weights.sum(), float(largest.max())
-        if not weight:
-            return 0.0, 0.0, stop, states
-        self.send[...] = 0
-        for level, quantum in enumerate(_quanta(largest, total, len(self.send) // n)):
-            # Adding and taking away 1.5 * 2^52 quanta rounds to a whole number of them.
-            shift, part = 1.5 * 2.0**52 * quantum, self.send[level * n : (level + 1) * n]
-            for gradient in gradients:
-                rounded = gradient + shift
-                rounded -= shift
-                part += rounded
-                gradient -= rounded
-        team.add(self.send, self.receive)
-        whole = self.receive.reshape(-1, n).sum(axis=0)
-        np.divide(whole, weight, out=self.model._gradient, casting="same_kind")
-        return float(loss / weight), float(weight), stop, states
-
-
-def _told(error):
+def _told(error: BaseException) -> BaseException:
     """Return the error, marked as one that all ranks know of."""
     setattr(error, _TOLD, True)
     return error
 
 
-def _readable(blocks, error):
-    """Return blocks; raise the error that stands in their place, or one that came before."""
-    if error is not None:
-        raise error
-    if isinstance(blocks, Exception):
-        raise blocks
-    return blocks
-
-
-def _content(array):
+def _content(array: Any) -> str:
     """Say what has to be the same of an array that is given to all ranks whole."""
     return f"{array.dtype} {array.shape} of CRC-32 {_checksum(array):08x}"
 
 
-def _checksum(*arrays):
+def _checksum(*arrays: Any) -> int:
     """Return a CRC-32 of arrays, where they are not None; of an x on the disk of a sample."""
     crc = 0
     for array in arrays:
@@ -662,24 +409,5 @@ def _checksum(*arrays):
             n = len(array)
             array = array[np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.intp))]
         if array is not None:
-            crc = zlib.crc32(np.ascontiguousarray(array), crc)
+            crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
     return crc
-
-
-def _quanta(largest, number, levels):
-    """Return the numbers of which the parts of `number` vectors are multiples, so that sums are exact."""
-    quanta, exponent = [], math.frexp(largest)[1]
-    for _ in range(levels):
-        # Sums stay below 2^51 quanta, 2^53 is what float64 holds.
-        exponent = max(exponent + math.ceil(math.log2(number)) - 50, -1020)
-        quanta.append(2.0**exponent)
-        exponent -= 1  # what rounding has left is at most half of it
-    return quanta
-
-
-def _weight(data, every_step):
-    """Return what data count in a mean."""
-    weights = data.weights(every_step)
-    if weights is None:
-        return float(len(data.x) * (data.x.shape[1] if every_step else 1))
-    return float(weights.sum(dtype=np.float64))
