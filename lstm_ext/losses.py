@@ -75,6 +75,8 @@ def _check_numbers(target, expected, shape):
         raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
     if target.shape != expected:
         more = "" if expected == shape else f": y must have {expected}"
+        if target.shape == expected[:-1] and expected[-1] == 1:
+            more += ": pass y[..., None]"
         raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}{more}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Model"]
 
+# A model puts its LSTM's weights into a vector of its own: each LSTM belongs to one model.
+_MODEL_OF: weakref.WeakKeyDictionary[LSTM, weakref.ref[Model]] = weakref.WeakKeyDictionary()
 _TOGETHER = 256  # sequences that `evaluate` holds in memory at once
 
 
@@ -130,6 +133,9 @@ class Model(Fixed):
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
             raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
+        each = getattr(loss, "outputs_per_target", 1)
+        if output_size % each:
+            raise ValueError(f"output_size is {output_size}; {loss!r} expects {each} for each column of y")
         self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
@@ -137,6 +143,13 @@ class Model(Fixed):
 
     def _lay_out(self):
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
+        model = _MODEL_OF.get(self.lstm, lambda: None)()
+        if model is not None and model is not self:
+            raise ValueError(
+                "lstm is part of another Model, which would no longer train; expected one of its own, for "
+                "example copy.deepcopy(lstm)"
+            )
+        _MODEL_OF[self.lstm] = weakref.ref(self)
         output_size, n_lstm = self.output_size, self.lstm.parameters.size
         shape = (output_size, self.lstm.output_size)
         n_pool = _pool_parameters(self.pooling, shape[1])
@@ -768,7 +781,9 @@ class Model(Fixed):
             )
         if cls is not Model:
             own = cls.__new__(cls)
-            own.__setstate__(model.__getstate__())
+            state = model.__getstate__()
+            del model  # its LSTM becomes the other's
+            own.__setstate__(state)
             return own
         return model
 
