@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import pickle
 import re
 from pathlib import Path
 
@@ -187,3 +188,13 @@ def test_modules_named_by_text_are_known(module):
             called = getattr(called, "attr", getattr(called, "id", None))
             if called in ("import_module", "_import_module", "__import__"):
                 assert module in BY_NAME, f"{module}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", [
+    "training.fit", "training.fit_lbfgs", "distributed.DataParallel", "distributed.RankError", "model.Model",
+    "callbacks.EarlyStopping", "callbacks.ProgressBar", "lstm.LSTM", "optim.Adam", "schedules.Cosine",
+])
+def test_pickles_of_earlier_versions_find_their_classes(name):
+    module, _, attribute = name.rpartition(".")
+    found = pickle.loads(f"clstm_ext.{module}\n{attribute}\n.".encode())
+    assert found.__name__ == attribute
