@@ -259,6 +259,8 @@ class DataParallel:
             return bool(answers.any())
         kind, message = json.loads(self.broadcast(told, int(failed[0])))
         alike = {"FloatingPointError": FloatingPointError, "KeyboardInterrupt": KeyboardInterrupt}
+        if kind == "KeyboardInterrupt" and isinstance(error, KeyboardInterrupt):
+            raise _told(error)
         if kind in alike:  # the same on all ranks
             raise _told(alike[kind](message)) from error
         if error is not None:

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from lstm_ext._checks import warn
 from lstm_ext.callbacks import Callback, EarlyStopping
+from lstm_ext.distributed import DataParallel
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
@@ -122,6 +123,11 @@ class _Curves(Callback):
             print(f"Iteration {estimator.n_iter_}, loss {loss:.6g}{more}")
 
 
+def _group_of(comm):
+    """Return `comm` as a `DataParallel`, or None; every rank of an estimator is given all data."""
+    return comm if comm is None or isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
+
+
 def _is_stochastic(estimator):
     if estimator.solver == "lbfgs":
         raise AttributeError("partial_fit takes steps on mini-batches, and solver='lbfgs' has none")
@@ -221,8 +227,8 @@ class Network(BaseEstimator):
     # ---- all or nothing
 
     @contextlib.contextmanager
-    def _all_or_nothing(self):
-        """Give every fitted attribute back as it was, if the block raises.
+    def _all_or_nothing(self, comm=None):
+        """Give every fitted attribute back as it was, if the block raises, on one of the ranks of `comm`.
 
         That includes what a training changes in place: the network's weights, its optimiser, the random
         numbers, the curves. Ctrl-C within the training proper is no failure: what has been learned stays.
@@ -234,8 +240,10 @@ class Network(BaseEstimator):
         weights = None if model is None else model.parameters.copy()
         state = None if rng is None else copy.deepcopy(rng.bit_generator.state)
         kept["_optimizer"] = copy.deepcopy(before.get("_optimizer"))
+        group = _group_of(comm)
         try:
-            yield
+            with contextlib.nullcontext() if group is None else group.agreed():
+                yield
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and getattr(error, "_network_is_whole", False):
                 raise
@@ -310,18 +318,16 @@ class Network(BaseEstimator):
 
     def _team(self, comm):
         """Return `comm` as a `DataParallel` whose ranks have all data, as the scalers need them."""
-        if comm is None:
+        group = _group_of(comm)
+        if group is None:
             return None
-        from lstm_ext.distributed import DataParallel
-
-        team = comm if isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
-        if team.shards != "cut":
+        if group.shards != "cut":
             raise ValueError("comm has shards='given', and estimators are given all data: say shards='cut'")
         if self.solver == "lbfgs":
             raise ValueError("comm shares mini-batches, and solver='lbfgs' has none: take another solver")
         if self.random_state is None:
             raise ValueError("with comm, random_state must be a number: all ranks draw alike")
-        return team
+        return group
 
     def _in_epochs(self, value, epochs, least, data):
         """Return a number of epochs: as given, or so many that they make at least `least` steps."""

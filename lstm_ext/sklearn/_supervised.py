@@ -672,7 +672,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return True
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
@@ -1250,7 +1250,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return y
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _classes_of(self, y, classes, incremental, goes_on):

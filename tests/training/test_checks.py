@@ -37,7 +37,7 @@ def test_a_warning_without_a_caller_outside_still_comes():
 def test_a_warning_reaches_a_prompt():
     """At a prompt ``__main__`` has the loader of built-in modules, which cannot return its source."""
     pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
-    code = "import lstm_ext.sklearn as s, numpy as np; s.LSTMRegressor(max_iter=1).fit(np.ones((9, 3)), range(9))"
+    code = "from lstm_ext.sklearn import LSTMRegressor as R\nR(max_iter=1).fit([[1]] * 9, range(9))\n"
     done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "max_iter=1 reached" in done.stderr

@@ -3,6 +3,7 @@
 import inspect
 import json
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -276,3 +277,57 @@ def test_trainings_within_agreed(when):
         "all": [FloatingPointError] * 2, "settings": [ValueError] * 2, "never": [type(None)] * 2,
     }.get(when, [RankError, OSError])
     assert [type(outcome) for outcome in outcomes] == kinds, outcomes
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize(("parameters", "data", "kinds"), [
+    ({"random_state": None}, {}, {"ValueError"}),
+    ({"solver": "lbfgs"}, {}, {"ValueError"}),
+    ({"hidden_size": -1}, {}, {"InvalidParameterError"}),
+    ({"hidden_size": 5}, {}, {"ValueError"}),
+    ({}, {"y": Y[:20, 0]}, {"ValueError"}),
+    ({}, {"X": np.where(X == X.max(), np.nan, X)}, {"ValueError"}),
+    ({}, {"sample_weight": -WEIGHT}, {"ValueError"}),
+])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_estimators(parameters, data, kinds, odd, early_stopping):
+    """What an estimator refuses on one rank, before, between or after its trainings, the others hear of."""
+    sklearn = pytest.importorskip("lstm_ext.sklearn", reason="the estimators need scikit-learn")
+
+    def work(comm):
+        mine = comm.rank == odd
+        words = {
+            "hidden_size": 4, "max_iter": 2, "batch_size": 6, "random_state": 1,
+            "early_stopping": early_stopping, **(parameters if mine else {}),
+        }
+        arguments = {"X": X, "y": Y[:, 0], **(data if mine else {})}
+        return sklearn.LSTMRegressor(**words).fit(**arguments, comm=comm)
+
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        outcomes = Ranks(2).run(work)
+    assert time.perf_counter() - start < 2 * SECONDS
+    assert type(outcomes[odd]).__name__ in kinds, outcomes
+    other = outcomes[1 - odd]
+    assert (isinstance(other, RankError) and f"rank {odd} has failed" in str(other)) or str(other) == str(
+        outcomes[odd]
+    )
+
+
+def test_an_estimator_whose_callback_raises_on_one_rank():
+    sklearn = pytest.importorskip("lstm_ext.sklearn", reason="the estimators need scikit-learn")
+
+    def work(comm):
+        def callback(record):
+            if comm.rank:
+                raise OSError("no")
+
+        return sklearn.LSTMClassifier(hidden_size=4, max_iter=3, random_state=0, callbacks=[callback]).fit(
+            X, np.arange(21) % 3, comm=comm
+        )
+
+    start = time.perf_counter()
+    first, second = Ranks(2).run(work)
+    assert time.perf_counter() - start < SECONDS
+    assert type(first) is RankError and type(second) is OSError
