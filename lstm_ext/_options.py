@@ -195,7 +195,7 @@ OPTIONS = {option.name: option for option in (
     ),
     Option("bias", True, as_flag, "a bias", {"bias": lambda s: (4 * s.H,)}),
     Option(
-        "layer_norm", False, as_flag, "layer normalisation of both products and of the cell",
+        "layer_norm", False, as_flag, "layer normalization of both products and of the cell",
         {
             "norm_ih": lambda s: (4 * s.H,), "norm_hh": lambda s: (4 * s.H,),
             "norm_c": lambda s: (s.H,), "norm_c_bias": lambda s: (s.H,),
@@ -211,7 +211,7 @@ OPTIONS = {option.name: option for option in (
     ),
     Option(
         # Without static inputs it is refused, and they need the general driver.
-        "entity_aware", False, as_flag, "the input gate of the first layer sees static inputs alone",
+        "entity_aware", False, as_flag, "the input gate of the first layer sees static inputs only",
     ),
     Option(
         "learn_state", False, as_flag, "initial states are parameters",
