@@ -59,7 +59,7 @@ def fit(
             stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
         )
         epochs = count("epochs", epochs, 0)
-        validation_data = checked_validation(model, validation, alone=comm is None)
+        validation_data = checked_validation(model, validation, serial=comm is None)
         optimizer = Adam() if optimizer is None else optimizer
         if not hasattr(optimizer, "step"):
             raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")

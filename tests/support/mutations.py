@@ -517,13 +517,13 @@ MUTATIONS = [
     Mutation(
         "jacobian-not-causal-enough",
         JACOBIAN,
-        "steps = int(at[-1]) + 1 if shorter",
-        "steps = int(at[0]) + 1 if shorter",
+        "steps = int(step[-1]) + 1 if shorter",
+        "steps = int(step[0]) + 1 if shorter",
     ),
     Mutation(
         "jacobian-seed-where-nothing-counts",
         JACOBIAN,
-        "dh[np.arange(K), :, -1, unit] = self.counted[:, at].T",
+        "dh[np.arange(K), :, -1, unit] = self.counted[:, step].T",
         "dh[np.arange(K), :, -1, unit] = 1",
     ),
     Mutation(
