@@ -18,9 +18,8 @@ from lstm_ext._provided import provided
 from lstm_ext.distributed import as_group
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
-from lstm_ext.training import loop
-from lstm_ext.training.data import SequenceData
-from lstm_ext.training.stored import Stored
+from lstm_ext.training import SequenceData, Stored
+from lstm_ext.training import fit as fit_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -726,7 +725,7 @@ class Model(Fixed):
         del arguments["self"]
         if comm is not None:
             arguments["comm"] = as_group(comm)
-        return loop.fit(self, **arguments)
+        return fit_model(self, **arguments)
 
     # Files ------------------------------------------------------------------------------------
 

@@ -12,17 +12,16 @@ import numpy as np
 
 from lstm_ext import __version__
 from lstm_ext._checks import count, positive, warn
-from lstm_ext.distributed.batches import CutBatches, GivenBatches
-from lstm_ext.distributed.run import ParallelRun
-from lstm_ext.training import checkpoint as checkpoints
-from lstm_ext.training.stored import Stored
+from lstm_ext.distributed._batches import CutBatches, GivenBatches
+from lstm_ext.distributed._run import ParallelRun
+from lstm_ext.training import Stored, TrainingState, packed, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from lstm_ext.training.data import SequenceData
+    from lstm_ext.training import SequenceData
 
 __all__ = ["DataParallel", "RankError"]
 
@@ -356,16 +355,16 @@ class DataParallel:
         batches.join()
         return total
 
-    def share(self, state: checkpoints.TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(self, state: TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give all ranks what rank 0 begins with: parameters, optimizer, generator, history."""
         content = None
         with self.agreed():
             if self.first:
-                content = checkpoints.packed(*state, history)
+                content = packed(*state, history)
         content = self.broadcast(content)
         with self.agreed():
             if not self.first:
-                history = checkpoints.unpack(content, "what rank 0 begins with", *state)
+                history = unpack(content, "what rank 0 begins with", *state)
         return history
 
     def run(self, *arguments: Any) -> Any:

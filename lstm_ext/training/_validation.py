@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lstm_ext.callbacks import EarlyStopping
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
 
 def checked_validation(
