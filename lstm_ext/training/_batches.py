@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_ext._checks import count
-from lstm_ext.training.stored import Stored, ahead, shuffled
+from lstm_ext.training._stored import Stored, ahead, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
     Array = npt.NDArray[Any]
 

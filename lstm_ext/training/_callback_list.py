@@ -10,7 +10,7 @@ from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lstm_ext.training.interrupt import Interrupt
+    from lstm_ext.training._interrupt import Interrupt
 
 
 class CallbackList:

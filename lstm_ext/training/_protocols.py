@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from lstm_ext.lstm import LSTM
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.batches import Batches
-    from lstm_ext.training.checkpoint import TrainingState
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.run import Run
+    from lstm_ext.training._batches import Batches
+    from lstm_ext.training._checkpoint import TrainingState
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._run import Run
 
     Array = npt.NDArray[np.floating[Any]]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstm_ext.training.batches import POOL, Batches
+from lstm_ext.training import POOL, Batches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lstm_ext.distributed.group import DataParallel
-    from lstm_ext.training.data import SequenceData
+    from lstm_ext.distributed._group import DataParallel
+    from lstm_ext.training import SequenceData
 
     Array = npt.NDArray[Any]
 
