@@ -1,6 +1,7 @@
 """The documentation: links lead somewhere, names exist, pictures are described, and the English is plain."""
 
 import importlib
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -121,6 +122,23 @@ def test_pictures_have_a_description(page):
 def test_the_english_is_plain(page):
     """The list is in tests/support/plain_english.py, with what to say instead."""
     found = plain_english.found(plain_english.prose(page.read_text(encoding="utf-8")))
+    assert not found, "\n".join(found)
+
+
+SCRIPTS = [*sorted((CHECKOUT / "examples").glob("*.py")), *sorted(DOCS.glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_the_english_of_the_examples_is_plain(script):
+    text = plain_english.commentary(script.read_text(encoding="utf-8"))
+    found = plain_english.found(plain_english.prose(text))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["_demo", "_demo_catchment", "_demo_spring", "_demo_elnino"])
+def test_the_english_of_the_demos_is_plain(name):
+    source = inspect.getsource(importlib.import_module(f"lstm_ext.{name}"))
+    found = plain_english.found(plain_english.prose(plain_english.commentary(source)))
     assert not found, "\n".join(found)
 
 
