@@ -380,7 +380,7 @@ class EstimatorStream:
         h = self._stream.step(self._chain.scaled(x_t))
         return self._chain.finished(np.asarray(h, np.float64) @ self._weight + self._bias)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"EstimatorStream({self._stream!r})"
 
 

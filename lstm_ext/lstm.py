@@ -770,7 +770,7 @@ class Tape:
         """Bytes that the tape holds, packed weights and workspace included."""
         return self._fused.nbytes + self._general.engine.nbytes
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
@@ -858,7 +858,7 @@ class Stream(Fixed):
         h, c = _state("state", state) or self._start or (None, None)
         (self._online or self._stepper).load(h, c)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Stream of {self._repr}, batch={self.batch}>"
 
     def __reduce__(self):

@@ -281,7 +281,7 @@ class Model(Fixed):
         pool = {"attention": self._dattention} if self._attention.size else {}
         return lstm | pool | {"weight": self._dweight, "bias": self._dbias}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pooling = "" if self.pooling == "last" else f", pooling={self.pooling!r}"
         return (
             f"Model({self.lstm!r}, output_size={self.output_size}, every_step={self.every_step}, "
