@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import stdtrit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -497,10 +498,11 @@ class Network(BaseEstimator):
         the cross entropy of the sequences set aside, once all logits are divided by the one number >= 1 that
         is best for that (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural
         networks", ICML 2017, section 4.2): a network that is too sure of itself is mended so, and need not be
-        stopped long before it tells the classes apart best. The training ends early where that is better by
-        more than a standard error, of the mean over the folds of the difference. Few sequences seldom show
-        that. The last network's logits are divided by the number that is best for the folds' networks, which
-        were trained as long.
+        stopped long before it tells the classes apart best. The training ends early where the folds say with
+        a confidence of 95 % that this is better, by a one-sided t test of the difference, and by more than
+        `tol`: the lowest of many losses is low by chance, too, and few sequences seldom show more than that.
+        The last network's logits are divided by the number that is best for the folds' networks, which were
+        trained as long.
         """
         model, start = self.model_, self.model_.parameters.copy()
         parts = [_counting(_taken(data, learn)) for learn, _ in pairs]
@@ -547,7 +549,7 @@ class Network(BaseEstimator):
         mean = float(np.average(gain, weights=counts))
         error = math.sqrt(float(np.average((gain - mean) ** 2, weights=counts)) / max(len(pairs) - 1, 1))
         length = full
-        if mean > error:
+        if mean > max(error * stdtrit(max(len(pairs) - 1, 1), 0.95), self.tol):
             length = min(_STRETCH * best, full)
             outputs = trained(length, None)
         temperature, lowest = self._temperature(checked, outputs)
