@@ -33,6 +33,8 @@ CHOICES = {
     "pooling='attention'": {"pooling": "attention"},
     "one direction": {"lstm_options": {"bidirectional": False}},
     "hidden_size=16": {"hidden_size": 16},
+    "learning_rate='cosine'": {"learning_rate": "cosine"},
+    "learning_rate='cosine', batch_size='auto'": {"learning_rate": "cosine", "batch_size": "auto"},
     "early_stopping=True": {"early_stopping": True},
 }
 
@@ -106,8 +108,8 @@ def ours(learn, test, seed, **words):
 def theirs(learn, test, seed, epochs):
     """Train the network of the defaults with torch, from its own first weights: accuracy and seconds.
 
-    Both directions, the largest value of each unit over time, Adam, a rate that falls to 0 along half a
-    cosine, the gradient's norm at most 1, and the weights with the lowest loss after an epoch.
+    Both directions, the largest value of each unit over time, Adam, the gradient's norm at most 1, and the
+    weights with the lowest loss after an epoch.
     """
     import torch
 
@@ -150,11 +152,8 @@ def theirs(learn, test, seed, epochs):
         return readout(hidden.masked_fill(beyond[..., None], -2.0).max(dim=1)[0])
 
     watch, lowest, target = Stopwatch(), np.inf, torch.from_numpy(y)
-    batches = -(-len(x) // 32)
-    for epoch in range(epochs):
-        for number, some in enumerate(np.array_split(rng.permutation(len(x)), batches)):
-            done = (epoch + number / batches) / epochs
-            optimizer.param_groups[0]["lr"] = 0.003 * (1 + np.cos(np.pi * done)) / 2
+    for _ in range(epochs):
+        for some in np.array_split(rng.permutation(len(x)), -(-len(x) // 32)):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(logits(x[some], lengths[some]), target[some])
             loss.backward()

@@ -1094,9 +1094,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     class_weight : dict, "balanced" or None, default=None
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
-    static_columns, categorical_columns, bptt
-        As in `LSTMRegressor`.
-    learning_rate : {"constant", "cosine"}, default="cosine"
+    static_columns, categorical_columns, bptt, learning_rate
         As in `LSTMRegressor`.
 
     Attributes
@@ -1158,7 +1156,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
-        learning_rate: str = "cosine",
+        learning_rate: str = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
