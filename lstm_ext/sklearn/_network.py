@@ -384,12 +384,13 @@ class Network(BaseEstimator):
             return None
         stops = self.early_stopping if early_stopping is None else early_stopping
         if validation is None and stops:
-            counting = _counting(data)
+            counting, drawn = _counting(data), copy.deepcopy(self._rng.bit_generator.state)
             pairs = folds(counting) if folds is not None and self.solver != "lbfgs" else None
             if pairs is not None:
                 classes = isinstance(self.model_.loss, CrossEntropy | BinaryCrossEntropy)
-                cross = self._cross_classify if classes else self._cross_train
-                return cross(counting, pairs, callbacks, comm, words)
+                if classes:
+                    return self._cross_classify(counting, pairs, callbacks, comm, words, drawn)
+                return self._cross_train(counting, pairs, callbacks, comm, words)
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
         data = _counting(data)
@@ -491,7 +492,7 @@ class Network(BaseEstimator):
         self.best_loss_ = lowest
         return _taken(data, np.concatenate([aside for _, aside in pairs])), np.concatenate(outputs)
 
-    def _cross_classify(self, data, pairs, callbacks, comm, words):
+    def _cross_classify(self, data, pairs, callbacks, comm, words, drawn):
         """Find by folds whether fewer steps are better, train so on all sequences, and calibrate.
 
         The networks of the folds are trained to the end, side by side. After each epoch they are judged by
@@ -503,6 +504,9 @@ class Network(BaseEstimator):
         that this is better, by a one-sided t test of the difference, and by more than `tol`: the lowest of
         many losses is low by chance, too, and few sequences seldom show more than that. The last network's
         logits are divided by the number that is best for the folds' networks, which were trained as long.
+
+        `drawn` is the state of the random numbers before the folds were drawn: a training that does not end
+        early is that of `early_stopping=False`.
         """
         model, start = self.model_, self.model_.parameters.copy()
         parts = [_counting(_taken(data, learn)) for learn, _ in pairs]
@@ -556,7 +560,7 @@ class Network(BaseEstimator):
         epochs = max(1, round(length * per_fold / per_epoch))
         model.parameters, self._optimizer = start, self._new_optimizer()
         self._curve_beside(True)
-        done = self.n_iter_
+        done, self._rng.bit_generator.state = self.n_iter_, drawn
         if early:
             with _learning():
                 self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **words)
