@@ -533,7 +533,7 @@ class EstimatorStream:
         self._steps += 1
         return features[:, -1] if self._model.every_step else features
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"EstimatorStream({self._model if self._backwards else self._stream!r})"
 
 

@@ -78,7 +78,7 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.last_epoch = math.inf, 0, 0
         self._model = self._parameters = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"EarlyStopping(patience={self.patience}, min_delta={self.min_delta}, "
             f"monitor={self.monitor!r}, restore_best={self.restore_best})"

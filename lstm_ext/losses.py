@@ -75,6 +75,8 @@ def _check_numbers(target, expected, shape):
         raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
     if target.shape != expected:
         more = "" if expected == shape else f": y must have {expected}"
+        if target.shape == expected[:-1] and expected[-1] == 1:
+            more += ": pass y[..., None]"
         raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}{more}")
 
 
@@ -94,7 +96,7 @@ class Loss:
     _by_output: Any = staticmethod(lambda weights, n: np.tile(weights, n))  # of each target to each output
     _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         words = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{type(self).__name__}({words})"
 
@@ -214,7 +216,9 @@ class MeanSquaredError(Loss):
         \frac{\partial^2 L}{\partial p_n^2} \dot p_n = \frac{2 w_n \dot p_n}{O \sum_n w_n}
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
@@ -254,7 +258,9 @@ class CrossEntropy(Loss):
     before the exponential, so nothing overflows. Targets: integers (...) from 0 to K - 1.
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not class numbers from 0 to K - 1."""
         if target.dtype.kind not in "iu":
             raise TypeError(f"y must be integer class numbers, got dtype {target.dtype}")
@@ -299,7 +305,9 @@ class CrossEntropy(Loss):
 class _Pointwise(Loss):
     """A mean over elements and outputs of a cost of one number and its target."""
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
@@ -379,7 +387,9 @@ class Weighted(Loss):
     def _columns(self, shape):
         return shape[-1] // self.loss.outputs_per_target
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse targets that the loss refuses, and weights that are not finite numbers >= 0."""
         k = self._columns(shape)
         if target.ndim != len(shape) or target.shape[-1] <= k:
@@ -431,7 +441,9 @@ class BinaryCrossEntropy(_Pointwise):
     of binary sequences", J. R. Stat. Soc. B 20:215, 1958.
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers from 0 to 1 of the predictions' shape."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
@@ -537,7 +549,9 @@ class Quantile(_Pointwise):
         """Outputs for each column of the target: the number of levels."""
         return len(self.levels)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every Q outputs."""
         if shape[-1] % len(self.levels):
             raise ValueError(
@@ -569,7 +583,9 @@ class Poisson(_Pointwise):
     Models*, 2nd ed., 1989, ch. 6; PyTorch's ``PoissonNLLLoss``).
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers >= 0 of the predictions' shape."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
@@ -625,7 +641,9 @@ class GaussianNLL(_Pointwise):
     def __init__(self, min_scale: float = 1e-6) -> None:
         self.min_scale = positive("min_scale", min_scale)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every two outputs."""
         if shape[-1] % 2:
             raise ValueError(f"there are {shape[-1]} outputs, expected an even number: means and scales")
@@ -672,7 +690,9 @@ class _Several(_Pointwise):
     def _terms(self, shape):
         return shape[-1] // self.outputs_per_target
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every `outputs_per_target` outputs."""
         n = self.outputs_per_target
         if shape[-1] % n:
@@ -712,7 +732,9 @@ class NegativeBinomial(_Several):
     def __init__(self, min_dispersion: float = 1e-4) -> None:
         self.min_dispersion = positive("min_dispersion", min_dispersion)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers >= 0, one for every two outputs."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
@@ -1089,7 +1111,9 @@ class NashSutcliffe(_Pointwise):
             scale = np.sqrt(square / n)
         return self._joined(y, scale)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers and scales >= 0, two for each output."""
         _check_numbers(target, (*shape[:-1], 2 * shape[-1]), shape)
         scale = target[..., shape[-1] :]
@@ -1107,7 +1131,7 @@ class NashSutcliffe(_Pointwise):
 
 
 #: Losses by the names that `Model` knows.
-LOSSES = {
+LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "cross_entropy": CrossEntropy,
     "mae": MeanAbsoluteError,

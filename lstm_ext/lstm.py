@@ -21,6 +21,7 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
+    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -248,13 +249,7 @@ class LSTM(Fixed):
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
         # The default cell has kernels of its own; the others, and tangents, are the general engine's.
         engine = None
-        plain = all(
-            options[name] == DEFAULTS[name]
-            for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
-                         "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
-                         "static_size", "learn_state")
-        )
-        if plain and options["activations"] in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
+        if takes_default_driver(options):
             engine = _lstm.Engine(
                 inputs, options["hidden_size"], options["num_layers"], directions, options["reverse"], dtype,
                 options["cell_activation"], options["checkpoint"] or 0,
@@ -770,7 +765,7 @@ class Tape:
         """Bytes that the tape holds, packed weights and workspace included."""
         return self._fused.nbytes + self._general.engine.nbytes
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
@@ -865,7 +860,7 @@ class Stream(Fixed):
         h, c = _state("state", state) or self._start or (None, None)
         (self._online or self._stepper).load(h, c)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Stream of {self._repr}, batch={self.batch}>"
 
     def __reduce__(self):

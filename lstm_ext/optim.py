@@ -145,7 +145,7 @@ class _Optimizer:
         self._clipped = None  # working memory: the gradient clipped by value
         self._owner = Owner("optimizer")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         names = ["lr", *self._options, "max_norm"]
         names += [name for name in ("weight_decay", "max_value") if getattr(self, name)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
@@ -153,7 +153,7 @@ class _Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_clipped": None}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"_owner": Owner("optimizer"), **state})
 
     def _names(self):

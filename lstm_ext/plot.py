@@ -21,7 +21,7 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -675,7 +675,7 @@ def _units(name, units, size):
     return units
 
 
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
     "integrated_gradients": integrated_gradients,
     "gradient_times_input": gradient_times_input,
 }

@@ -20,7 +20,7 @@ class Schedule:
 
     _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         words = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
         return f"{type(self).__name__}({words})"
 
@@ -65,7 +65,7 @@ class _Product(Schedule):
     def __init__(self, first, second):
         self.parts = (first, second)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return " * ".join(map(repr, self.parts))
 
     def factor(self, epochs):

@@ -14,7 +14,7 @@ from lstm_ext import __version__
 from lstm_ext._files import replace_file
 from lstm_ext._fitted import chain_of
 from lstm_ext._options import as_flag
-from lstm_ext.io import _onnx_lstm, _onnx_read
+from lstm_ext.io import _onnx, _onnx_lstm
 from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, reorder_gates, require
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
@@ -75,12 +75,12 @@ def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) 
     ModuleNotFoundError
         Without the library onnx.
     """
-    return _onnx_read.read(source)
+    return _onnx.read(source)
 
 
 def to_onnx(
     model: LSTM | Model | Any, path: _Path | None = None, *, lengths: bool = False,
-    initial_states: bool = False, activation: Literal["softmax"] | None = None,
+    initial_states: bool = False, activation: Literal["softmax"] | None = None, stream: bool = False,
 ) -> onnx.ModelProto:
     r"""Write a whole model as ONNX: batch and time are free.
 
@@ -104,6 +104,10 @@ def to_onnx(
         Inputs ``h_0`` and ``c_0``, (L*D, N, H). Otherwise zeros, or the states that were learnt.
     activation : {None, "softmax"}
         "softmax": probabilities in place of what `Model.predict` gives, where the loss is cross entropy.
+    stream : bool, default False
+        For data that come step by step, or chunk by chunk: inputs ``h_0`` and ``c_0``, and outputs ``h_n``
+        and ``c_n`` beside the prediction, to be the next call's. Chunks of any length give the numbers of the
+        whole sequence. Not with two directions or ``reverse``, which begin at the end.
 
     Returns
     -------
@@ -129,7 +133,14 @@ def to_onnx(
     lengths, initial_states = as_flag("lengths", lengths), as_flag("initial_states", initial_states)
     if activation not in (None, "softmax"):
         raise ValueError(f"activation is {activation!r}, expected None or 'softmax'")
-    if chain is not None and initial_states:
+    if as_flag("stream", stream):
+        if lstm.bidirectional or lstm.reverse or lengths:
+            hinders = "lengths" if lengths else "bidirectional" if lstm.bidirectional else "reverse"
+            raise ValueError(
+                f"stream is True and {hinders} too; expected one of them: a stream has no end to begin at"
+            )
+        initial_states = True
+    elif chain is not None and initial_states:
         raise ValueError("initial_states is True; expected False for an estimator, whose predict has none")
     if activation == "softmax" and not (isinstance(model, Model) and isinstance(model.loss, CrossEntropy)):
         raise ValueError("activation is 'softmax', and there is no readout whose loss is cross entropy")
@@ -141,6 +152,8 @@ def to_onnx(
         _lstm_outputs(graph, lstm, layers)
     else:
         _readout(graph, model, layers, lengths, activation, chain)
+        if stream:
+            _state_outputs(graph, lstm, layers)
     proto = graph.model()
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -420,7 +433,7 @@ def _batch_first(graph, y, width):
 
 
 def _lstm_outputs(graph, lstm, layers):
-    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
+    D, P = lstm._family.directions, lstm.proj_size or lstm.hidden_size
     y = layers[-1][0]
     if lstm.batch_first:
         y, free = _batch_first(graph, y, D * P), ["batch", "time"]
@@ -428,6 +441,12 @@ def _lstm_outputs(graph, lstm, layers):
         y, free = graph.add("Transpose", [y], "y_by_time", perm=[0, 2, 1, 3]), ["time", "batch"]
         y = graph.add("Reshape", [y, graph.integers(0, 0, D * P)], "y_joined")
     graph.output(y, "y", [*free, D * P])
+    _state_outputs(graph, lstm, layers)
+
+
+def _state_outputs(graph, lstm, layers):
+    """Add the outputs h_n and c_n of all layers."""
+    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
     for k, name, size in ((1, "h_n", P), (2, "c_n", H)):
         parts = [layer[k] for layer in layers]
         joined = graph.add("Concat", parts, f"{name}_joined", axis=0) if len(parts) > 1 else parts[0]

@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 
 from lstm_ext._checks import warn
 from lstm_ext.callbacks import Callback, EarlyStopping
+from lstm_ext.distributed import DataParallel
 from lstm_ext.losses import BinaryCrossEntropy, CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -49,7 +50,7 @@ _JUDGED = 2048
 # With batch_size="auto": sequences in a mini-batch, fewer where an epoch would have less than 5 of them.
 _BATCH, _LEAST_BATCH, _BATCHES = 32, 8, 5
 # Where fewer are set aside, folds judge in turn, and all sequences are learned from in the end.
-_FEW_ASIDE, _FOLDS = 50, 5
+FEW_ASIDE, FOLDS = 50, 5
 # While the learning rate falls to 0, its sum over an epoch is half of what it was.
 _STRETCH = 2
 # Logits are divided by e to the power of this at the most.
@@ -85,13 +86,13 @@ class _Best(EarlyStopping):
         super().on_fit_begin(model, epochs, done)
         self.lowest, self.lowest_epoch = math.inf, 0
         if self._data is not None:
-            self._checked = model._checked(**self._data)
+            self._checked = model.prepare(**self._data)
 
     def _loss(self, record):
         if self._data is None:
             return record["validation_loss"]
         theta = self._model.parameters
-        loss = self._model._evaluate(self._checked)
+        loss = self._model.loss_of(self._checked)
         return loss + 0.5 * self._penalty * float(np.vdot(theta, theta)) if self._penalty else loss
 
     def on_epoch_end(self, record):
@@ -138,6 +139,11 @@ class _Curves(Callback):
             estimator.validation_loss_curve_.append(np.nan)  # the two curves stay side by side
         if self.prints:
             print(f"Iteration {estimator.n_iter_}, loss {loss:.6g}{more}")
+
+
+def _group_of(comm):
+    """Return `comm` as a `DataParallel`, or None; every rank of an estimator is given all data."""
+    return comm if comm is None or isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
 
 
 def _is_stochastic(estimator):
@@ -239,8 +245,8 @@ class Network(BaseEstimator):
     # ---- all or nothing
 
     @contextlib.contextmanager
-    def _all_or_nothing(self):
-        """Give every fitted attribute back as it was, if the block raises.
+    def _all_or_nothing(self, comm=None):
+        """Give every fitted attribute back as it was, if the block raises, on one of the ranks of `comm`.
 
         That includes what a training changes in place: the network's weights, its optimiser, the random
         numbers, the curves. Ctrl-C within the training proper is no failure: what has been learned stays.
@@ -252,8 +258,10 @@ class Network(BaseEstimator):
         weights = None if model is None else model.parameters.copy()
         state = None if rng is None else copy.deepcopy(rng.bit_generator.state)
         kept["_optimizer"] = copy.deepcopy(before.get("_optimizer"))
+        group = _group_of(comm)
         try:
-            yield
+            with contextlib.nullcontext() if group is None else group.agreed():
+                yield
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and getattr(error, "_network_is_whole", False):
                 raise
@@ -328,18 +336,16 @@ class Network(BaseEstimator):
 
     def _team(self, comm):
         """Return `comm` as a `DataParallel` whose ranks have all data, as the scalers need them."""
-        if comm is None:
+        group = _group_of(comm)
+        if group is None:
             return None
-        from lstm_ext.distributed import DataParallel
-
-        team = comm if isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
-        if team.shards != "cut":
+        if group.shards != "cut":
             raise ValueError("comm has shards='given', and estimators are given all data: say shards='cut'")
         if self.solver == "lbfgs":
             raise ValueError("comm shares mini-batches, and solver='lbfgs' has none: take another solver")
         if self.random_state is None:
             raise ValueError("with comm, random_state must be a number: all ranks draw alike")
-        return team
+        return group
 
     def _in_epochs(self, value, epochs, least, data):
         """Return a number of epochs: as given, or so many that they make at least `least` steps."""

@@ -25,7 +25,7 @@ from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
 from lstm_ext._fitted import stream
-from lstm_ext.sklearn._network import _FEW_ASIDE, _FOLDS, Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._network import FEW_ASIDE, FOLDS, Network, only_stochastic, to_dtype
 from lstm_ext.sklearn._readings import (
     COUNTS,
     DISTRIBUTIONS,
@@ -318,7 +318,7 @@ class _Supervised(Network):
                 f"sequences aside, and that does not go: {error}"
             ) from error
 
-    def _folds(self, data, labels=None, few=_FEW_ASIDE):
+    def _folds(self, data, labels=None, few=FEW_ASIDE):
         """Return pairs of numbers, each sequence set aside once; None where one split sets enough aside."""
         n = len(data["x"])
         if n * self.validation_fraction >= few or n < 2:
@@ -326,9 +326,9 @@ class _Supervised(Network):
         seed = int(self._rng.integers(2**31))
         counts = None if labels is None else np.unique(labels, return_counts=True)[1]
         if counts is not None and counts.min() > 1:
-            folds = StratifiedKFold(int(min(_FOLDS, counts.min())), shuffle=True, random_state=seed)
+            folds = StratifiedKFold(int(min(FOLDS, counts.min())), shuffle=True, random_state=seed)
         else:
-            folds, labels = KFold(min(_FOLDS, n), shuffle=True, random_state=seed), None
+            folds, labels = KFold(min(FOLDS, n), shuffle=True, random_state=seed), None
         return list(folds.split(np.zeros(n), labels))
 
     # ---- what comes out
@@ -346,7 +346,7 @@ class _Supervised(Network):
         check_is_fitted(self)
         if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
             raise ValueError(f"n_draws is {n_draws!r}; expected an integer of at least 1, or None")
-        if not self.model_._regularised:
+        if not self.model_.stochastic:
             raise ValueError(
                 f"n_draws is {n_draws}; expected None for a network that drops nothing: fit with "
                 "lstm_options={'recurrent_dropout': 0.2}, or 'dropout' with several layers"
@@ -685,7 +685,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return True
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
@@ -746,7 +746,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
     @property
     def _few_aside(self):
-        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else _FEW_ASIDE
+        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else FEW_ASIDE
 
     def _check_counts(self, name, y):
         if self.loss in COUNTS and (y < 0).any():
@@ -1268,7 +1268,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return y
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _classes_of(self, y, classes, incremental, goes_on):
