@@ -223,7 +223,7 @@ if __name__ == "__main__":
     titles = ("calls", "MemoryError", "others", "wrong", "crashes", "in NumPy")
     print(f"{'job':20}", *[f"{title:>11}" for title in titles])
     for job in arguments or JOBS:
-        found = run(job)
+        found = run(job, timeout=3600)
         others = sum(found["other"].values())
         counts = (found["calls"], found["MemoryError"], others, *map(len, (
             found["wrong"], found["crashes"], found["of_numpy"])))
