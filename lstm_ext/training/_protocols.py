@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lstm_ext.training._data import SequenceData
     from lstm_ext.training._run import Run
 
-    Array = npt.NDArray[np.floating[Any]]
+    _Array = npt.NDArray[np.floating[Any]]
 
 
 class Trainable(Protocol):
@@ -37,14 +37,14 @@ class Trainable(Protocol):
         """Whether a seed changes what is computed."""
 
     @property
-    def parameters(self) -> Array:
+    def parameters(self) -> _Array:
         """Flat vector of all parameters, which an optimizer changes in place."""
 
     @parameters.setter
     def parameters(self, values: npt.ArrayLike) -> None: ...
 
     @property
-    def gradient(self) -> Array:
+    def gradient(self) -> _Array:
         """Flat vector that `gradient_of` fills."""
 
     def prepare(
