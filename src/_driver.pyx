@@ -28,6 +28,7 @@ from lstm_ext._arrays cimport (
     times,
     times3,
 )
+from lstm_ext._kernels cimport hint
 
 
 cdef extern from "threads.h":
@@ -46,11 +47,13 @@ cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, P
 
 
 cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
-                         const floating *panels, floating *c, bint odd) noexcept nogil:
+                         const floating *panels, floating *c, bint from_end) noexcept nogil:
     if floating is float:
-        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
+        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
+                    hint(from_end, False))
     else:
-        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
+        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
+                    hint(from_end, False))
 
 
 cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
@@ -78,11 +81,13 @@ cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
                               const floating *panels, const floating *c_prev, floating *c, floating *h,
-                              floating *gates, bint odd) noexcept nogil:
+                              floating *gates, bint from_end) noexcept nogil:
     if floating is float:
-        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
+        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
+                         hint(from_end, True))
     else:
-        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
+        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
+                         hint(from_end, True))
 
 
 cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,

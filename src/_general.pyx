@@ -36,7 +36,7 @@ from lstm_ext._driver cimport (
     scatter,
     time_of,
 )
-from lstm_ext._kernels cimport lstm_step
+from lstm_ext._kernels cimport hint, lstm_hints, lstm_step
 
 
 cdef extern from "threads.h":
@@ -51,28 +51,28 @@ cdef extern from "philox.h" nogil:
 
 
 cdef inline void product(const general_t *g, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
-                         const floating *a, const floating *panels, floating *c, bint odd,
-                         bint ordered) noexcept nogil:
+                         const floating *a, const floating *panels, floating *c,
+                         lstm_hints hints) noexcept nogil:
     if floating is float:
-        g.layer.s.product(rows, depth, cols, a, depth, panels, c, odd, ordered)
+        g.layer.s.product(rows, depth, cols, a, depth, panels, c, hints)
     else:
-        g.layer.d.product(rows, depth, cols, a, depth, panels, c, odd, ordered)
+        g.layer.d.product(rows, depth, cols, a, depth, panels, c, hints)
 
 
 cdef void products(const general_t *g, int parts, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
                    const floating *a, const floating *a_dot, const floating *panels,
                    const floating *panels_dot, floating *c, floating *c_dot, floating *term,
-                   bint odd, bint ordered) noexcept nogil:
+                   lstm_hints hints) noexcept nogil:
     """c = a b and, of two parts, c_dot = a_dot b + a b_dot. term (rows, cols) is workspace."""
-    product(g, rows, depth, cols, a, panels, c, odd, ordered)
+    product(g, rows, depth, cols, a, panels, c, hints)
     if parts == 1:
         return
     if a_dot != NULL:
-        product(g, rows, depth, cols, a_dot, panels, c_dot, odd, ordered)
+        product(g, rows, depth, cols, a_dot, panels, c_dot, hints)
     else:
         memset(c_dot, 0, rows * cols * sizeof(floating))
     if panels_dot != NULL:
-        product(g, rows, depth, cols, a, panels_dot, term, odd, ordered)
+        product(g, rows, depth, cols, a, panels_dot, term, hints)
         add_row(rows * cols, <const floating*>term, c_dot)
 
 
@@ -472,7 +472,7 @@ cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b
             pre_x[p] = <floating*>tape[p].pre_x + 4 * row * H if norm and taped else work + w.pre_x[p]
         products(g, parts, chunk, I, 4 * H, <const floating*>x[0], <const floating*>x[1],
                  panel(work, run, 0, at.ih), panel(work, run, 1, at.ih) if parts > 1 else NULL,
-                 pre_x[0], pre_x[1], work + w.term, False, True)
+                 pre_x[0], pre_x[1], work + w.term, hint(False, True))
         r = 0
         for s in range(s, stop):
             alive = alive_at(seqs, first, last, s)
@@ -494,7 +494,7 @@ cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b
                 step[0].gates = <floating*>run.gates + 4 * all_rows * H
             products(g, parts, alive, P, 4 * H, <const floating*>fed[0], <const floating*>fed[1],
                      panel(work, run, 0, at.hh), panel(work, run, 1, at.hh) if parts > 1 else NULL,
-                     pre_h[0], pre_h[1], work + w.term, s & 1, True)
+                     pre_h[0], pre_h[1], work + w.term, hint(s & 1, True))
             if g.zone_c > 0:
                 zone_rows(g, seqs, first, alive, s, ZONE_C, g.zone_c, work + w.zone_c)
             if g.zone_h > 0:
@@ -503,7 +503,7 @@ cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b
             if g.projected:
                 products(g, parts, alive, H, P, <const floating*>m[0], <const floating*>m[1],
                          panel(work, run, 0, at.hr), panel(work, run, 1, at.hr) if parts > 1 else NULL,
-                         h[0], h[1], work + w.term, s & 1, True)
+                         h[0], h[1], work + w.term, hint(s & 1, True))
             if outputs:
                 n = alive_at(seqs, first, last, s + 1)
                 for p in range(parts):
@@ -669,8 +669,8 @@ cdef void backward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             if g.projected:
                 products(g, parts, alive, P, H, <const floating*>dh[0], <const floating*>dh[1],
                          panel(work, run, 0, at.hr_back),
-                         panel(work, run, 1, at.hr_back) if parts > 1 else NULL, dm[0], dm[1], term, s & 1,
-                         False)
+                         panel(work, run, 1, at.hr_back) if parts > 1 else NULL, dm[0], dm[1], term,
+                         hint(s & 1, False))
             if g.zone_c > 0:
                 zone_rows(g, seqs, first, alive, s, ZONE_C, g.zone_c, work + w.zone_c)
             if g.zone_h > 0:
@@ -682,7 +682,8 @@ cdef void backward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t 
                            work + w.m_rows[p] + r * to.h_columns)
             products(g, parts, alive, 4 * H, P, <const floating*>step[0].dpre_h,
                      <const floating*>step[1].dpre_h, panel(work, run, 0, at.hh_back),
-                     panel(work, run, 1, at.hh_back) if parts > 1 else NULL, dh[0], dh[1], term, s & 1, False)
+                     panel(work, run, 1, at.hh_back) if parts > 1 else NULL, dh[0], dh[1], term,
+                     hint(s & 1, False))
             for p in range(parts):
                 times_mask(g, alive, <const floating*>(work + w.mask), dh[p])
                 if g.zone_h > 0:
@@ -710,7 +711,7 @@ cdef void backward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             products(g, parts, chunk, 4 * H, I, <const floating*>(work + w.dpre_x[0]),
                      <const floating*>(work + w.dpre_x[parts - 1]), panel(work, run, 0, at.ih_back),
                      panel(work, run, 1, at.ih_back) if parts > 1 else NULL, work + w.dx[0],
-                     work + w.dx[parts - 1], term, False, False)
+                     work + w.dx[parts - 1], term, hint(False, False))
             r = 0
             for s in range(start, stop):
                 n = alive_at(seqs, first, last, s)

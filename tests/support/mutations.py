@@ -407,7 +407,7 @@ MUTATIONS = [
     Mutation(
         "one-row-in-another-order",
         KERNEL,
-        "if (rows == 1 && ordered) {",
+        "if (rows == 1 && hints.ordered) {",
         "if (0) {",
         of_options=True,
     ),
