@@ -9,7 +9,7 @@ from family_checks import Problem, S, check_all, check_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ext import LSTM, _lstm_general
+from lstm_ext import LSTM, _lstm
 
 pytestmark = pytest.mark.every_kernel
 
@@ -167,12 +167,12 @@ def test_philox_known_answers(counter, key, expected):
 @pytest.mark.parametrize("kind", list(reference_family.KINDS))
 def test_masks(kind):
     for seed, stream, p, width in ((0, 0, 0.5, 1), (2**64 - 1, 3, 0.1, 6), (12345678901, 1, 0.9, 9)):
-        mask = _lstm_general.draw(seed, reference_family.KINDS[kind], stream, 2, 3, width, p)
+        mask = _lstm.draw(seed, reference_family.KINDS[kind], stream, 2, 3, width, p)
         for n, t in np.ndindex(2, 3):
             np.testing.assert_array_equal(
                 mask[n, t], reference_family.drawn(seed, kind, stream, n, t, width, p)
             )
-    many = _lstm_general.draw(7, 1, 0, 50, 50, 40, 0.3)
+    many = _lstm.draw(7, 1, 0, 50, 50, 40, 0.3)
     assert many.mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / many.size))
 
 
@@ -185,19 +185,21 @@ def test_a_seed_repeats_and_another_differs():
     np.testing.assert_array_equal(d, lstm(x)[0])
 
 
-# The two engines
+# The two drivers
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "bidirectional": True}, {"reverse": True}], ids=label
 )
-def test_the_general_engine_agrees_with_that_of_the_default_cell(options, dtype):
-    plain = Problem(options, N=19, T=9, which="lengths", dtype=dtype)
-    assert plain.lstm._engine is not None
+def test_the_general_driver_agrees_with_that_of_the_default_cell(options, dtype):
+    """A clip that never clips is an option, and changes nothing."""
+    plain, general = (
+        Problem({**options, "cell_clip": clip}, N=19, T=9, which="lengths", dtype=dtype)
+        for clip in (None, 1e30)
+    )
     expected, y = plain.backward(), plain.forward()[0]
-    plain.lstm._engine = None
-    found, y_general = plain.backward(), plain.forward()[0]
+    found, y_general = general.backward(), general.forward()[0]
     tolerance = 2e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(y_general, y, rtol=0, atol=tolerance)
     for name, value in expected.items():
@@ -220,7 +222,7 @@ def test_zoneout_keeps_the_bits(options, dtype):
     x, dx = rng.standard_normal((2, N, T, 3))
     state, dstate = ([a.astype(dtype) for a in rng.standard_normal((2, 1, N, H))] for _ in range(2))
     keeps_c, keeps_h = (
-        _lstm_general.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
+        _lstm.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
         for kind, q in (("zone_c", p[1]), ("zone_h", p[0]))
     )
     assert 0.3 < keeps_c.mean() < 0.5 < keeps_h.mean() + 0.1

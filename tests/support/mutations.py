@@ -28,7 +28,7 @@ PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_
 INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
 PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
 TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
-C_LEVEL, ARRAYS = "src/cython_lstm.pyx", "src/_arrays.pyx"
+C_LEVEL, ARRAYS, STACK = "src/cython_lstm.pyx", "src/_arrays.pyx", "src/_stack.pyx"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
@@ -41,6 +41,7 @@ EXTENSION = {
     PHILOX: "_general",
     C_LEVEL: "cython_lstm",
     ARRAYS: "_arrays",
+    STACK: "_stack",
 }
 
 # The fast part of the suite, quickest killers first.
@@ -93,6 +94,8 @@ class Mutation:
             return ["tests/layer/test_cython_lstm.py"]
         if self.file == ARRAYS:
             return [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")]
+        if self.file == STACK and not self.of_options:
+            return [*TESTS, "tests/layer/test_cython_lstm.py"]
         return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
@@ -183,13 +186,13 @@ MUTATIONS = [
     Mutation(
         "h_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, h_0, h)",
+        "load_states(seqs, first, last, H, <const floating*>part.h_0, h)",
         "load_states(seqs, first, last, H, <const floating*>NULL, h)",
     ),
     Mutation(
         "c_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, c_0, c)",
+        "load_states(seqs, first, last, H, <const floating*>part.c_0, c)",
         "load_states(seqs, first, last, H, <const floating*>NULL, c)",
     ),
     Mutation(
@@ -200,12 +203,15 @@ MUTATIONS = [
     ),
     Mutation("c-carry-forgotten", DRIVER, "            c_prev = c_t\n", ""),
     Mutation(
-        "y-padding-not-cleared", DRIVER, "    clear_padding(seqs, first, last, H, y, sy)\n", ""
+        "y-padding-not-cleared",
+        DRIVER,
+        "    clear_padding(seqs, first, last, H, <floating*>part.y, part.sy)\n",
+        "",
     ),
     Mutation(
         "dx-padding-not-cleared",
         DRIVER,
-        "        clear_padding(seqs, first, last, L.input_size, dx, sdx)\n",
+        "        clear_padding(seqs, first, last, run.layer.input_size, <floating*>part.dx, part.sdx)\n",
         "        pass\n",
     ),
     Mutation(
@@ -237,7 +243,7 @@ MUTATIONS = [
     Mutation(
         "bias-gradient-misplaced",
         DRIVER,
-        "column_sums(L, chunk, <const floating*>dgates, partial + 4 * H * K)",
+        "column_sums(L, chunk, <const floating*>dgates, partial + L.partial[DEFAULT].at[BIAS])",
         "column_sums(L, chunk, <const floating*>dgates, partial)",
     ),
     Mutation(
@@ -246,8 +252,8 @@ MUTATIONS = [
     Mutation(
         "partials-shared",
         DRIVER,
-        "partial + g * size,\n                           work + threadid()",
-        "partial,\n                           work + threadid()",
+        "<floating*>run.partial + group * size",
+        "<floating*>run.partial",
     ),
     # the engine
     Mutation(
@@ -265,16 +271,53 @@ MUTATIONS = [
     Mutation("owner-never-busy", ARRAYS, "if self.busy and self.generation == forks:", "if False:"),
     Mutation("owner-busy-for-ever", ARRAYS, "        self.busy = False\n", "        pass\n"),
     Mutation("forks-uncounted", ARRAYS, "    forks += 1\n", "    forks += 0\n"),
-    Mutation("cache-of-what-others-write", ENGINE, "packed.source.data, packed.memory.data)",
-             "self.parameters.data, packed.memory.data)"),
+    Mutation("cache-of-what-others-write", ENGINE, "self.source.data, self.memory)",
+             "parameters, self.memory)"),
     Mutation(
         "second-direction-overwrites-dx",
-        ENGINE,
-        "sdy, dx, sdx, add_dx, <const floating*>last_h",
-        "sdy, dx, sdx, False, <const floating*>last_h",
+        STACK,
+        "run.add_dx = k != D - 1",
+        "run.add_dx = False",
     ),
-    Mutation("dy-of-the-first-direction", ENGINE, "dy += i % tape.directions * H", "dy += 0"),
-    Mutation("stream-forgets-h", ENGINE, "    self.h, self.h_next = self.h_next, swap\n", ""),
+    Mutation("dy-of-the-first-direction", STACK, "beyond(stack, dy, k * stack.out_size)", "dy"),
+    Mutation("one-piece-of-tape-for-all", STACK, " + i * to.direction)", ")"),
+    Mutation("outputs-handed-on-in-one-place", STACK, "p * to.part + l * to.inner", "p * to.part"),
+    Mutation(
+        "weights-of-the-second-layer", STACK, "directions * first + (i - directions) * other",
+        "directions * first",
+    ),
+    Mutation("c-start-is-h-start", STACK, "beyond(stack, record, to.starts_c)", "part.starts_h"),
+    Mutation("rows-not-computed-again", STACK, "run.again = stack.checkpoint > 0", "run.again = False"),
+    Mutation("checkpoint-forgotten", STACK, "span = min(span, stack.checkpoint)", "pass"),
+    Mutation(
+        "work-without-room-for-gradients", STACK, "times(partial, seqs.n_groups) if call.backward", "0 if n"
+    ),
+    Mutation("step-over-its-own-input", STACK, "h_t = work if h == h_prev else h", "h_t = h"),
+    Mutation("step-of-the-first-layer", STACK, "packed_before(stack, driver, whole, l)", "0"),
+    Mutation(
+        "dropout-forgotten-backward", STACK, "range(run.parts if k == 0 and l > 0 else 0)", "range(0)",
+        of_options=True,
+    ),
+    Mutation(
+        "dropout-of-another-layer", STACK, "drop(stack, call, &run, l - 1,", "drop(stack, call, &run, l,",
+        of_options=True,
+    ),
+    Mutation(
+        "one-stream-of-masks", STACK, "run.stream = <uint32_t>i\n", "run.stream = 0\n", of_options=True
+    ),
+    Mutation(
+        "gates-of-the-last-direction", STACK, "beyond(stack, call.run.gates[q], c * call.seqs.time)",
+        "call.run.gates[q]", of_options=True,
+    ),
+    Mutation(
+        "tangents-in-the-place-of-numbers", STACK, "(l % 2 * call.run.parts + p)", "(l % 2 * call.run.parts)",
+        of_options=True,
+    ),
+    Mutation(
+        "peepholes-on-the-default-driver", ENGINE, 'get, ("peepholes", "coupled_gates",',
+        'get, ("coupled_gates",', of_options=True,
+    ),
+    Mutation("stream-forgets-h", ENGINE, "            self.h, self.h_next = self.h_next, swap\n", ""),
     # the layer
     Mutation(
         "forget-bias-on-input-gate",
@@ -383,13 +426,13 @@ MUTATIONS = [
     Mutation(
         "recurrent-dropout-mask-of-another-sequence",
         GENERAL,
-        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, seqs.order[n], 0,",
-        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, n, 0,",
+        "RECURRENT_DROPOUT, run.stream, seqs.order[n], 0,",
+        "RECURRENT_DROPOUT, run.stream, n, 0,",
     ),
     Mutation(
         "recurrent-dropout-forgotten-backward",
         GENERAL,
-        "                times_mask(g, alive, <const floating*>(work + w.mask), dh[p])\n",
+        "                times_mask(run, alive, <const floating*>(work + w.mask), dh[p])\n",
         "",
     ),
     Mutation(
@@ -401,7 +444,7 @@ MUTATIONS = [
     Mutation(
         "tangent-of-weights-lost",
         GENERAL,
-        "add_row(rows * cols, <const floating*>term, c_dot)",
+        "add_row(rows * cols, <const floating*>term, c[1])",
         "pass",
     ),
     Mutation(
@@ -516,23 +559,11 @@ MUTATIONS = [
     Mutation("file-forgets-the-optimisers-steps", PACKING, '"t": steps, **{', '"t": min(steps, 1), **{'),
     # the C-level functions
     Mutation(
-        "c-level-step-over-its-own-input", C_LEVEL, "h_t if h == h_prev else h, c, pre)", "h, c, pre)"
-    ),
-    Mutation(
-        "c-level-workspace-too-small",
+        "c-level-backward-in-the-room-of-forward",
         C_LEVEL,
-        "                       partial_bytes(net, &seqs))), passed",
-        "                       0)), passed",
+        "size(<const network_t*>network, batch, time, True, True, 1, False)",
+        "size(<const network_t*>network, batch, time, False, True, 1, False)",
     ),
-    Mutation(
-        "c-level-c-start-is-h-start",
-        C_LEVEL,
-        "<const floating*>recorded, <const floating*>(recorded + to.starts), gates",
-        "<const floating*>recorded, <const floating*>recorded, gates",
-    ),
-    Mutation("c-level-dy-of-the-first-direction", C_LEVEL, "part(up, k * H)", "part(up, 0)"),
-    Mutation("c-level-dx-overwritten", C_LEVEL, "s_down, k != D - 1,", "s_down, False,"),
-    Mutation("c-level-checkpoint-forgotten", C_LEVEL, "span = min(span, net.checkpoint)", "pass"),
     Mutation(
         "c-level-lengths-unchecked",
         C_LEVEL,
@@ -542,8 +573,8 @@ MUTATIONS = [
     Mutation(
         "c-level-tangent-of-parameters-dropped",
         C_LEVEL,
-        "panels if parameters_dot != NULL else NULL",
-        "NULL",
+        "        dot.packed = packed\n",
+        "        pass\n",
     ),
 ]
 
