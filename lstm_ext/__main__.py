@@ -328,7 +328,7 @@ def _run(parser, arguments):
         warnings.showwarning = shows
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv`, by default that of the process; return the exit status."""
     try:
         if hasattr(sys.stdout, "reconfigure"):

@@ -187,6 +187,11 @@ def as_array(name, value, *, nan=False):
     try:
         return np.asarray(value)
     except ValueError as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(
+                f"{name} has rows of different lengths; expected an array: pad the shorter sequences, and "
+                "say how long each is with lengths"
+            ) from None
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
 
 

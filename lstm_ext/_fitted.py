@@ -5,14 +5,22 @@ chain is compared with the object's own `predict` before it is used, so that wha
 refused and never left out.
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext._data import as_array
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lstm_ext.lstm import Stream
 
 __all__ = ["Chain", "affine_of", "chain_of", "last_step", "model_of", "stream"]
 
@@ -317,7 +325,7 @@ class EstimatorStream:
     estimator had then.
     """
 
-    def __init__(self, chain, batch=1, static=None):
+    def __init__(self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None) -> None:
         model = chain.model
         if getattr(model, "pooling", "last") != "last":
             raise ValueError(
@@ -332,24 +340,24 @@ class EstimatorStream:
         self._bias = model.bias.astype(np.float64)
 
     @property
-    def batch(self):
+    def batch(self) -> int:
         """Sequences that advance together."""
         return self._stream.batch
 
     @property
-    def state(self):
+    def state(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(h, c) of the network, as `Stream.state`. Assign a pair to set it."""
         return self._stream.state
 
     @state.setter
-    def state(self, pair):
+    def state(self, pair: tuple[npt.ArrayLike, npt.ArrayLike]) -> None:
         self._stream.state = pair
 
-    def reset(self):
+    def reset(self) -> None:
         """Begin new sequences."""
         self._stream.reset()
 
-    def step(self, x_t):
+    def step(self, x_t: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Advance by one time step.
 
         Parameters
@@ -372,11 +380,11 @@ class EstimatorStream:
         h = self._stream.step(self._chain.scaled(x_t))
         return self._chain.finished(np.asarray(h, np.float64) @ self._weight + self._bias)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"EstimatorStream({self._stream!r})"
 
 
-def stream(obj, batch=1, static=None):
+def stream(obj: Any, batch: int = 1, static: npt.ArrayLike | None = None) -> Stream | EstimatorStream:
     """Return a stream of an LSTM, a model, or a fitted estimator, pipeline or search, with its scaling.
 
     Parameters

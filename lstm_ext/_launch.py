@@ -70,6 +70,9 @@ def _train(path, resume, comm):
     team = DataParallel(comm)
     with team.agreed():  # an error of one rank would leave the others waiting
         model, words, output, parallel = _read(path, team.rank)
+        target = path.parent / output.get("model", f"{path.stem}.safetensors")
+        if "model" not in output and target.exists() and not resume:
+            raise ValueError(f"{target} is there already: name the model's file in [output] model")
         team = DataParallel(comm, **{"shards": "cut", **parallel})
     alone = comm is None and "block" not in parallel
     history = model.fit(**words, resume=resume, comm=None if alone else team)
@@ -77,8 +80,8 @@ def _train(path, resume, comm):
         last = history[-1] if history else {}
         losses = [f", {name} {last[name]:.6g}" for name in ("loss", "validation_loss") if name in last]
         print(f"{len(history)} epochs{''.join(losses)}")
-        if "model" in output:
-            model.save(path.parent / output["model"])
+        model.save(target)
+        print(f"model: {target}")
         if "history" in output:
             with replace_file(path.parent / output["history"]) as temporary:
                 Path(temporary).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")

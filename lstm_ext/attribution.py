@@ -4,14 +4,22 @@ Both give one number for each input, x[n, t, i], in the units of the output. The
 derivatives of `LSTM`; `lstm_ext.plot.AttributionDisplay` draws them.
 """
 
+from __future__ import annotations
+
 import copy
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext._data import as_array
 from lstm_ext._fitted import model_of
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[np.floating[Any]]
 
 __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
 
@@ -126,8 +134,10 @@ def _index(name, value, size, bounds):
 
 
 def gradient_times_input(
-    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""First-order contribution of each input to one output of a model.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \, \frac{\partial f}{\partial x_{nti}}(x_n)
@@ -173,8 +183,10 @@ def gradient_times_input(
 
 
 def integrated_gradients(
-    model, x, output=0, *, step=None, baseline=None, points=32, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, points: int = 32, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""Contribution of each input to one output of a model, along the straight way from a baseline.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \int_0^1
@@ -231,8 +243,10 @@ def integrated_gradients(
 
 
 def output_difference(
-    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""Output less the output of the baseline, :math:`f(x_n) - f(b_n)`: what is to be explained.
 
     Parameters

@@ -7,6 +7,8 @@ NumPy arrays, as mpi4py's have them; mpi4py itself is not imported here. Where i
 ``Ibcast``, too, nobody waits for ever.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import json
@@ -14,12 +16,18 @@ import math
 import time
 import warnings
 import zlib
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lstm_ext import _checkpoint, _optim
 from lstm_ext._checks import count, positive
 from lstm_ext.training import _POOL, _Batches, _Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
 
 __all__ = ["DataParallel", "RankError"]
 
@@ -32,7 +40,7 @@ class RankError(RuntimeError):
     """What the other ranks raise where one has failed, or has not answered."""
 
 
-def team_of(comm):
+def team_of(comm: Any) -> DataParallel:
     """Return a `DataParallel` of what was given as `comm`."""
     return comm if isinstance(comm, DataParallel) else DataParallel(comm)
 
@@ -114,7 +122,19 @@ class DataParallel:
         model.fit(x, y, epochs=10, rng=0, comm=DataParallel(MPI.COMM_WORLD, shards="cut"))
     """
 
-    def __init__(self, comm, *, shards="given", block=None, check_every=100, timeout=600.0):
+    comm: Any
+    shards: str
+    block: int | None
+    check_every: int
+    timeout: float | None
+    rank: int
+    size: int
+    seconds: float
+
+    def __init__(
+        self, comm: Any, *, shards: Literal["given", "cut"] = "given", block: int | None = None,
+        check_every: int = 100, timeout: float | None = 600.0,
+    ) -> None:
         comm = _Alone() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
@@ -135,31 +155,33 @@ class DataParallel:
         self.seconds = 0.0
 
     @property
-    def first(self):
+    def first(self) -> bool:
         """Whether this is the rank that writes files and shows bars."""
         return self.rank == 0
 
     # What goes over the wire ------------------------------------------------------------------
 
-    def add(self, send, receive=None):
+    def add(
+        self, send: npt.NDArray[np.float64], receive: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float64]:
         """Return the sum over all ranks of a float64 array; `receive`: the array to put it in."""
         receive = np.empty_like(send) if receive is None else receive
         self._do("allreduce", send, receive)
         return receive
 
-    def gather(self, value):
+    def gather(self, value: float) -> npt.NDArray[np.float64]:
         """Return a number of every rank: (size,) float64, by a sum over arrays that are 0 elsewhere."""
         slots = np.zeros(self.size)
         slots[self.rank] = value
         return self.add(slots)
 
-    def broadcast(self, content, root=0):
+    def broadcast(self, content: bytes | None, root: int = 0) -> bytes:
         """Return the bytes that rank `root` has."""
         length = np.array([len(content or b"")], np.int64)
         self._do("bcast", length, root)
         array = np.empty(int(length[0]), np.uint8)
         if self.rank == root:
-            array[...] = np.frombuffer(content, np.uint8)
+            array[...] = np.frombuffer(content or b"", np.uint8)
         self._do("bcast", array, root)
         return array.tobytes()
 
@@ -187,7 +209,7 @@ class DataParallel:
     # What the ranks have to agree on ----------------------------------------------------------
 
     @contextlib.contextmanager
-    def agreed(self):
+    def agreed(self) -> Iterator[None]:
         """Return a context after which all ranks go on, or none: what one raises, the others hear of."""
         error = None
         try:
@@ -198,7 +220,7 @@ class DataParallel:
             error = raised
         self.settle(error)
 
-    def settle(self, error):
+    def settle(self, error: BaseException | None) -> None:
         """Raise on every rank, if one has an error: there that, elsewhere one that tells of it."""
         told = b""
         if error is not None:
@@ -214,7 +236,7 @@ class DataParallel:
             raise error
         raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {sentence}")
 
-    def any(self, function, record):
+    def any(self, function: Callable[[dict[str, Any]], object], record: dict[str, Any]) -> bool:
         """Return whether `function` wants the training to end on one of the ranks."""
         answer = False
         with self.agreed():
@@ -223,19 +245,19 @@ class DataParallel:
 
     # What a training asks for, see `training.fit` ---------------------------------------------
 
-    def batches(self, *arguments):
+    def batches(self, *arguments: Any) -> Any:
         """Return what draws this rank's parts of the mini-batches."""
         return (_Cut if self.shards == "cut" else _Given)(self, *arguments)
 
-    def meet(self, data, batches):
+    def meet(self, data: Any, batches: Any) -> int:
         """Compare what the ranks were given; return how many sequences they hold together."""
         shape = [list(data.x.shape[1:]), list(data.y.shape[1:])]
         rows = self.gather(len(data.x))
         self._same("the shapes of x and y", shape)
-        content = zlib.crc32(np.ascontiguousarray(data.y).view(np.uint8))
+        content = zlib.crc32(np.ascontiguousarray(data.y).view(np.uint8).data)
         for array in (data.lengths, data.weight):
             if array is not None:
-                content = zlib.crc32(np.ascontiguousarray(array).view(np.uint8), content)
+                content = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, content)
         contents = self.gather(content)
         alike = bool((contents == contents[0]).all() and (rows == rows[0]).all())
         if self.shards == "cut":
@@ -265,12 +287,12 @@ class DataParallel:
                     f"{name} must be the same on all ranks: {first} on rank 0, {value} on rank {self.rank}"
                 )
 
-    def alike(self, **words):
+    def alike(self, **words: Any) -> None:
         """Raise ValueError on all ranks unless they have been given the same."""
         for name, value in words.items():
             self._same(name, value)
 
-    def share(self, state, history):
+    def share(self, state: Any, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give all ranks what rank 0 begins with: parameters, optimiser, generator, history."""
         settings = state[1]
         for name, value in settings.items():
@@ -282,13 +304,13 @@ class DataParallel:
                 history = _checkpoint.unpack(content, "what rank 0 begins with", *state)
         return history
 
-    def run(self, *arguments):
+    def run(self, *arguments: Any) -> Any:
         """Return what makes the steps."""
         return _TeamRun(self, *arguments)
 
-    def compare(self, parameters, steps):
+    def compare(self, parameters: npt.NDArray[Any], steps: int) -> None:
         """Raise RankError on all ranks unless their parameters have the same bits."""
-        sums = self.gather(zlib.crc32(parameters.view(np.uint8)))
+        sums = self.gather(zlib.crc32(parameters.view(np.uint8).data))
         strange = np.flatnonzero(sums != sums[0])
         if strange.size:
             raise RankError(

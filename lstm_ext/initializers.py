@@ -26,11 +26,23 @@ data are expected to have (see `chrono`).
 >>> lstm = LSTM(3, 16, init={"weight_ih": "he_uniform", "chrono": 365}, rng=0)
 """
 
+from __future__ import annotations
+
 import numbers
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from lstm_ext._data import as_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
+
+    _Array: TypeAlias = npt.NDArray[np.float64]
+    _Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator], npt.NDArray[Any]]
+    _Init: TypeAlias = str | Mapping[str, str | float | _Initializer | None] | None
 
 __all__ = [
     "chrono", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform",
@@ -48,17 +60,17 @@ def _fans(shape):
     return (shape[-1], shape[0])
 
 
-def zeros(shape, rng):
+def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Zeros, of the given shape; `rng` is not used."""
     return np.zeros(shape)
 
 
-def ones(shape, rng):
+def ones(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Ones, of the given shape; `rng` is not used."""
     return np.ones(shape)
 
 
-def glorot_uniform(shape, rng):
+def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     r"""Draw from U(-b, b), b = sqrt(6 / (fan_in + fan_out)).
 
     X. Glorot and Y. Bengio, 2010, *Understanding the difficulty of training deep feedforward neural
@@ -78,12 +90,12 @@ def glorot_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def glorot_normal(shape, rng):
+def glorot_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 2 / (fan_in + fan_out)); source and arguments as in `glorot_uniform`, eq. 12."""
     return rng.normal(0, np.sqrt(2 / sum(_fans(shape))), shape)
 
 
-def he_uniform(shape, rng):
+def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from U(-b, b), b = sqrt(6 / fan_in).
 
     K. He, X. Zhang, S. Ren and J. Sun, 2015, *Delving deep into rectifiers*, ICCV, eq. 10. Arguments as
@@ -93,12 +105,12 @@ def he_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def he_normal(shape, rng):
+def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 2 / fan_in); source and arguments as in `he_uniform`."""
     return rng.normal(0, np.sqrt(2 / _fans(shape)[0]), shape)
 
 
-def lecun_uniform(shape, rng):
+def lecun_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from U(-b, b), b = sqrt(3 / fan_in).
 
     Y. LeCun, L. Bottou, G. Orr and K.-R. Mueller, 1998, *Efficient backprop*, section 4.6. Arguments as
@@ -108,12 +120,12 @@ def lecun_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def lecun_normal(shape, rng):
+def lecun_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 1 / fan_in); source and arguments as in `lecun_uniform`."""
     return rng.normal(0, np.sqrt(1 / _fans(shape)[0]), shape)
 
 
-def orthogonal(shape, rng):
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw a matrix with orthonormal columns, or rows where it is wider than high, uniformly (Haar).
 
     The Q of the QR factorisation of a normal matrix, its columns' signs those of R's diagonal (F.
@@ -137,7 +149,7 @@ def orthogonal(shape, rng):
     return q if shape[0] >= shape[1] else q.T
 
 
-def chrono(size, longest, rng):
+def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[_Array, _Array]:
     r"""Draw biases of the input and the forget gate for memories of up to `longest` steps.
 
     .. math:: b_f = \log u, \quad b_i = -b_f, \quad u \sim U(1, T_{max} - 1)
@@ -185,7 +197,7 @@ def _initializer(word, value):
     raise TypeError(f"init[{word!r}] is {value!r}, expected a name, a number or a function of (shape, rng)")
 
 
-def checked(init, options):
+def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return `init` as (dict of what to draw, whether gate by gate), or raise ValueError or TypeError.
 
     `options`: the LSTM's attributes by name.
@@ -228,7 +240,9 @@ def checked(init, options):
     return {**_DEFAULT, "forget_bias": forget, **init}, True
 
 
-def draw(views, init, options, rng):
+def draw(
+    views: Mapping[str, npt.NDArray[Any]], init: _Init, options: Mapping[str, Any], rng: np.random.Generator
+) -> None:
     """Fill an LSTM's parameters, views by name, in their order."""
     wanted, by_gate = checked(init, options)
     H = options["hidden_size"]

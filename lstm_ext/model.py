@@ -1,7 +1,11 @@
 """A model: an LSTM, a linear readout and a loss, over one flat vector of parameters."""
 
+from __future__ import annotations
+
 import math
 import os
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,8 +18,34 @@ from lstm_ext._stored import Stored
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.callbacks import Callback, EarlyStopping
+    from lstm_ext.schedules import Schedule
+
+    _Array = npt.NDArray[np.floating[Any]]
+
+    class _Loss(Protocol):
+        def check(
+            self,
+            target: npt.NDArray[Any],
+            shape: tuple[int, ...],
+            weights: npt.NDArray[Any] | None = None,
+        ) -> None: ...
+        def value_and_gradient(
+            self, prediction: _Array, target: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
+        ) -> tuple[float, _Array]: ...
+
+    class _Optimizer(Protocol):
+        def step(self, parameters: _Array, gradient: _Array) -> None: ...
+
 __all__ = ["Model"]
 
+# A model puts its LSTM's weights into a vector of its own: each LSTM belongs to one model.
+_MODEL_OF: weakref.WeakKeyDictionary[LSTM, weakref.ref[Model]] = weakref.WeakKeyDictionary()
 _TOGETHER = 256  # sequences that `evaluate` holds in memory at once
 
 
@@ -123,9 +153,18 @@ class Model(Fixed):
     gradient and one tape.
     """
 
+    lstm: LSTM
+    output_size: int
+    every_step: bool
+    pooling: str
+    loss: _Loss
+
     _fixed = frozenset(("lstm", "output_size", "every_step", "loss", "pooling"))
 
-    def __init__(self, lstm, output_size, *, every_step=False, loss="mse", pooling="last", rng=None):
+    def __init__(
+        self, lstm: LSTM, output_size: int, *, every_step: bool = False, loss: str | _Loss = "mse",
+        pooling: str = "last", rng: int | np.random.Generator | None = None,
+    ) -> None:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
         if not lstm.batch_first:
@@ -141,6 +180,9 @@ class Model(Fixed):
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
             raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
+        each = getattr(loss, "outputs_per_target", 1)
+        if output_size % each:
+            raise ValueError(f"output_size is {output_size}; {loss!r} expects {each} for each column of y")
         self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
@@ -148,6 +190,13 @@ class Model(Fixed):
 
     def _lay_out(self):
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
+        model = _MODEL_OF.get(self.lstm, lambda: None)()
+        if model is not None and model is not self:
+            raise ValueError(
+                "lstm is part of another Model, which would no longer train; expected one of its own, for "
+                "example copy.deepcopy(lstm)"
+            )
+        _MODEL_OF[self.lstm] = weakref.ref(self)
         output_size, n_lstm = self.output_size, self.lstm.parameters.size
         shape = (output_size, self.lstm.output_size)
         n_pool = _pool_parameters(self.pooling, shape[1])
@@ -177,30 +226,30 @@ class Model(Fixed):
         return any((lstm.dropout, lstm.recurrent_dropout, lstm.weight_dropout, *lstm.zoneout))
 
     @property
-    def parameters(self):
+    def parameters(self) -> _Array:
         """Flat vector of all parameters, (n,). Assigning copies into it."""
         return self._parameters
 
     @parameters.setter
-    def parameters(self, values):
+    def parameters(self, values: npt.ArrayLike) -> None:
         _assign("parameters", self._parameters, values)
 
     @property
-    def gradient(self):
+    def gradient(self) -> _Array:
         """Flat vector that `loss_and_gradient` fills, (n,), in the order of `parameters`."""
         return self._gradient
 
     @property
-    def attention(self):
+    def attention(self) -> _Array:
         """With ``pooling="attention"`` the vector v, (`lstm.output_size`,), else empty: a view."""
         return self._attention
 
     @attention.setter
-    def attention(self, values):
+    def attention(self, values: npt.ArrayLike) -> None:
         _assign("attention", self._attention, values)
 
     @property
-    def weight(self):
+    def weight(self) -> _Array:
         """Weights of the readout, (O, `lstm.output_size`): a view into `parameters`.
 
         Assigning copies into it.
@@ -208,38 +257,38 @@ class Model(Fixed):
         return self._weight
 
     @weight.setter
-    def weight(self, values):
+    def weight(self, values: npt.ArrayLike) -> None:
         _assign("weight", self._weight, values)
 
     @property
-    def bias(self):
+    def bias(self) -> _Array:
         """Bias of the readout, (O,): a view into `parameters`. Assigning copies into it."""
         return self._bias
 
     @bias.setter
-    def bias(self, values):
+    def bias(self, values: npt.ArrayLike) -> None:
         _assign("bias", self._bias, values)
 
-    def named_parameters(self):
+    def named_parameters(self) -> dict[str, _Array]:
         """Return views into `parameters` by name: ``lstm.weight_ih_l0`` to ``bias``."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_parameters().items()}
         pool = {"attention": self._attention} if self._attention.size else {}
         return lstm | pool | {"weight": self.weight, "bias": self.bias}
 
-    def named_gradients(self):
+    def named_gradients(self) -> dict[str, _Array]:
         """Return views into `gradient`, by the names of `named_parameters`."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_gradients().items()}
         pool = {"attention": self._dattention} if self._attention.size else {}
         return lstm | pool | {"weight": self._dweight, "bias": self._dbias}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pooling = "" if self.pooling == "last" else f", pooling={self.pooling!r}"
         return (
             f"Model({self.lstm!r}, output_size={self.output_size}, every_step={self.every_step}, "
             f"loss={self.loss!r}{pooling})"
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {
             "lstm": self.lstm,
             "output_size": self.output_size,
@@ -251,7 +300,7 @@ class Model(Fixed):
             "bias": self.bias.copy(),
         }
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         weight, bias = state.pop("weight"), state.pop("bias")
         attention = state.pop("attention", ())  # pickles of earlier versions have no pooling
         self.__dict__.update({"pooling": "last"} | state)
@@ -348,7 +397,10 @@ class Model(Fixed):
         top = h_n[-self._directions :].transpose(1, 0, 2)
         return top.reshape(len(top), self.weight.shape[1])
 
-    def predict(self, x, lengths=None, *, mask=None, static=None):
+    def predict(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+    ) -> _Array:
         """Predictions for sequences.
 
         Parameters
@@ -378,7 +430,11 @@ class Model(Fixed):
             prediction[~counted] = 0
         return prediction
 
-    def evaluate(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
+    def evaluate(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
         """Loss of the predictions for `x`; parameters as in `loss_and_gradient`.
 
         Returns
@@ -408,8 +464,10 @@ class Model(Fixed):
         return self.loss.value_and_gradient(self._predict(data), data.y, weights)[0]
 
     def loss_and_gradient(
-        self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, seed: int | None = None,
+    ) -> float:
         """Loss of a batch; fills `gradient` with its derivative by every parameter.
 
         Parameters
@@ -474,8 +532,11 @@ class Model(Fixed):
         return None, (dh_n, None)
 
     def hvp(
-        self, x, y, direction, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, direction: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> _Array:
         r"""Hessian of the loss times a direction, at the present parameters: exact.
 
         .. math:: H v = \frac{d}{d\epsilon} \nabla L(\theta + \epsilon v) \Big|_{\epsilon = 0}
@@ -548,8 +609,10 @@ class Model(Fixed):
     # As scipy.optimize calls them: the parameters first.
 
     def value_and_gradient(
-        self, theta, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, theta: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None,
+        *, mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, seed: int | None = None,
+    ) -> tuple[float, npt.NDArray[np.float64]]:
         """Loss and gradient at `theta`, which become the model's parameters.
 
         For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
@@ -571,40 +634,31 @@ class Model(Fixed):
         return self._loss_and_gradient(data, seed)[0], self._gradient.astype(np.float64)
 
     def hessp(
-        self, theta, direction, x, y, lengths=None, *, mask=None, static=None, sample_weight=None,
-        seed=None,
-    ):
+        self, theta: npt.ArrayLike, direction: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> npt.NDArray[np.float64]:
         """Hessian at `theta` times a direction, as `hvp`, in float64; `theta` becomes the parameters."""
         self.parameters = theta
-        words = {"mask": mask, "static": static, "sample_weight": sample_weight, "seed": seed}
-        return self.hvp(x, y, direction, lengths, **words).astype(np.float64)
+        product = self.hvp(
+            x, y, direction, lengths, mask=mask, static=static, sample_weight=sample_weight, seed=seed
+        )
+        return product.astype(np.float64)
 
     def fit(
-        self,
-        x,
-        y,
-        *,
-        epochs,
-        batch_size=32,
-        lengths=None,
-        mask=None,
-        static=None,
-        sample_weight=None,
-        optimizer=None,
-        schedule=None,
-        rng=None,
-        validation=None,
-        early_stopping=None,
-        callbacks=(),
-        callback=None,
-        progress=False,
-        bucket=False,
-        bptt=None,
-        checkpoint=None,
-        checkpoint_every=1,
-        resume=False,
-        comm=None,
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, *, epochs: int, batch_size: int = 32,
+        lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        optimizer: _Optimizer | None = None, schedule: Schedule | None = None,
+        rng: int | np.random.Generator | None = None,
+        validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
+        early_stopping: EarlyStopping | None = None,
+        callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
+        callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+        bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1, resume: bool = False, comm: Any = None,
+    ) -> list[dict[str, Any]]:
         """Train on mini-batches, shuffled anew in every epoch.
 
         Parameters
@@ -687,7 +741,7 @@ class Model(Fixed):
 
     # Files ------------------------------------------------------------------------------------
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.
 
         The file is of safetensors, as `lstm_ext.io.save` writes it: the parameters by name, what the model
@@ -712,7 +766,7 @@ class Model(Fixed):
         save_object(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Model:
         """Read a model that `save` has written, or a former version, or `lstm_ext.io.save`.
 
         Nothing in the file is executed, and no more memory is taken than its length accounts for.
@@ -741,7 +795,9 @@ class Model(Fixed):
             )
         if cls is not Model:
             own = cls.__new__(cls)
-            own.__setstate__(model.__getstate__())
+            state = model.__getstate__()
+            del model  # its LSTM becomes the other's
+            own.__setstate__(state)
             return own
         return model
 

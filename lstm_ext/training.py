@@ -1,10 +1,13 @@
 """The training loop behind `Model.fit`, and L-BFGS over a whole training set."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import os
 import re
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -17,6 +20,14 @@ from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from scipy.optimize import OptimizeResult
+
+    from lstm_ext.model import Model
+
 __all__ = ["fit", "fit_lbfgs"]
 
 _SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
@@ -24,31 +35,17 @@ _POOL = 64  # mini-batches that are sorted by length together
 
 
 def fit(
-    model,
-    x,
-    y,
-    *,
-    epochs,
-    batch_size=32,
-    lengths=None,
-    mask=None,
-    static=None,
-    sample_weight=None,
-    optimizer=None,
-    schedule=None,
-    rng=None,
-    validation=None,
-    early_stopping=None,
-    callbacks=(),
-    callback=None,
-    progress=False,
-    bucket=False,
-    bptt=None,
-    checkpoint=None,
-    checkpoint_every=1,
-    resume=False,
-    comm=None,
-):
+    model: Model, x: npt.ArrayLike, y: npt.ArrayLike, *, epochs: int, batch_size: int = 32,
+    lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None,
+    static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None, optimizer: Any = None,
+    schedule: Schedule | None = None, rng: int | np.random.Generator | None = None,
+    validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
+    callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+    bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1, resume: bool = False, comm: Any = None,
+) -> list[dict[str, Any]]:
     """Train a `Model` on mini-batches: this is `Model.fit`, which see."""
     if comm is None:
         team = _Alone()
@@ -95,9 +92,9 @@ def fit(
         "block": team.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
     state = (model, settings, rng, optimizer, schedule, early_stopping)
-    history = []
+    history: list[dict[str, Any]] = []
     with team.agreed():
-        if team.first and resume and os.path.exists(checkpoint):
+        if team.first and resume and checkpoint is not None and os.path.exists(checkpoint):
             history = _checkpoint.load(checkpoint, *state)
     history = team.share(state, history)
     if schedule is not None and not history:
@@ -136,25 +133,15 @@ def fit(
 
 
 def fit_lbfgs(
-    model,
-    x,
-    y,
-    *,
-    max_iter=200,
-    tol=1e-5,
-    weight_decay=0.0,
-    memory=10,
-    batch_size=256,
-    lengths=None,
-    mask=None,
-    static=None,
-    sample_weight=None,
-    validation=None,
-    early_stopping=None,
-    callbacks=(),
-    callback=None,
-    progress=False,
-):
+    model: Model, x: npt.ArrayLike, y: npt.ArrayLike, *, max_iter: int = 200, tol: float = 1e-5,
+    weight_decay: float = 0.0, memory: int = 10, batch_size: int = 256, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
+    early_stopping: EarlyStopping | None = None,
+    callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
+    callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+) -> OptimizeResult:
     r"""Train a `Model` on the whole training set at once, by SciPy's L-BFGS-B.
 
     .. math:: \min_\theta L(\theta) + \frac{\lambda}{2} \lVert \theta \rVert^2
@@ -207,7 +194,8 @@ def fit_lbfgs(
     batches = _Batches(model, data, count("batch_size", batch_size, 1), False, None)
     batches.refuse_nothing(batches.used.size)
     watchers = _watchers(early_stopping, callbacks, callback, progress)
-    interrupt, history = Interrupt(), []
+    interrupt = Interrupt()
+    history: list[dict[str, Any]] = []
     start = time.perf_counter()
     accepted = model.parameters.astype(np.float64)
     gradient = np.empty_like(accepted)

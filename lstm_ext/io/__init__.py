@@ -5,6 +5,7 @@ imported where they are used: importing ``lstm_ext.io`` needs NumPy alone.
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
 
 from lstm_ext.io._common import FormatError
 
@@ -22,6 +23,13 @@ _ROOMS = {
     "EstimatorStream": "native",
 }
 
+if TYPE_CHECKING:
+    from lstm_ext.io.c_export import export_c
+    from lstm_ext.io.keras import from_keras, to_keras
+    from lstm_ext.io.native import EstimatorStream, load, save, stream
+    from lstm_ext.io.onnx import from_onnx, to_onnx
+    from lstm_ext.io.torch import from_torch, to_torch
+
 __all__ = [
     "EstimatorStream",
     "FormatError",
@@ -38,7 +46,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_import_module(f"{__name__}.{_ROOMS[name]}"), name)
@@ -46,5 +54,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

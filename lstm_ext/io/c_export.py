@@ -1,11 +1,14 @@
 """C99 and Fortran 2003: a trained model as one source file that needs libm and nothing else."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import os
 import re
 import zlib
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +26,10 @@ _DOUBLES = ("x_mean", "x_scale", "y_mean", "y_scale")
 LONGEST_NAME = 30  # a name of Fortran has 63 characters at most, a line 132
 
 
-def export_c(model, path, *, weights="inline", name="model"):
+def export_c(
+    model: LSTM | Model | Any, path: str | os.PathLike[str], *,
+    weights: Literal["inline", "binary"] = "inline", name: str = "model",
+) -> list[str]:
     """Write a trained model as C99, with a header and a Fortran 2003 module.
 
     Beside ``controller.c`` stand ``controller.h``, ``controller.f90`` and, with ``weights="binary"``,

@@ -1,8 +1,11 @@
 """Keras 3's weights: layers, models, arrays, and the files .weights.h5 and .keras without Keras."""
 
+from __future__ import annotations
+
 import os
 import re
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +23,13 @@ from lstm_ext.io._common import (
 from lstm_ext.io._hdf5 import open_hdf5
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    _Activation = str | tuple[str | float, ...]
 
 __all__ = ["from_keras", "to_keras"]
 
@@ -62,9 +72,11 @@ _PLACES = {
 
 
 def from_keras(
-    source, *, activation=None, recurrent_activation=None, go_backwards=None, bidirectional=None,
-    every_step=None, loss="mse", batch_first=True, dtype=None, ignore=(),
-):
+    source: Any, *, activation: _Activation | None = None, recurrent_activation: _Activation | None = None,
+    go_backwards: bool | None = None, bidirectional: bool | None = None, every_step: bool | None = None,
+    loss: Any = "mse", batch_first: bool = True, dtype: npt.DTypeLike | None = None,
+    ignore: Iterable[str] = (),
+) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of Keras 3.
 
     Kernels are transposed, and that is all: the order of gates, i, f, c, o, is ours, whose g is Keras's c.
@@ -449,7 +461,7 @@ def _activation(name, value, version):
 # ---- out
 
 
-def to_keras(obj):
+def to_keras(obj: LSTM | Model) -> list[npt.NDArray[np.floating[Any]]]:
     """Return weights for the ``set_weights`` of Keras's layers, stacked as in a ``Sequential``.
 
     Parameters
@@ -484,6 +496,6 @@ def to_keras(obj):
             f"and each one of {', '.join(_ACTIVATIONS)}, hard_sigmoid (1/6, 0.5)"
         )
     weights = [np.ascontiguousarray(view.T) for view in lstm.named_parameters().values()]
-    if obj is not lstm:
+    if not isinstance(obj, LSTM):
         weights += [np.ascontiguousarray(obj.weight.T), obj.bias]
     return [array.copy() for array in weights]

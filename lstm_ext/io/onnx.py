@@ -4,6 +4,9 @@
 this package's LSTM in it, behind the interface of `onnx.backend.base.Backend`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,7 +20,16 @@ from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-__all__ = ["Backend", "from_onnx", "to_onnx"]  # noqa: F822, see __getattr__
+if TYPE_CHECKING:
+    import os
+
+    import onnx
+
+    from lstm_ext.io._onnx_backend import Backend
+
+    _Path: TypeAlias = str | os.PathLike[str]
+
+__all__ = ["Backend", "from_onnx", "to_onnx"]
 
 # Old enough for run times of 2022, and all that is needed here; newer ones read it.
 OPSET, IR_VERSION = 17, 8
@@ -31,7 +43,7 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def from_onnx(source):
+def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) -> LSTM | Model:
     """Make an LSTM or a `Model` of an ONNX model.
 
     LSTM operators (versions 7, 14 and 22) with every attribute that they have, stacked or alone, and a dense
@@ -66,7 +78,10 @@ def from_onnx(source):
     return _onnx_read.read(source)
 
 
-def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation=None):
+def to_onnx(
+    model: LSTM | Model | Any, path: _Path | None = None, *, lengths: bool = False,
+    initial_states: bool = False, activation: Literal["softmax"] | None = None,
+) -> onnx.ModelProto:
     r"""Write a whole model as ONNX: batch and time are free.
 
     ``x`` comes in as the LSTM's ``batch_first`` says, "batch" and "time" are symbols. An LSTM gives ``y``

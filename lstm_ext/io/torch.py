@@ -1,8 +1,11 @@
 """PyTorch's weights: state dicts and modules, and files of safetensors without PyTorch."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +26,9 @@ from lstm_ext.io._common import (
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 __all__ = ["from_torch", "to_torch"]
 
 _PICKLE = (
@@ -34,8 +40,10 @@ _PARAMETER = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1
 
 
 def from_torch(
-    source, *, prefix="", head=None, batch_first=None, dropout=None, every_step=False, loss="mse", dtype=None
-):
+    source: Any, *, prefix: str = "", head: str | None = None, batch_first: bool | None = None,
+    dropout: float | None = None, every_step: bool = False, loss: Any = "mse",
+    dtype: npt.DTypeLike | None = None,
+) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of a ``torch.nn.LSTM``.
 
     Every number is taken over as it is, but for the bias, which is the sum of PyTorch's two: layers,
@@ -195,7 +203,9 @@ def _build(arrays, prefix, head, batch_first, dropout, every_step, loss, dtype):
     return model
 
 
-def to_torch(obj, *, prefix=None, head="head"):
+def to_torch(
+    obj: LSTM | Model, *, prefix: str | None = None, head: str = "head"
+) -> dict[str, npt.NDArray[np.floating[Any]]]:
     """Return the state dict of a ``torch.nn.LSTM``, or of a module with an LSTM and a ``torch.nn.Linear``.
 
     Parameters
@@ -238,6 +248,6 @@ def to_torch(obj, *, prefix=None, head="head"):
             state[_join(prefix, name.replace("bias", "bias_hh"))] = np.zeros_like(view)
         else:
             state[_join(prefix, name)] = view.copy()
-    if obj is not lstm:
+    if not isinstance(obj, LSTM):
         state |= {_join(head, "weight"): obj.weight.copy(), _join(head, "bias"): obj.bias.copy()}
     return state

@@ -1,8 +1,11 @@
 """Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
 
+from __future__ import annotations
+
 import copy
 import sys
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -12,6 +15,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from lstm_ext._checks import warn
 from lstm_ext._data import as_labels, as_number_array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    _Floats = npt.NDArray[np.float64]
+    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
 
 __all__ = [
     "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_groups", "check_weight",
@@ -741,7 +752,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
 ):
     """`transform` for every layout: scikit-learn's own wrapper of it makes data frames of tables alone."""
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(self, X: _X, y: object = None, **fit_params: Any) -> Any:
         """Fit, and scale the same data.
 
         Parameters
@@ -759,7 +770,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
         """
         return self.fit(X, y, **fit_params).transform(X)
 
-    def transform(self, X):
+    def transform(self, X: _X) -> Any:
         """Scale.
 
         Parameters
@@ -829,18 +840,25 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
     3.0
     """
 
-    def __init__(self, with_mean=True, with_std=True):
+    mean_: _Floats
+    scale_: _Floats
+    n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
+    with_mean: bool
+    with_std: bool
+
+    def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: _X, y: object = None, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Find mean and standard deviation.
 
         Parameters
@@ -866,8 +884,8 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             weight = check_weight(sample_weight, X)
             return self._fit_rows(X.rows, per_step(weight, X))
         except Exception:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _fit_rows(self, rows, weight=None, *, name="X"):
@@ -908,7 +926,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             )
         return scaled
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: _X) -> Any:
         """Undo `transform`.
 
         Parameters

@@ -1,7 +1,10 @@
 """`LSTMRegressor` and `LSTMClassifier`: sequences with a target for each, or for each of their steps."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -44,6 +47,20 @@ from lstm_ext.sklearn._sequences import (
     step_rows,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.callbacks import Callback
+    from lstm_ext.io.native import EstimatorStream
+    from lstm_ext.model import Model
+
+    _Floats = npt.NDArray[np.float64]
+    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
+    _Validation = tuple[_X, _X] | dict[str, Any]
+    _Callback = Callback | Callable[[dict[str, Any]], object]
+
 # With merge_steps="auto" a network reads at the most so many steps.
 _STEPS = 32
 # Fewer sequences set aside do not calibrate an interval: folds do then, too.
@@ -69,7 +86,7 @@ class _Supervised(Network):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
-    def stream(self, batch=1, static=None):
+    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream:
         """Predict step by step: one time step at a time, from the state of those before it.
 
         Parameters
@@ -85,7 +102,7 @@ class _Supervised(Network):
             Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
             far, a classifier's `predict_proba`.
         """
-        return stream(self, batch, static)
+        return stream(self, batch, static)  # type: ignore[return-value, arg-type]
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -503,6 +520,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     True
     """
 
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    y_scaler_: SequenceScaler | None
+    n_features_in_: int
+    static_scaler_: SequenceScaler | None
+    n_outputs_: int
+    n_static_in_: int
+    interval_shift_: _Floats | None
+    interval_factor_: _Floats | None
+    calibration_: tuple[_Floats, _Floats, _Floats | None] | None
+    n_iter_: int
+    loss_: float
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+
     _parameter_constraints: dict = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "loss": [
@@ -517,36 +550,17 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     }
 
     def __init__(
-        self,
-        hidden_size=32,
-        *,
-        num_layers=1,
-        every_step=False,
-        loss="mse",
-        quantiles=0.5,
-        solver="adam",
-        learning_rate_init=0.003,
-        batch_size=32,
-        max_iter="auto",
-        alpha=0.0,
-        momentum=0.9,
-        max_norm=1.0,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        warm_start=False,
-        scale=True,
-        dtype="float32",
-        lstm_options=None,
-        callbacks=None,
-        random_state=None,
-        verbose=False,
-        target_weight=None,
-        static_columns=None,
-        categorical_columns=None,
-        bptt=None,
-    ):
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, loss: str = "mse",
+        quantiles: float | Sequence[float] = 0.5, solver: str = "adam", learning_rate_init: float = 0.003,
+        batch_size: int = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
+        max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | str = "auto",
+        early_stopping: bool | str = "auto", validation_fraction: float = 0.1, warm_start: bool = False,
+        scale: bool = True, dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None, random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False, target_weight: npt.ArrayLike | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+    ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
             max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
@@ -571,7 +585,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self.loss == "quantile":
             check_quantiles(self.quantiles)
 
-    def fit(self, X, y, sample_weight=None, groups=None, *, static=None, validation=None, comm=None):
+    def fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, groups: npt.ArrayLike | None = None, *,
+        static: npt.ArrayLike | None = None, validation: _Validation | None = None, comm: Any = None,
+    ) -> Self:
         """Train on sequences and their targets.
 
         Parameters
@@ -608,7 +625,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return self._fit(X, y, sample_weight, groups, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, sample_weight=None, *, static=None):
+    def partial_fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> Self:
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
         The scaling is that of the first call. Intervals are no longer calibrated.
@@ -842,7 +861,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             answers[1] = answers[1] * factor
         return answers
 
-    def predict(self, X, return_std=False, *, static=None, n_draws=None):
+    def predict(
+        self, X: _X, return_std: bool = False, *, static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> Any:
         """Predict the targets of sequences.
 
         Parameters
@@ -891,7 +913,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     def _shaped(self, X, rows):
         return self._answer(X, rows if self._columns else rows[:, 0])
 
-    def predict_interval(self, X, coverage=None, *, static=None):
+    def predict_interval(
+        self, X: _X, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Any, Any]:
         """Bounds between which each target is with a probability of `coverage`.
 
         They are calibrated where `fit` set sequences aside, as it does by default for these losses: by
@@ -950,7 +974,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             )
         return pair[0][0], pair[1][0]
 
-    def score(self, X, y, sample_weight=None, *, static=None):
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float:
         """Score the predictions: R², or with ``loss="quantile"`` D², the mean over the quantiles.
 
         Parameters
@@ -1083,6 +1109,19 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     True
     """
 
+    classes_: npt.NDArray[Any]
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    static_scaler_: SequenceScaler | None
+    n_features_in_: int
+    n_static_in_: int
+    merge_steps_: int
+    n_iter_: int
+    loss_: float
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+
     _parameter_constraints: dict = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "pooling": [StrOptions({"last", "mean", "max", "attention"})],
@@ -1091,36 +1130,17 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     }
 
     def __init__(
-        self,
-        hidden_size=32,
-        *,
-        num_layers=1,
-        every_step=False,
-        solver="adam",
-        learning_rate_init=0.003,
-        batch_size=32,
-        max_iter="auto",
-        alpha=0.0,
-        momentum=0.9,
-        max_norm=1.0,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        scale=True,
-        dtype="float32",
-        lstm_options=None,
-        callbacks=None,
-        random_state=None,
-        verbose=False,
-        pooling="max",
-        merge_steps="auto",
-        class_weight=None,
-        static_columns=None,
-        categorical_columns=None,
-        bptt=None,
-    ):
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
+        learning_rate_init: float = 0.003, batch_size: int = 32, max_iter: int | str = "auto",
+        alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
+        n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
+        warm_start: bool = False, scale: bool = True, dtype: str = "float32",
+        lstm_options: dict[str, Any] | None = None, callbacks: Sequence[_Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None, verbose: bool = False, pooling: str = "max",
+        merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+    ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
             max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
@@ -1156,7 +1176,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             return 1
         return self.merge_steps if self.merge_steps != "auto" else -(-int(X.lengths.max()) // _STEPS)
 
-    def fit(self, X, y, sample_weight=None, *, static=None, validation=None, comm=None):
+    def fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None,
+        validation: _Validation | None = None, comm: Any = None,
+    ) -> Self:
         """Train on sequences and their labels.
 
         Parameters
@@ -1190,7 +1213,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return self._fit(X, y, sample_weight, None, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, classes=None, sample_weight=None, *, static=None):
+    def partial_fit(
+        self, X: _X, y: _X, classes: npt.ArrayLike | None = None, sample_weight: _X | None = None, *,
+        static: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
         The scaling is that of the first call.
@@ -1345,7 +1371,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     def _probabilities(self, outputs):
         return expit(outputs) if self._multilabel else softmax(outputs, axis=1)
 
-    def predict(self, X, *, static=None, n_draws=None):
+    def predict(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
         """Predict the labels of sequences, or steps.
 
         Parameters
@@ -1375,7 +1401,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             return self._answer(X, (probabilities > 0.5).astype(int))
         return self._answer(X, self.classes_[probabilities.argmax(axis=1)])
 
-    def predict_proba(self, X, *, static=None, n_draws=None):
+    def predict_proba(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
         """Predict the probabilities of the classes, in the order of `classes_`.
 
         Parameters
@@ -1401,12 +1427,14 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             drawn.append(self._answer(given, self._probabilities(outputs)))
         return _stacked(drawn)
 
-    def predict_log_proba(self, X, *, static=None):
+    def predict_log_proba(self, X: _X, *, static: npt.ArrayLike | None = None) -> Any:
         """Return the logarithm of `predict_proba`."""
         X, outputs = self._raw(X, static)
         return self._answer(X, log_expit(outputs) if self._multilabel else log_softmax(outputs, axis=1))
 
-    def score(self, X, y, sample_weight=None, *, static=None):
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float:
         """Return the share of right labels; of several labels, of those that are all right.
 
         Parameters

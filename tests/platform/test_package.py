@@ -106,7 +106,7 @@ def test_files_of_the_wheel(files):
     assert len(binary) == len(EXTENSIONS)
     others = files - binary
     assert {f for f in others if f.endswith(".pxd")} == {"__init__.pxd", "_blas.pxd", "cython_lstm.pxd"}
-    assert {"py.typed", "__init__.py", "lstm.py", "lstm.pyi", "node.py", "__main__.py"} <= others
+    assert {"py.typed", "__init__.py", "lstm.py", "_lstm.pyi", "node.py", "__main__.py"} <= others
     assert {f"{name}.pyi" for name in EXTENSIONS - {"_driver", "_general", "_stack"}} <= others
     data = {f for f in others if Path(f).suffix not in (".py", ".pyi", ".pxd", ".typed")}
     assert data == {

@@ -17,6 +17,7 @@ from communicators import Communicator, Ranks
 from numpy.testing import assert_allclose, assert_array_equal
 
 import lstm_ext
+import lstm_ext.io
 from lstm_ext import LSTM, SGD, Adam, Model
 from lstm_ext.callbacks import EarlyStopping
 from lstm_ext.distributed import DataParallel, RankError, _quanta
@@ -552,6 +553,20 @@ def test_the_command_refuses_what_it_does_not_know(config, capsys, old, new, sen
     error = capsys.readouterr().err
     assert error.startswith("lstm-ext fit: ") and sentence in error
     assert not {"model.safetensors", "state.checkpoint"} & set(os.listdir(config.parent))
+
+
+def test_the_command_keeps_the_model_without_being_told_where(config, capsys):
+    from lstm_ext.__main__ import main
+
+    text = config.read_text()
+    config.write_text(text.replace('model = "model.safetensors"\n', ""))
+    kept = config.with_suffix(".safetensors")
+    assert main(["fit", str(config)]) == 0
+    assert f"model: {kept}" in capsys.readouterr().out and lstm_ext.io.load(kept)
+    before = kept.read_bytes()
+    assert main(["fit", str(config)]) == 1
+    assert f"{kept} is there already" in capsys.readouterr().err
+    assert kept.read_bytes() == before
 
 
 @needs_mpi

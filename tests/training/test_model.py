@@ -15,7 +15,7 @@ import pytest
 from lstm_ext._files import replace_file
 from lstm_ext._options import CONFIGURATION
 from lstm_ext.io import FormatError
-from lstm_ext.losses import CrossEntropy, Loss, MeanSquaredError
+from lstm_ext.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam
@@ -710,3 +710,45 @@ def test_every_flipped_bit_of_a_saved_model_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(FormatError):
             Model.load(path)
+
+
+@pytest.mark.parametrize("second", [
+    lambda model: Model(model.lstm, 1), copy.copy,
+    lambda model: Model.__new__(Model).__setstate__(model.__getstate__()),
+], ids=["constructor", "shallow copy", "state"])
+def test_an_lstm_belongs_to_one_model(second):
+    """The second would take the LSTM's weights away, and the first would never train again."""
+    model = Model(LSTM(2, 4, rng=0), 1, rng=0)
+    x = np.random.default_rng(0).normal(size=(8, 5, 2))
+    before = model.predict(x)
+    with pytest.raises(ValueError, match=r"lstm is part of another Model.*copy\.deepcopy\(lstm\)"):
+        second(model)
+    np.testing.assert_array_equal(model.predict(x), before)
+    history = model.fit(x, x.sum((1, 2))[:, None], epochs=20, rng=0)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert not np.array_equal(model.predict(x), before)
+    other = copy.deepcopy(model)
+    np.testing.assert_array_equal(other.predict(x), model.predict(x))
+    lstm = model.lstm
+    del model, other
+    assert Model(lstm, 1).lstm is lstm  # nobody's any more
+
+
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss().outputs_per_target > 1])
+def test_a_readout_of_the_wrong_width_is_refused_at_once(loss):
+    each = LOSSES[loss]().outputs_per_target
+    with pytest.raises(ValueError, match=rf"output_size is {each + 1}; .* expects {each} for each column"):
+        Model(LSTM(2, 3), each + 1, loss=loss)
+    Model(LSTM(2, 3), 2 * each, loss=loss)
+
+
+def test_a_target_without_its_last_axis_is_told_how_to_get_one():
+    model = Model(LSTM(2, 3, rng=0), 1, rng=0)
+    with pytest.raises(ValueError, match=r"y has shape \(4,\), .* \(4, 1\): pass y\[..., None\]"):
+        model.fit(np.zeros((4, 5, 2)), np.zeros(4), epochs=1)
+
+
+def test_sequences_of_different_lengths_are_told_about_lengths():
+    model = Model(LSTM(2, 3, rng=0), 1, rng=0)
+    with pytest.raises(ValueError, match=r"x has rows of different lengths; .*lengths"):
+        model.predict([np.zeros((5, 2)), np.zeros((3, 2))])
