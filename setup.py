@@ -96,7 +96,7 @@ EXTENSIONS = [
     extension("_lstm"),
     extension("_driver", openmp=True),
     extension("_general", openmp=True),
-    extension("_lstm_general"),
+    extension("_stack"),
     extension("cython_lstm"),
     extension("_arrays"),
     extension("_blas"),

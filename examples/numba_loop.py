@@ -36,24 +36,27 @@ def walk(network, x, h, c, workspace, readout, dt, steps):
     return 0
 
 
-def main():
+def run(steps, **options):
+    """Walk with an LSTM of these options, in numba and in Python. Options change nothing in `walk`."""
     rng = np.random.default_rng(0)
-    lstm = LSTM(2, 16, rng=rng)
+    lstm = LSTM(2, 16, rng=rng, **options)
     network = Network(lstm)
     N = 1000
     x = rng.standard_normal((N, 2)).astype("float32")
-    readout = rng.standard_normal((2, 16)).astype("float32")
-    h, c = np.zeros((2, N, 16), "float32")
+    readout = rng.standard_normal((2, lstm.output_size)).astype("float32")
+    h, c = np.zeros((N, lstm.output_size), "float32"), np.zeros((N, 16), "float32")
     workspace = np.empty(network.step_workspace(N), np.uint8)
     expected = x.copy()
 
-    status = walk(network.address, x, h, c, workspace, readout, np.float32(0.01), 100)
+    status = walk(network.address, x, h, c, workspace, readout, np.float32(0.01), steps)
 
     stream = lstm.stream(N)
-    for _ in range(100):
+    for _ in range(steps):
         expected += np.float32(0.01) * stream.step(expected) @ readout.T
     print(f"status {status}, furthest from the loop in Python {abs(x - expected).max():.0e}")
 
 
 if __name__ == "__main__":
-    main()
+    run(100)
+    # Few steps: layer norm makes of a small input a large one, and so of its rounding.
+    run(10, peepholes=True, proj_size=4, layer_norm=True)

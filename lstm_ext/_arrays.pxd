@@ -23,6 +23,11 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     return n // k + (n % k != 0)
 
 
+cdef inline Py_ssize_t line(Py_ssize_t nbytes) noexcept nogil:
+    """nbytes rounded up to whole cache lines."""
+    return round_up(nbytes, 64)
+
+
 cdef inline Py_ssize_t aligned(Py_ssize_t n) noexcept nogil:
     """n rounded up, so that the next piece of a buffer starts on a cache line of its own."""
     return round_up(n, 16)
@@ -58,6 +63,7 @@ cdef Array held_as_it_is(object value, bint is_float)
 cdef Array held(object value, str name, tuple expected, str meaning, bint is_float)
 cdef Array held_copy(object array, bint is_float)
 cdef Array held_output(object array, bint is_float)
+cdef void *data_of(object array) except NULL
 
 cdef class Owner:
     cdef str name
@@ -69,7 +75,7 @@ cdef class Owner:
     cdef void give(self) noexcept
 
 cdef class TapeOwner(Owner):
-    cdef readonly dict parts
+    cdef readonly object tape
     cdef public object kind, missing
 
 cdef class Lock:

@@ -1,8 +1,30 @@
-# The drivers, for _lstm.pyx and cython_lstm.pyx. Private: not shipped.
+# What both drivers take, the sequences of a batch, and the driver of the default cell. For _general.pyx and
+# _stack.pyx. Private: not shipped.
 
 from cython cimport floating
+from libc.stdint cimport uint32_t, uint64_t
 
+from lstm_ext._arrays cimport aligned, plus
 from lstm_ext._kernels cimport lstm_cell, lstm_kernels_d, lstm_kernels_s
+
+# The kinds of parameters of one direction of one layer, in the order of the flat vector.
+cdef enum:
+    WEIGHT_IH
+    WEIGHT_HH
+    BIAS
+    PEEPHOLE
+    WEIGHT_HR
+    NORM_IH
+    NORM_HH
+    NORM_C
+    NORM_C_BIAS
+    KINDS
+
+# The drivers: what packs, computes and keeps rows in one way.
+cdef enum:
+    DEFAULT
+    GENERAL
+    DRIVERS
 
 # The sequences of a batch, longest first, and the blocks that they are cut into.
 cdef struct sequences_t:
@@ -10,6 +32,8 @@ cdef struct sequences_t:
     Py_ssize_t time
     Py_ssize_t n_blocks
     Py_ssize_t n_groups          # of blocks: each has a weight gradient of its own
+    Py_ssize_t total             # sum of the lengths: the rows; until they are known, the most of them
+    Py_ssize_t starts            # saved states, over all blocks; likewise
     const Py_ssize_t *order      # (batch,) the caller's index of the sequence at this position
     const Py_ssize_t *lengths    # (batch,) by position, descending
     const Py_ssize_t *block      # (n_blocks + 1,) first position of each block
@@ -18,44 +42,101 @@ cdef struct sequences_t:
     Py_ssize_t span              # steps between saved states (checkpoints); at least 1
     const Py_ssize_t *times      # (batch, time) by the caller's index: the steps that count; NULL: 0, 1, ...
 
-# One direction of one layer.
+# Where a driver's packed weights lie in their buffer, in elements.
+cdef struct packed_t:
+    Py_ssize_t ih, hh, hr
+    Py_ssize_t vector[9]         # of the kinds that are vectors; -1: absent
+    Py_ssize_t forward_size
+    Py_ssize_t ih_back, hh_back, hr_back  # from here on: for backward only
+    Py_ssize_t size
+
+# A weight gradient in the making, in elements: where each kind stands, and how far apart its rows are.
+cdef struct partial_t:
+    Py_ssize_t at[9]             # -1: absent
+    Py_ssize_t ld[9]
+    Py_ssize_t size
+
+# A layer: what its directions have in common.
 cdef struct layer_t:
-    const lstm_kernels_s *s      # what its weights were packed with
+    const lstm_kernels_s *s      # what its weights are packed with
     const lstm_kernels_d *d
+    bint is_double
     lstm_cell cell
     Py_ssize_t input_size
     Py_ssize_t hidden_size
-    bint reverse
+    Py_ssize_t out_size          # P: proj_size, or H
+    bint projected
+    double zone_h, zone_c        # zoneout's probabilities
+    double recurrent_dropout
+    Py_ssize_t rows[9]           # of each kind of parameter; 0: absent
+    Py_ssize_t columns[9]
+    Py_ssize_t at[9]             # offset from the first parameter of the direction; -1: absent
+    Py_ssize_t count             # parameters of a direction
     Py_ssize_t chunk_rows        # rows that one chunk of time steps aims at
-    Py_ssize_t gate_columns
-    Py_ssize_t xh_columns        # I + H in whole vectors
-
-# Where packed weights lie in their buffer, in elements.
-cdef struct packed_t:
-    Py_ssize_t weight_ih
-    Py_ssize_t weight_hh
-    Py_ssize_t bias
-    Py_ssize_t weight_ih_back    # from here on: for backward only
-    Py_ssize_t weight_hh_back
-    Py_ssize_t forward_size
-    Py_ssize_t size
+    Py_ssize_t gate_columns      # as the default driver has them
+    Py_ssize_t xh_columns        # I + H in whole vectors, likewise
+    packed_t packed[2]           # of each driver
+    partial_t partial[2]
 
 # One element of a caller's array is base[n * stride_n + t * stride_t + feature].
 cdef struct strides_t:
     Py_ssize_t n
     Py_ssize_t t
 
-cdef struct weights_t:
-    Py_ssize_t weight_ih         # offsets into the flat parameters
-    Py_ssize_t weight_hh
-    Py_ssize_t bias
+# Rows that forward leaves for backward, in the order of the steps. The default driver's: gates, activated,
+# and cells, c_t. The general one's: gates, the pre-activation, or with layer_norm W x_t; pre_h, U h_prev,
+# with layer_norm alone; cells, c_prev; fed, h_prev as the product saw it.
+cdef struct rows_t:
+    void *gates
+    void *pre_h
+    void *cells
+    void *fed
 
-cdef layer_t default_layer(
-    const lstm_kernels_s *s, const lstm_kernels_d *d, bint is_double, int activation, Py_ssize_t input_size,
-    Py_ssize_t hidden_size, bint reverse) noexcept nogil
-cdef weights_t weights_at(
-    Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t directions, Py_ssize_t layer,
-    Py_ssize_t direction) noexcept nogil
+# The arrays of one part of a computation: the numbers, or their tangents. NULL: zeros, or not wanted.
+cdef struct part_t:
+    const void *packed
+    const void *x
+    void *y
+    const void *h_0
+    const void *c_0
+    void *h_n
+    void *c_n
+    const void *bias_rows        # (N, 4H) in place of the bias: static inputs
+    void *starts_h               # the state before each span
+    void *starts_c
+    rows_t rows
+    const void *dy
+    void *dx
+    const void *dh_n
+    const void *dc_n
+    void *dh_0
+    void *dc_0
+    void *dbias_rows             # (N, 4H)
+    strides_t sx, sy, sdy, sdx
+
+# What a driver is called with: one direction of one layer. The arrays are the batch's, whole.
+cdef struct run_t:
+    const layer_t *layer
+    const sequences_t *seqs
+    bint reverse                 # each sequence from its end
+    bint add_dx                  # another direction has filled dx
+    bint again                   # backward computes the rows of each span again: no tape has them
+    bint random                  # masks are drawn; else zoneout mixes by its probabilities
+    uint32_t stream              # which layer and direction, for the masks
+    uint64_t seed
+    int parts                    # 1: numbers; 2: with tangents
+    part_t part[2]
+    void *gates[5]               # i, f, g, o activated and c_t, (N, T, H) each; or NULL
+    void *partial                # n_groups weight gradients, filled: of the last part alone
+    void *work                   # n_threads times what the driver's workspace() says
+    int n_threads
+
+cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
+    """The offset of n more elements in a buffer of size[0] so far."""
+    cdef Py_ssize_t offset = size[0]
+    size[0] = plus(offset, aligned(n))
+    return offset
+
 
 cdef void shape_blocks(
     sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t block_size, Py_ssize_t max_groups,
@@ -67,54 +148,32 @@ cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil
 cdef void cut_sequences(
     sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil
 
-cdef Py_ssize_t partial_size(const layer_t *layer) noexcept nogil
-cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
-cdef packed_t packed_layout(const layer_t *layer, bint is_double) noexcept nogil
-cdef Py_ssize_t forward_workspace(const layer_t *layer, const sequences_t *seqs) noexcept nogil
-cdef Py_ssize_t backward_workspace(
-    const layer_t *layer, const sequences_t *seqs, bint checkpointed, bint is_double) noexcept nogil
-
-cdef void pack_weights(
-    const layer_t *layer, const weights_t *at, const floating *parameters, bint backward,
-    floating *packed) noexcept nogil
-
-cdef void forward(
-    const layer_t *layer, const sequences_t *seqs, const floating *packed,
-    const floating *x, strides_t sx, floating *y, strides_t sy,
-    const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
-    floating *starts_h, floating *starts_c, floating *gates, floating *cells,
-    floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
-
-cdef void backward(
-    const layer_t *layer, const sequences_t *seqs, const floating *packed,
-    const floating *x, strides_t sx, const floating *dy, strides_t sdy,
-    floating *dx, strides_t sdx, bint add_dx,
-    const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
-    const floating *starts_h, const floating *starts_c, const floating *gates, const floating *cells,
-    floating *partial, floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil
-
-cdef void add_partials(
-    const layer_t *layer, const sequences_t *seqs, const weights_t *at, const floating *partial,
-    floating *gradient) noexcept nogil
-
-cdef void step(
-    const layer_t *layer, const floating *packed, Py_ssize_t batch, const floating *x, Py_ssize_t ldx,
-    const floating *h_prev, floating *h, floating *c, floating *pre) noexcept nogil
+cdef void default_layout(layer_t *layer) noexcept nogil
+cdef Py_ssize_t default_workspace(
+    const layer_t *layer, const sequences_t *seqs, bint backward, bint checkpointed) noexcept nogil
+cdef void default_pack(
+    const layer_t *layer, const void *parameters, bint backward, void *packed) noexcept nogil
+cdef void default_forward(const run_t *run) noexcept nogil
+cdef void default_backward(const run_t *run) noexcept nogil
+cdef void default_step(
+    const layer_t *layer, const void *packed, Py_ssize_t batch, const void *x, Py_ssize_t ldx,
+    const void *h_prev, const void *c_prev, void *h, void *c, void *pre) noexcept nogil
 
 # ---- shared with the general driver
 
-cdef Py_ssize_t time_of(
-    const layer_t *layer, const sequences_t *seqs, Py_ssize_t position, Py_ssize_t s) noexcept nogil
+cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
+cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil
+cdef void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void gather(
-    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
-    Py_ssize_t width, const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil
+    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+    const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil
 cdef void gather_add(
-    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
-    Py_ssize_t width, const floating *x, strides_t sx, floating *rows) noexcept nogil
+    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+    const floating *x, strides_t sx, floating *rows) noexcept nogil
 cdef void scatter(
-    const layer_t *layer, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s,
-    Py_ssize_t width, const floating *rows, floating *y, strides_t sy, bint add) noexcept nogil
+    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+    const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil
 cdef void clear_padding(
     const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width, floating *y,
     strides_t sy) noexcept nogil

@@ -1,4 +1,4 @@
-"""The LSTM family behind `LSTM`: the general engine, and what is arithmetic on a batch, not on time.
+"""Behind `LSTM`: what is arithmetic on a batch and not on time, around the engine that does the rest.
 
 Static inputs are a bias for each sequence, states that are learnt are broadcast, dropped weights are
 weights times a mask: each is a line of NumPy on the way in, its derivative one on the way out, and its
@@ -9,13 +9,10 @@ import math
 
 import numpy as np
 
-from lstm_ext import _lstm_general
+from lstm_ext import _lstm
 from lstm_ext._arrays import Lock, as_floats, as_numbers
 from lstm_ext._threads import get_num_threads
 
-WORDS = (
-    "weight_ih", "weight_hh", "bias", "peephole", "weight_hr", "norm_ih", "norm_hh", "norm_c", "norm_c_bias",
-)
 WEIGHT_DROPOUT = 4  # in _general.pxd
 
 
@@ -23,20 +20,22 @@ class Record:
     """What one forward call leaves for `Family.backward`, beside the engine's own tape."""
 
     def __init__(self):
-        self.engine = _lstm_general.GeneralTape()
-        self.static = None  # (numbers, tangents) of (N, S)
+        self.tape = _lstm.Tape()
+        self.static = None, None  # numbers and tangents, (N, S)
         self.parameters = None  # (numbers, tangents) of what static inputs were multiplied with
         self.learned = False
         self.mask = None
 
 
 class Family:
-    """The general engine of one `LSTM`, on parameters that come with each call."""
+    """Static inputs, learnt states and dropped weights of one `LSTM`, around its engine."""
 
     def __init__(self, lstm, shapes):
         self.lstm = lstm
         self.shapes = shapes
         self.lock = Lock("gradient")  # for the gradient
+        # Otherwise the engine can be called as it is.
+        self.needed = bool(lstm.static_size or lstm.learn_state or lstm.weight_dropout)
         self.slices, at = {}, 0
         for name, shape in shapes.items():
             self.slices[name] = slice(at, at + math.prod(shape))
@@ -48,17 +47,7 @@ class Family:
             for layer in range(lstm.num_layers)
             for suffix in ("", "_reverse")[: self.directions]
         ]
-        offsets = [
-            [self.slices[word + suffix].start if word + suffix in shapes else -1 for word in WORDS]
-            for suffix in self.suffixes
-        ]
-        inputs = shapes["weight_ih_l0"][1]
-        self.engine = _lstm_general.GeneralEngine(
-            (inputs, lstm.hidden_size, self.out_size, lstm.num_layers, self.directions, lstm.checkpoint or 0),
-            (lstm.reverse, bool(lstm.proj_size), lstm.coupled_gates, lstm.entity_aware, lstm.layer_norm),
-            (lstm.cell_clip, lstm.gate_clip, lstm.dropout, lstm.recurrent_dropout, *lstm.zoneout),
-            lstm._activations, lstm.dtype, offsets, at,
-        )
+        self.engine = lstm._engine
 
     def view(self, flat, name):
         return flat[self.slices[name]].reshape(self.shapes[name])
@@ -126,7 +115,7 @@ class Family:
         mask = np.ones(self.engine_size, self.lstm.dtype)
         for stream, suffix in enumerate(self.suffixes):
             view = self.view(mask, "weight_hh" + suffix)
-            dropped = _lstm_general.draw(seed, WEIGHT_DROPOUT, stream, view.shape[0], 1, view.shape[1], p)
+            dropped = _lstm.draw(seed, WEIGHT_DROPOUT, stream, view.shape[0], 1, view.shape[1], p)
             view[...] = np.where(dropped[:, 0], 0, 1 / (1 - p))
         return mask
 
@@ -171,13 +160,11 @@ class Family:
                         "(learn_state=True), whose tangents are in dparameters"
                     )
                 state_dot = self.learned_state(parameters_dot, N, unbatched)
-        h_0, c_0 = state or (None, None)
-        tangents = None
         if dot is not None:
-            tangents = (parameters_dot, x_dot, *(state_dot or (None, None)), rows_dot)
-        y, h_n, c_n, y_dot, h_dot, c_dot, values = self.engine.forward(
-            parameters, x, h_0, c_0, tangents, lengths, mask, lstm.batch_first, rows,
-            None if record is None else record.engine, seed, get_num_threads(), gates,
+            dot = parameters_dot, x_dot, state_dot, rows_dot
+        numbers, tangents, values = self.engine.forward_all(
+            parameters, x, state, dot, lengths, mask, lstm.batch_first, rows,
+            None if record is None else record.tape, seed, get_num_threads(), gates,
         )
         if record is not None:
             record.static, record.learned, record.mask = (static, static_dot), learned, factor
@@ -191,12 +178,11 @@ class Family:
                 )
         if values is not None:
             values = dict(zip("ifgoc", values, strict=True))
-        return (y, (h_n, c_n)), None if dot is None else (y_dot, (h_dot, c_dot)), values
+        return numbers, tangents, values
 
     def stepper(self, parameters, batch, static):
         """Return what `Stream` steps with."""
-        rows = self.checked_rows(parameters, static, batch)[1]
-        return _lstm_general.GeneralStepper(self.engine, parameters, batch, rows)
+        return _lstm.Stepper(self.engine, batch, self.checked_rows(parameters, static, batch)[1])
 
     def backward(self, record, dy, dstate, dot, input_gradient, parts):
         """Of each part dx, (dh_0, dc_0), dstatic, in one list; then the gradient of the last part.
@@ -205,27 +191,23 @@ class Family:
         """
         lstm = self.lstm
         gradient = np.zeros(self.engine_size, lstm.dtype)
-        dh, dc = dstate or (None, None)
-        tangents = None
-        if dot is not None:
-            tangents = (dot[0], *(dot[1] or (None, None)))
-        values = self.engine.backward(
-            record.engine, dy, dh, dc, tangents, input_gradient, gradient, get_num_threads(), parts
+        values = self.engine.backward_all(
+            record.tape, dy, dstate, dot, input_gradient, gradient, get_num_threads(), parts
         )
-        numbers, last = values[:4], values[4:] or values[:4]
+        rows, last_rows = values[0][2], values[-1][2]
         if record.static[0] is not None:
-            self._static_gradient(record, numbers[3], last[3] if parts == 2 else None, gradient)
+            self._static_gradient(record, rows, last_rows if parts == 2 else None, gradient)
         results = []
-        for p, (dx, dh_0, dc_0, rows) in enumerate((numbers, last)[:parts]):
+        for p, (dx, (dh_0, dc_0), part_rows) in enumerate(values):
             if record.learned and p == parts - 1:
                 for word, d in (("h_0", dh_0), ("c_0", dc_0)):
                     for suffix, row in zip(self.suffixes, d, strict=True):
                         self.view(gradient, word + suffix)[...] += row if d.ndim == 2 else row.sum(axis=0)
             dstatic = None
-            if rows is not None:
-                dstatic = self._through_static(rows, record.parameters[0])
+            if part_rows is not None:
+                dstatic = self._through_static(part_rows, record.parameters[0])
                 if p and record.parameters[1] is not None:
-                    dstatic += self._through_static(numbers[3], record.parameters[1])
+                    dstatic += self._through_static(rows, record.parameters[1])
             results += [dx, (dh_0, dc_0), dstatic]
         if record.mask is not None:
             gradient *= record.mask

@@ -39,6 +39,10 @@ cdef extern from "kernels.h" nogil:
         LSTM_ACT_MISH
         LSTM_ACT_HARD_SILU
 
+    ctypedef struct lstm_hints:
+        int from_end
+        int ordered
+
     ctypedef struct lstm_step:
         Py_ssize_t bias_stride
         const void *pre_x
@@ -83,7 +87,7 @@ cdef extern from "kernels.h" nogil:
             float*) noexcept nogil
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*,
-            int, int) noexcept nogil
+            lstm_hints) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*) noexcept nogil
         void (*column_sums)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
@@ -98,7 +102,7 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t) noexcept nogil
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, float*, const float*, const float*, const float*,
-            float*, float*, float*, int) noexcept nogil
+            float*, float*, float*, lstm_hints) noexcept nogil
         void (*general_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
             const lstm_step*) noexcept nogil
@@ -120,7 +124,7 @@ cdef extern from "kernels.h" nogil:
             double*) noexcept nogil
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, const double*,
-            double*, int, int) noexcept nogil
+            double*, lstm_hints) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
             double*) noexcept nogil
@@ -136,7 +140,7 @@ cdef extern from "kernels.h" nogil:
             Py_ssize_t) noexcept nogil
         void (*step_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, double*, const double*, const double*, const double*,
-            double*, double*, double*, int) noexcept nogil
+            double*, double*, double*, lstm_hints) noexcept nogil
         void (*general_forward)(
             const lstm_cell*, Py_ssize_t, Py_ssize_t, const lstm_step*,
             const lstm_step*) noexcept nogil
@@ -148,6 +152,12 @@ cdef extern from "kernels.h" nogil:
 
     const lstm_kernels_s *lstm_kernels_find_s(const char *name)
     const lstm_kernels_d *lstm_kernels_find_d(const char *name)
+
+cdef inline lstm_hints hint(bint from_end, bint ordered) noexcept nogil:
+    cdef lstm_hints hints
+    hints.from_end, hints.ordered = from_end, ordered
+    return hints
+
 
 # The tables in force now. What was packed with one table is good for that table only.
 cdef const lstm_kernels_s *table_s() noexcept nogil

@@ -1,34 +1,22 @@
-# What _lstm_general.pyx shares with _lstm.pyx. Private: not shipped.
+# The engine, for cython_lstm.pyx. Private: not shipped.
 
-from lstm_ext._arrays cimport Buffer
-from lstm_ext._driver cimport sequences_t
-from lstm_ext._kernels cimport lstm_kernels_s
+from lstm_ext._arrays cimport Array
+from lstm_ext._stack cimport stack_t
 
-cdef class Batch:
-    cdef sequences_t seqs
-    cdef Buffer _memory
-    cdef object _times
-    cdef bint alone
-    cdef readonly Py_ssize_t total       # sum of the lengths
-    cdef readonly Py_ssize_t starts      # saved states, over all blocks
+cdef class Stack:
+    cdef stack_t net
 
-    @staticmethod
-    cdef Batch cut(
-        Py_ssize_t batch, Py_ssize_t time, object lengths, object steps, Py_ssize_t weights,
-        Py_ssize_t span, bint alone)
+cdef class Engine:
+    cdef readonly Py_ssize_t input_size, hidden_size, out_size, num_layers, directions, checkpoint
+    cdef readonly bint is_float, reverse
+    cdef readonly object dtype
+    cdef readonly Py_ssize_t parameter_count
+    cdef Py_ssize_t itemsize
+    cdef Stack _stack            # for the kernel of the last call
+    cdef Array parameters, gradient
+    cdef list _packed            # of the last inference, for each driver
+    cdef object _batch           # of the last call without lengths
+    cdef list _workspaces        # free ones; a call takes one, so that threads never share
+    cdef object _gradient_lock   # threads may call backward at once: they add one after another
 
-    @staticmethod
-    cdef Batch whole(Py_ssize_t batch, Py_ssize_t time)
-
-    cdef int fill(self, object lengths, object steps) except -1
-
-cdef class Packed:
-    cdef Buffer memory
-    cdef Buffer source
-    cdef Py_ssize_t nbytes
-    cdef const lstm_kernels_s *s
-
-    @staticmethod
-    cdef Packed of(const lstm_kernels_s *s, const void *parameters, Py_ssize_t nbytes)
-
-    cdef bint is_of(self, const lstm_kernels_s *s, const void *parameters) noexcept
+    cdef Stack stack(self)

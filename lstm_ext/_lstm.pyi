@@ -1,3 +1,4 @@
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -5,31 +6,34 @@ import numpy.typing as npt
 
 _Array: TypeAlias = npt.NDArray[np.floating[Any]]
 _State: TypeAlias = tuple[_Array, _Array]
+_GivenState: TypeAlias = tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None
+_Results: TypeAlias = tuple[_Array, _State]
 
-class Batch:
-    @property
-    def total(self) -> int: ...
-    @property
-    def starts(self) -> int: ...
+ACTIVATIONS: dict[str, tuple[int, float, float, int]]
 
+def draw(
+    seed: int, kind: int, stream: int, N: int, T: int, width: int, probability: float
+) -> npt.NDArray[np.bool_]: ...
+
+class Batch: ...
+class Stack: ...
 class Packed: ...
 
 class Engine:
     def __new__(
         cls,
         input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        directions: int,
-        reverse: bool,
-        dtype: npt.DTypeLike,
-        cell_activation: str,
-        checkpoint: int,
+        options: Mapping[str, Any],
+        activations: Sequence[tuple[str, float | None, float | None]],
     ) -> Self: ...
+    @property
+    def general(self) -> bool: ...
     @property
     def input_size(self) -> int: ...
     @property
     def hidden_size(self) -> int: ...
+    @property
+    def out_size(self) -> int: ...
     @property
     def num_layers(self) -> int: ...
     @property
@@ -43,39 +47,63 @@ class Engine:
     @property
     def dtype(self) -> np.dtype[np.floating[Any]]: ...
     @property
-    def activation(self) -> int: ...
-    @property
     def parameter_count(self) -> int: ...
     def bind(self, parameters: _Array, gradient: _Array) -> None: ...
     def forward(
         self,
-        x_given: npt.ArrayLike,
-        state: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None,
+        x: npt.ArrayLike,
+        state: _GivenState,
         lengths: npt.ArrayLike | None,
         mask: npt.ArrayLike | None,
         batch_first: bool,
         tape: Tape | None,
         n_threads: int,
-    ) -> tuple[_Array, _State]: ...
+    ) -> _Results: ...
+    def forward_all(
+        self,
+        parameters: _Array | None,
+        x: npt.ArrayLike,
+        state: _GivenState,
+        dot: tuple[npt.ArrayLike | None, npt.ArrayLike | None, _GivenState, _Array | None] | None,
+        lengths: npt.ArrayLike | None,
+        mask: npt.ArrayLike | None,
+        batch_first: bool,
+        bias_rows: _Array | None,
+        tape: Tape | None,
+        seed: int | None,
+        n_threads: int,
+        want_gates: bool,
+    ) -> tuple[_Results, _Results | None, list[_Array] | None]: ...
     def backward(
         self,
         tape: Tape,
-        dy_given: npt.ArrayLike | None,
-        dstate: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None,
+        dy: npt.ArrayLike | None,
+        dstate: _GivenState,
         input_gradient: bool,
         n_threads: int,
     ) -> tuple[_Array | None, _State]: ...
+    def backward_all(
+        self,
+        tape: Tape,
+        dy: npt.ArrayLike | None,
+        dstate: _GivenState,
+        dot: tuple[npt.ArrayLike | None, _GivenState] | None,
+        input_gradient: bool,
+        gradient: _Array,
+        n_threads: int,
+        parts: int,
+    ) -> list[tuple[_Array | None, _State, _Array | None]]: ...
 
 class Tape:
     @property
     def valid(self) -> bool: ...
     @property
-    def T(self) -> int: ...
+    def parts(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
 
 class Stepper:
-    def __new__(cls, engine: Engine, batch: int) -> Self: ...
+    def __new__(cls, engine: Engine, batch: int, bias_rows: _Array | None = None) -> Self: ...
     @property
     def batch(self) -> int: ...
     def load(self, h_given: npt.ArrayLike | None, c_given: npt.ArrayLike | None) -> None: ...

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lstm_ext import _lstm_general
+from lstm_ext import _lstm
 
-ACTIVATIONS = _lstm_general.ACTIVATIONS
+ACTIVATIONS = _lstm.ACTIVATIONS
 BLAS_INT_MAX = 2**31 - 1
 MOST_LAYERS = 2**16  # weights and masks of each have names and numbers of their own
 REQUIRED = object()  # in place of a default

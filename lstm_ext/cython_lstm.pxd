@@ -5,11 +5,12 @@
 # is only read: any number of threads may use one at once, each with its own state, tape and workspace.
 #
 # Sizes: N = batch, T = time, I = input_size, H = hidden_size, L = num_layers, D = directions (2 if
-# bidirectional, else 1), P = number of parameters. All arrays are C-contiguous and the caller's.
+# bidirectional, else 1), P = proj_size, or H without one. All arrays are C-contiguous and the caller's.
 #   x, x_dot, dx                          (N, T, I), or (T, N, I) of an LSTM with batch_first=False
-#   y, y_dot, dy                          (N, T, D*H), or (T, N, D*H)
-#   h, c, h_0, h_n, dh_n, h_0_dot, ...    (L*D, N, H)
-#   parameters_dot, gradient              (P,), in the order of lstm.parameters
+#   y, y_dot, dy                          (N, T, D*P), or (T, N, D*P)
+#   h, h_0, h_n, dh_n, h_0_dot, ...       (L*D, N, P)
+#   c, c_0, c_n, dc_n, c_0_dot, ...       (L*D, N, H)
+#   parameters_dot, gradient              of lstm.parameters' size and order
 #   lengths                               (N,), 0 to T each; NULL: all sequences have T steps
 # Functions ending in _s take float and networks of float32, those in _d double and float64.
 #
@@ -42,10 +43,10 @@ cdef Py_ssize_t lstm_jvp_workspace(const void *network, Py_ssize_t batch, Py_ssi
 
 # One time step.
 #   x (N, I)                    read
-#   h_prev, c_prev (L, N, H)    read; the state before the step
-#   h, c (L, N, H)              filled; the state after it. h may be h_prev, and c may be c_prev: then the
+#   h_prev, c_prev              read; the state before the step
+#   h, c                        filled; the state after it. h may be h_prev, and c may be c_prev: then the
 #                               state advances in place
-# The step's output, that of the last layer, is h + (L - 1) * N * H.
+# The step's output, that of the last layer, is h + (L - 1) * N * P.
 cdef int lstm_step_s(
     const void *network, Py_ssize_t batch, const float *x, const float *h_prev, const float *c_prev,
     float *h, float *c, void *workspace) noexcept nogil

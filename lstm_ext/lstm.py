@@ -21,7 +21,6 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
-    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -242,27 +241,19 @@ class LSTM(Fixed):
         options = checked_options(given)
         activations = options.pop("_activations")
         inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
-        directions = 2 if options["bidirectional"] else 1
         count, dtype = parameter_count(options, inputs), options["dtype"]
         if count * dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
-        # The default cell has kernels of its own; the others, and tangents, are the general engine's.
-        engine = None
-        if takes_default_driver(options):
-            engine = _lstm.Engine(
-                inputs, options["hidden_size"], options["num_layers"], directions, options["reverse"], dtype,
-                options["cell_activation"], options["checkpoint"] or 0,
-            )
         self._fix(
-            **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
+            **options, _activations=activations, _engine=_lstm.Engine(inputs, options, activations),
+            _shapes=parameter_shapes(options, inputs),
         )
         self._fix(_family=Family(self, self._shapes))
         self._attach(parameters, gradient)
 
     def _attach(self, parameters, gradient):
-        if self._engine is not None:
-            self._engine.bind(parameters, gradient)
+        self._engine.bind(parameters, gradient)
         # Views: what a caller does to the shape or dtype of an array of his changes nothing here.
         self._parameters, self._gradient = parameters[:], gradient[:]
 
@@ -375,31 +366,23 @@ class LSTM(Fixed):
         missing = None
         if self.nan is not None:
             x, missing = self._filled(x, lengths, mask)
-        engine = self._engine
-        if engine is None or gates or static is not None:
-            return self._run_general(x, state, lengths, mask, static, tape, seed, gates, missing)
         if tape is None:
-            return engine.forward(x, state, lengths, mask, self.batch_first, None, get_num_threads())
+            return self._pass(x, state, lengths, mask, static, None, seed, gates)
         self._check_tape(tape)
         with tape._owner as owner:
-            result = engine.forward(
-                x, state, lengths, mask, self.batch_first, tape._fused, get_num_threads()
-            )
-            owner.kind, owner.missing = "fused", missing
+            result = self._pass(x, state, lengths, mask, static, tape._record, seed, gates)
+            owner.kind, owner.missing = "numbers", missing
         return result
 
-    def _run_general(self, x, state, lengths, mask, static, tape, seed, gates, missing):
-        if tape is None:
-            result, _, values = self._family.forward(
-                self._parameters, x, state, None, lengths, mask, static, None, seed, gates
+    def _pass(self, x, state, lengths, mask, static, record, seed, gates):
+        if not self._family.needed and static is None and seed is None and not gates:
+            return self._engine.forward(
+                x, state, lengths, mask, self.batch_first, None if record is None else record.tape,
+                get_num_threads(),
             )
-        else:
-            self._check_tape(tape)
-            with tape._owner as owner:
-                result, _, values = self._family.forward(
-                    self._parameters, x, state, None, lengths, mask, static, tape._general, seed, gates
-                )
-                owner.kind, owner.missing = "general", missing
+        result, _, values = self._family.forward(
+            self._parameters, x, state, None, lengths, mask, static, record, seed, gates
+        )
         return (*result, values) if gates else result
 
     def __call__(
@@ -431,7 +414,7 @@ class LSTM(Fixed):
         (h_n, c_n) : ndarrays, (L*D, N, P) and (L*D, N, H)
             States after each sequence's last step, layer by layer, as in PyTorch.
         """
-        if self._engine is None or state is not None or mask is not None or static is not None:
+        if self._family.needed or state is not None or mask is not None or static is not None:
             return self._run(x, state, lengths, mask, static, None, None)
         if self.nan is not None:
             x = self._filled(x, lengths, None)[0]
@@ -543,7 +526,7 @@ class LSTM(Fixed):
             )[:2]
         with tape._owner as owner:
             result, tangents, _ = self._family.forward(
-                self._parameters, x, state, direction, lengths, mask, static, tape._general, seed, False
+                self._parameters, x, state, direction, lengths, mask, static, tape._record, seed, False
             )
             owner.kind, owner.missing = "tangents", missing
         return result, tangents
@@ -644,15 +627,15 @@ class LSTM(Fixed):
         with tape._owner as owner:
             if owner.kind is None:
                 raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
-            if owner.kind == "fused":
+            if not self._family.needed:
                 result = self._engine.backward(
-                    tape._fused, dy, dstate, bool(input_gradient), get_num_threads()
+                    tape._record.tape, dy, dstate, bool(input_gradient), get_num_threads()
                 )
                 if owner.missing is None:
                     return result
                 return self._unfilled(owner, result[0]), result[1]
             (dx, dstate_0, dstatic), gradient = self._family.backward(
-                tape._general, dy, dstate, None, bool(input_gradient), 1
+                tape._record, dy, dstate, None, bool(input_gradient), 1
             )
             dx = self._unfilled(owner, dx)
             with self._family.lock:
@@ -694,7 +677,7 @@ class LSTM(Fixed):
             if owner.kind != "tangents":
                 raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
             values, gradient = self._family.backward(
-                tape._general, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
+                tape._record, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
             )
             names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
             results = dict(zip(names, values, strict=True))
@@ -709,8 +692,6 @@ class LSTM(Fixed):
         return Stream(self, batch, static)
 
     def _stepper(self, batch, static):
-        if self._engine is not None and static is None:
-            return _lstm.Stepper(self._engine, batch)
         return self._family.stepper(self._parameters, batch, static)
 
     # ---- as an object
@@ -755,15 +736,13 @@ class Tape:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         self._lstm_family = lstm._family
-        self._fused = _lstm.Tape()
-        self._general = Record()
-        engine = self._general.engine
-        self._owner = TapeOwner({"fused": self._fused, "general": engine, "tangents": engine})
+        self._record = Record()
+        self._owner = TapeOwner(self._record.tape)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tape holds, packed weights and workspace included."""
-        return self._fused.nbytes + self._general.engine.nbytes
+        return self._record.tape.nbytes
 
     def __repr__(self) -> str:
         return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"

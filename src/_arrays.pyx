@@ -199,6 +199,14 @@ cdef Array held_output(object array, bint is_float):
     return a
 
 
+cdef void *data_of(object array) except NULL:
+    """Where a fresh, contiguous array of ours begins; it stays there as long as the array lives."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
+    PyBuffer_Release(&view)
+    return view.buf
+
+
 # ---- owners and locks
 
 # Forks that lie between this process and the first: what was taken before a fork belongs to a thread that
@@ -254,24 +262,24 @@ cdef class Owner:
 
 
 cdef class TapeOwner(Owner):
-    """The owner of a tape, and which of its parts was filled last.
+    """The owner of a tape, and what fills it.
 
     Parameters
     ----------
-    parts : dict
-        By kind, the part that a forward pass of that kind fills; each has `valid`.
+    tape : object
+        What a forward pass fills; it has `valid`.
 
     Attributes
     ----------
     kind : str or None
-        Which part holds the tape's contents; None: none.
+        What the tape holds: "numbers", "tangents" besides, or nothing.
     missing : object
         What is needed to give back the gradient of inputs with missing values.
     """
 
-    def __init__(self, dict parts not None):
+    def __init__(self, tape not None):
         self.name = "tape"
-        self.parts = parts
+        self.tape = tape
 
     def __enter__(self):
         self.take()
@@ -279,7 +287,7 @@ cdef class TapeOwner(Owner):
 
     def __exit__(self, error, *_):
         # A call that was refused has left the tape as it was; one that failed on the way has not.
-        if error is not None and self.kind is not None and not self.parts[self.kind].valid:
+        if error is not None and self.kind is not None and not self.tape.valid:
             self.kind = self.missing = None
         self.give()
 

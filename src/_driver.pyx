@@ -1,5 +1,5 @@
 # cython: language_level=3, wraparound=False, cdivision=True
-"""The drivers: the loops over time, over blocks of sequences and over threads.
+"""The default driver: the loops over time, over blocks of sequences and over threads, for the default cell.
 
 Everything here is nogil, allocates nothing and raises nothing; buffers are the caller's and have
 been checked. Products and cells are named through the kernel tables, so that the same loop serves
@@ -17,17 +17,8 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport (
-    TOO_LARGE,
-    aligned,
-    ceil_div,
-    end_silence,
-    plus,
-    round_up,
-    silence,
-    times,
-    times3,
-)
+from lstm_ext._arrays cimport TOO_LARGE, ceil_div, end_silence, plus, round_up, silence, times, times3
+from lstm_ext._kernels cimport hint
 
 
 cdef extern from "threads.h":
@@ -46,11 +37,13 @@ cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, P
 
 
 cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
-                         const floating *panels, floating *c, bint odd) noexcept nogil:
+                         const floating *panels, floating *c, bint from_end) noexcept nogil:
     if floating is float:
-        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
+        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
+                    hint(from_end, False))
     else:
-        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c, odd, False)
+        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
+                    hint(from_end, False))
 
 
 cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
@@ -70,19 +63,15 @@ cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *
         L.d.column_sums(rows, 4 * L.hidden_size, dgates, sums)
 
 
-cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
-                                        bint is_double) noexcept nogil:
-    cdef Py_ssize_t lanes = L.d.lanes if is_double else L.s.lanes
-    return aligned(plus(times(rows, 4 * L.hidden_size + 4 * lanes), lanes))
-
-
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
                               const floating *panels, const floating *c_prev, floating *c, floating *h,
-                              floating *gates, bint odd) noexcept nogil:
+                              floating *gates, bint from_end) noexcept nogil:
     if floating is float:
-        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
+        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
+                         hint(from_end, True))
     else:
-        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, odd)
+        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
+                         hint(from_end, True))
 
 
 cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,
@@ -108,113 +97,118 @@ cdef inline void cell_output(const layer_t *L, Py_ssize_t rows, const floating *
 
 # A size that does not fit becomes TOO_LARGE, here and in every sum of it, until an allocation refuses it.
 
+cdef void default_layout(layer_t *L) noexcept nogil:
+    """What this driver makes of a layer's sizes."""
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, n = 0
+    cdef packed_t *to = &L.packed[DEFAULT]
+    cdef partial_t *partial = &L.partial[DEFAULT]
+    cdef int kind
+    L.chunk_rows = 96
+    L.gate_columns = L.d.gate_columns(H) if L.is_double else L.s.gate_columns(H)
+    L.xh_columns = round_up(plus(I, H), L.d.lanes if L.is_double else L.s.lanes)
+    for kind in range(KINDS):
+        to.vector[kind] = partial.at[kind] = -1
+    to.ih = take(&n, times(I, L.gate_columns))
+    to.hh = take(&n, times(H, L.gate_columns))
+    to.vector[BIAS] = take(&n, L.gate_columns)
+    to.forward_size = n
+    if times(64, n) == TOO_LARGE:  # the kernels' own products are no larger than this
+        n = TOO_LARGE
+    else:
+        to.ih_back = take(&n, L.d.packed_size(4 * H, I) if L.is_double else L.s.packed_size(4 * H, I))
+        to.hh_back = take(&n, L.d.packed_size(4 * H, H) if L.is_double else L.s.packed_size(4 * H, H))
+    to.size = n
+    # (4H, [I | H] in whole vectors) of weights, (4H,) of biases
+    n = 0
+    partial.at[WEIGHT_IH], partial.at[WEIGHT_HH] = 0, I
+    partial.ld[WEIGHT_IH] = partial.ld[WEIGHT_HH] = L.xh_columns
+    partial.at[BIAS] = times3(4, H, L.xh_columns)
+    partial.ld[BIAS] = 4 * H
+    take(&n, plus(partial.at[BIAS], 4 * H))
+    partial.size = n
+
+
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil:
     """Sequences of the largest block: they are cut as evenly as can be."""
     return ceil_div(seqs.batch, seqs.n_blocks) if seqs.n_blocks else 0
 
 
-cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
+# Offsets into one thread's workspace.
+cdef struct work_t:
+    Py_ssize_t h, h_next, c      # of a block
+    Py_ssize_t x, pre            # rows of a chunk
+    Py_ssize_t dh, dc
+    Py_ssize_t dgates, xh, dx
+    Py_ssize_t scratch           # weight_gradient's
+    Py_ssize_t gates, cells      # of a span that is computed again
+    Py_ssize_t size
+
+
+cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, bint backward,
+                        bint checkpointed) noexcept nogil:
+    cdef Py_ssize_t H = L.hidden_size, n = largest_block(seqs), size = 0
+    cdef Py_ssize_t rows = max(L.chunk_rows, n)  # of a chunk: whole steps up to chunk_rows, but one at least
+    cdef Py_ssize_t lanes
+    cdef work_t w
+    memset(&w, 0, sizeof(w))
+    if not backward or checkpointed:
+        w.h = take(&size, times(n, H))
+        w.h_next = take(&size, times(n, H))
+        w.c = take(&size, times(n, H))
+        w.x = take(&size, times(rows, L.input_size))
+        w.pre = take(&size, times(rows, L.gate_columns))
+    if backward:
+        lanes = L.d.lanes if L.is_double else L.s.lanes
+        w.dh = take(&size, times(n, H))
+        w.dc = take(&size, times(n, H))
+        w.dgates = take(&size, times3(4, rows, H))
+        w.xh = take(&size, times(rows, L.xh_columns))
+        w.dx = take(&size, times(rows, L.input_size))
+        w.scratch = take(&size, plus(times(rows, 4 * H + 4 * lanes), lanes))
+        if checkpointed:
+            w.gates = take(&size, times3(4, seqs.span, times(n, H)))
+            w.cells = take(&size, times3(seqs.span, n, H))
+    w.size = size
+    return w
+
+
+cdef Py_ssize_t default_workspace(const layer_t *L, const sequences_t *seqs, bint backward,
+                                  bint checkpointed) noexcept nogil:
+    return work_layout(L, seqs, backward, checkpointed).size
+
+
+cdef void pack_weights(const layer_t *L, const floating *parameters, bint backward,
+                       floating *packed) noexcept nogil:
+    cdef const packed_t *to = &L.packed[DEFAULT]
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size
-    cdef packed_t at
-    at.weight_ih = 0
-    at.weight_hh = aligned(times(I, L.gate_columns))
-    at.bias = plus(at.weight_hh, aligned(times(H, L.gate_columns)))
-    at.forward_size = at.weight_ih_back = plus(at.bias, aligned(L.gate_columns))
-    if at.forward_size == TOO_LARGE:  # the kernels' own products are no larger than four times these
-        at.weight_hh_back = at.size = TOO_LARGE
-    elif is_double:
-        at.weight_hh_back = plus(at.weight_ih_back, aligned(L.d.packed_size(4 * H, I)))
-        at.size = plus(at.weight_hh_back, aligned(L.d.packed_size(4 * H, H)))
-    else:
-        at.weight_hh_back = plus(at.weight_ih_back, aligned(L.s.packed_size(4 * H, I)))
-        at.size = plus(at.weight_hh_back, aligned(L.s.packed_size(4 * H, H)))
-    return at
-
-
-cdef Py_ssize_t partial_size(const layer_t *L) noexcept nogil:
-    """Of a weight gradient in the making: (4H, xh_columns) of weights, (4H,) of biases."""
-    return aligned(times3(4, L.hidden_size, L.xh_columns + 1))
-
-
-cdef inline Py_ssize_t most_rows(const layer_t *L, const sequences_t *seqs) noexcept nogil:
-    """Rows of a chunk at the most: whole steps up to chunk_rows, but one step at least."""
-    return max(L.chunk_rows, largest_block(seqs))
-
-
-cdef Py_ssize_t span_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
-    cdef Py_ssize_t rows = most_rows(L, seqs)
-    return plus(aligned(times(rows, L.input_size)), aligned(times(rows, L.gate_columns)))
-
-
-cdef Py_ssize_t forward_workspace(const layer_t *L, const sequences_t *seqs) noexcept nogil:
-    return plus(span_workspace(L, seqs), times(3, aligned(times(largest_block(seqs), L.hidden_size))))
-
-
-cdef Py_ssize_t backward_workspace(const layer_t *L, const sequences_t *seqs, bint checkpointed,
-                                   bint is_double) noexcept nogil:
-    cdef Py_ssize_t rows = most_rows(L, seqs), n = largest_block(seqs), H = L.hidden_size
-    cdef Py_ssize_t size = times(2, aligned(times(n, H)))
-    size = plus(size, aligned(times3(4, rows, H)))
-    size = plus(size, aligned(times(rows, L.xh_columns)))
-    size = plus(size, aligned(times(rows, L.input_size)))
-    size = plus(size, gradient_scratch(L, rows, is_double))
-    if checkpointed:
-        size = plus(size, aligned(times3(4, seqs.span, times(n, H))))
-        size = plus(size, aligned(times3(seqs.span, n, H)))
-        size = plus(size, plus(times(2, aligned(times(n, H))), span_workspace(L, seqs)))
-    return size
-
-
-cdef void pack_weights(const layer_t *L, const weights_t *at, const floating *parameters,
-                       bint backward, floating *packed) noexcept nogil:
-    cdef packed_t to = packed_layout(L, floating is double)
-    cdef Py_ssize_t H = L.hidden_size, I = L.input_size
-    cdef const floating *weight_ih = parameters + at.weight_ih
-    cdef const floating *weight_hh = parameters + at.weight_hh
-    cdef const floating *bias = parameters + at.bias
+    cdef const floating *weight_ih = parameters + L.at[WEIGHT_IH]
+    cdef const floating *weight_hh = parameters + L.at[WEIGHT_HH]
+    cdef const floating *bias = parameters + L.at[BIAS]
     if floating is float:
-        L.s.pack_gates(H, I, weight_ih, packed + to.weight_ih)
-        L.s.pack_gates(H, H, weight_hh, packed + to.weight_hh)
-        L.s.pack_gates(H, 1, bias, packed + to.bias)
+        L.s.pack_gates(H, I, weight_ih, packed + to.ih)
+        L.s.pack_gates(H, H, weight_hh, packed + to.hh)
+        L.s.pack_gates(H, 1, bias, packed + to.vector[BIAS])
         if backward:
-            L.s.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
-            L.s.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
+            L.s.pack(4 * H, I, weight_ih, packed + to.ih_back)
+            L.s.pack(4 * H, H, weight_hh, packed + to.hh_back)
     else:
-        L.d.pack_gates(H, I, weight_ih, packed + to.weight_ih)
-        L.d.pack_gates(H, H, weight_hh, packed + to.weight_hh)
-        L.d.pack_gates(H, 1, bias, packed + to.bias)
+        L.d.pack_gates(H, I, weight_ih, packed + to.ih)
+        L.d.pack_gates(H, H, weight_hh, packed + to.hh)
+        L.d.pack_gates(H, 1, bias, packed + to.vector[BIAS])
         if backward:
-            L.d.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
-            L.d.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
+            L.d.pack(4 * H, I, weight_ih, packed + to.ih_back)
+            L.d.pack(4 * H, H, weight_hh, packed + to.hh_back)
 
 
-# ---- layers, and the sequences of a batch
+cdef void default_pack(const layer_t *L, const void *parameters, bint backward, void *packed) noexcept nogil:
+    """packed = the weights of a direction whose first parameter is at `parameters`."""
+    if L.is_double:
+        pack_weights(L, <const double*>parameters, backward, <double*>packed)
+    else:
+        pack_weights(L, <const float*>parameters, backward, <float*>packed)
 
 
-cdef layer_t default_layer(const lstm_kernels_s *s, const lstm_kernels_d *d, bint is_double, int activation,
-                           Py_ssize_t I, Py_ssize_t H, bint reverse) noexcept nogil:
-    cdef layer_t L
-    cdef Py_ssize_t lanes = d.lanes if is_double else s.lanes
-    L.s, L.d = s, d
-    L.cell.cell_activation = activation
-    L.input_size, L.hidden_size, L.reverse = I, H, reverse
-    L.gate_columns = d.gate_columns(H) if is_double else s.gate_columns(H)
-    L.xh_columns = round_up(plus(I, H), lanes)
-    L.chunk_rows = 96
-    return L
-
-
-cdef weights_t weights_at(Py_ssize_t I, Py_ssize_t H, Py_ssize_t D, Py_ssize_t layer,
-                          Py_ssize_t direction) noexcept nogil:
-    """Where in the flat parameters of a stack the weights of a layer's direction stand."""
-    cdef Py_ssize_t first = times3(4, H, plus(plus(I, H), 1))
-    cdef Py_ssize_t other = times3(4, H, plus(plus(times(D, H), H), 1))
-    cdef weights_t at
-    at.weight_ih = 0 if layer == 0 else plus(times(D, first), times3(layer - 1, D, other))
-    at.weight_ih = plus(at.weight_ih, times(direction, first if layer == 0 else other))
-    at.weight_hh = plus(at.weight_ih, times3(4, H, I if layer == 0 else times(D, H)))
-    at.bias = plus(at.weight_hh, times3(4, H, H))
-    return at
+# ---- the sequences of a batch
 
 
 cdef void shape_blocks(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t block_size,
@@ -223,6 +217,8 @@ cdef void shape_blocks(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_
     seqs.batch, seqs.time, seqs.span = batch, time, span
     seqs.n_blocks = ceil_div(batch, block_size)
     seqs.n_groups = min(seqs.n_blocks, max_groups)
+    seqs.total = times(batch, time)
+    seqs.starts = times(batch, ceil_div(time, span))
     seqs.order = seqs.lengths = seqs.block = seqs.row = seqs.start = seqs.times = NULL
 
 
@@ -306,21 +302,22 @@ cdef void cut_sequences(sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t
             rows += by_position[n]
         row[b + 1] = rows
         start[b + 1] = starts
+    seqs.total, seqs.starts = rows, starts
     seqs.order, seqs.lengths, seqs.block, seqs.row, seqs.start = order, by_position, block, row, start
 
 
 # ---- rows between callers' arrays and dense blocks
 
 
-cdef Py_ssize_t time_of(const layer_t *L, const sequences_t *seqs, Py_ssize_t position,
-                        Py_ssize_t s) noexcept nogil:
+cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil:
     """The time index that is step s of a sequence."""
-    if L.reverse:
+    cdef const sequences_t *seqs = run.seqs
+    if run.reverse:
         s = seqs.lengths[position] - 1 - s
     return s if seqs.times == NULL else seqs.times[seqs.order[position] * seqs.time + s]
 
 
-cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+cdef void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(n):
         target[j] = source[j]
@@ -332,39 +329,36 @@ cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexce
         target[j] += source[j]
 
 
-cdef void gather(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
-                 Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx, floating *rows,
-                 Py_ssize_t ld) noexcept nogil:
+cdef void gather(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+                 const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil:
     """rows (alive, width) = x at step s of the sequences from position `first` on."""
     cdef Py_ssize_t n
     for n in range(first, first + alive):
-        copy_row(width, x + seqs.order[n] * sx.n + time_of(L, seqs, n, s) * sx.t, rows)
+        copy_row(width, x + run.seqs.order[n] * sx.n + time_of(run, n, s) * sx.t, rows)
         rows += ld
 
 
-cdef void gather_add(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
-                     Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx,
-                     floating *rows) noexcept nogil:
+cdef void gather_add(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+                     const floating *x, strides_t sx, floating *rows) noexcept nogil:
     """rows (alive, width) += x at step s."""
     cdef Py_ssize_t n
     for n in range(first, first + alive):
-        add_row(width, x + seqs.order[n] * sx.n + time_of(L, seqs, n, s) * sx.t, rows)
+        add_row(width, x + run.seqs.order[n] * sx.n + time_of(run, n, s) * sx.t, rows)
         rows += width
 
 
-cdef void scatter(const layer_t *L, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
-                  Py_ssize_t s, Py_ssize_t width, const floating *rows, floating *y, strides_t sy,
-                  bint add) noexcept nogil:
+cdef void scatter(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+                  const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil:
     """y at step s = (or +=) rows (alive, width)."""
     cdef Py_ssize_t n
     cdef floating *target
     for n in range(first, first + alive):
-        target = y + seqs.order[n] * sy.n + time_of(L, seqs, n, s) * sy.t
+        target = y + run.seqs.order[n] * sy.n + time_of(run, n, s) * sy.t
         if add:
             add_row(width, rows, target)
         else:
             copy_row(width, rows, target)
-        rows += width
+        rows += ld
 
 
 cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
@@ -408,84 +402,89 @@ cdef Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t l
 # ---- forward
 
 
-cdef void forward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
-                       Py_ssize_t begin, Py_ssize_t end, const floating *packed,
-                       const floating *x, strides_t sx, floating *y, strides_t sy,
-                       floating *h_n, floating *c_n, floating **h, floating **h_next, floating *c,
-                       floating *gates, floating *cells, floating *work) noexcept nogil:
+cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, bint outputs,
+                       floating **h, floating **h_next, floating *c, floating *gates, floating *cells,
+                       floating *work, const work_t *w) noexcept nogil:
     """Steps begin..end of one block.
 
     h, c (block, H): the state before step `begin`; *h becomes that after the last step (the two
     buffers change places). gates, cells: rows of the span, filled, and then c stays as it is;
-    both NULL when nothing is recorded, and then c is updated in place. y, h_n, c_n may be NULL.
+    both NULL when nothing is recorded, and then c is updated in place. outputs: False when steps are
+    computed again for their rows alone.
     """
+    cdef const layer_t *L = run.layer
+    cdef const sequences_t *seqs = run.seqs
+    cdef const part_t *part = &run.part[0]
+    cdef const packed_t *at = &L.packed[DEFAULT]
+    cdef const floating *packed = <const floating*>part.packed
+    cdef const floating *x = <const floating*>part.x
+    cdef floating *y = <floating*>part.y if outputs else NULL
+    cdef floating *x_rows = work + w.x
+    cdef floating *pre = work + w.pre
+    cdef const floating *c_prev = c
+    cdef floating *c_t = c
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, CP = L.gate_columns
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first)
-    cdef packed_t at = packed_layout(L, floating is double)
-    cdef floating *x_rows = work
-    cdef floating *pre = x_rows + aligned(rows_max * I)
-    cdef const floating *c_prev = c
-    cdef floating *c_t = c
     cdef Py_ssize_t s = begin, stop, row, alive, n
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
-    cdef bint evenly_spaced = (last - first == 1 and I <= sx.t <= INT_MAX and not L.reverse
+    cdef bint evenly_spaced = (last - first == 1 and I <= part.sx.t <= INT_MAX and not run.reverse
                                and seqs.times == NULL)
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:
-            project(L, stop - s, x + seqs.order[first] * sx.n + s * sx.t, sx.t,
-                    packed + at.weight_ih, packed + at.bias, pre)
+            project(L, stop - s, x + seqs.order[first] * part.sx.n + s * part.sx.t, part.sx.t,
+                    packed + at.ih, packed + at.vector[BIAS], pre)
         else:
             row = 0
             for n in range(s, stop):
                 alive = alive_at(seqs, first, last, n)
-                gather(L, seqs, first, alive, n, I, x, sx, x_rows + row * I, I)
+                gather(run, first, alive, n, I, x, part.sx, x_rows + row * I, I)
                 row += alive
-            project(L, row, x_rows, I, packed + at.weight_ih, packed + at.bias, pre)
+            project(L, row, x_rows, I, packed + at.ih, packed + at.vector[BIAS], pre)
         row = 0
         for s in range(s, stop):
             alive = alive_at(seqs, first, last, s)
             if cells != NULL:
                 c_t = cells
                 cells += alive * H
-            step_forward(L, alive, pre + row * CP, h[0], packed + at.weight_hh, c_prev, c_t, h_next[0],
-                         gates, s & 1)
+            step_forward(L, alive, pre + row * CP, h[0], packed + at.hh, c_prev, c_t, h_next[0], gates, s & 1)
             c_prev = c_t
             h[0], h_next[0] = h_next[0], h[0]
             row += alive
             if gates != NULL:
                 gates += 4 * alive * H
-            if y != NULL:
-                scatter(L, seqs, first, alive, s, H, <const floating*>h[0], y, sy, False)
-            if h_n != NULL:
+            if outputs:
+                scatter(run, first, alive, s, H, <const floating*>h[0], H, y, part.sy, False)
                 n = alive_at(seqs, first, last, s + 1)
-                save_states(seqs, first + n, first + alive, H, <const floating*>h[0] + n * H, h_n)
-                save_states(seqs, first + n, first + alive, H, <const floating*>c_t + n * H, c_n)
+                save_states(seqs, first + n, first + alive, H, <const floating*>h[0] + n * H,
+                            <floating*>part.h_n)
+                save_states(seqs, first + n, first + alive, H, <const floating*>c_t + n * H,
+                            <floating*>part.c_n)
         s = stop
 
 
-cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b, const floating *packed,
-                        const floating *x, strides_t sx, floating *y, strides_t sy,
-                        const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
-                        floating *starts_h, floating *starts_c, floating *gates, floating *cells,
-                        floating *work) noexcept nogil:
-    cdef Py_ssize_t H = L.hidden_size
+cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
+    cdef const sequences_t *seqs = run.seqs
+    cdef const part_t *part = &run.part[0]
+    cdef Py_ssize_t H = run.layer.hidden_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
     cdef Py_ssize_t time = seqs.lengths[first], s = 0, end
-    cdef floating *h = work
-    cdef floating *h_next = h + aligned(size)
-    cdef floating *c = h_next + aligned(size)
     cdef Py_ssize_t alive = alive_at(seqs, first, last, 0)
+    cdef floating *h = work + w.h
+    cdef floating *h_next = work + w.h_next
+    cdef floating *c = work + w.c
+    cdef floating *starts_h = <floating*>part.starts_h
+    cdef floating *starts_c = <floating*>part.starts_c
+    cdef floating *gates = <floating*>part.rows.gates
+    cdef floating *cells = <floating*>part.rows.cells
     cdef uint64_t mode = silence()
-    work = c + aligned(size)
-    load_states(seqs, first, last, H, h_0, h)
-    load_states(seqs, first, last, H, c_0, c)
+    load_states(seqs, first, last, H, <const floating*>part.h_0, h)
+    load_states(seqs, first, last, H, <const floating*>part.c_0, c)
     # A sequence of length 0 ends as it began.
-    save_states(seqs, first + alive, last, H, <const floating*>h + alive * H, h_n)
-    save_states(seqs, first + alive, last, H, <const floating*>c + alive * H, c_n)
-    clear_padding(seqs, first, last, H, y, sy)
+    save_states(seqs, first + alive, last, H, <const floating*>h + alive * H, <floating*>part.h_n)
+    save_states(seqs, first + alive, last, H, <const floating*>c + alive * H, <floating*>part.c_n)
+    clear_padding(seqs, first, last, H, <floating*>part.y, part.sy)
     if starts_h != NULL:
         starts_h += seqs.start[b] * H
         starts_c += seqs.start[b] * H
@@ -499,61 +498,62 @@ cdef void forward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
             memcpy(starts_c, c, size * sizeof(floating))
             starts_h += size
             starts_c += size
-        forward_span(L, seqs, b, s, end, packed, x, sx, y, sy, h_n, c_n, &h, &h_next, c, gates, cells,
-                     work)
+        forward_span(run, b, s, end, True, &h, &h_next, c, gates, cells, work, w)
         s = end
     end_silence(mode)
 
 
-cdef void forward(const layer_t *L, const sequences_t *seqs, const floating *packed,
-                  const floating *x, strides_t sx, floating *y, strides_t sy,
-                  const floating *h_0, const floating *c_0, floating *h_n, floating *c_n,
-                  floating *starts_h, floating *starts_c, floating *gates, floating *cells,
-                  floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
+cdef void forward_blocks(const run_t *run, floating *work) noexcept nogil:
+    cdef Py_ssize_t b
+    cdef work_t w = work_layout(run.layer, run.seqs, False, False)
+    if run.n_threads == 1 or run.seqs.n_blocks == 1:
+        for b in range(run.seqs.n_blocks):
+            forward_block(run, b, work, &w)
+        return
+    for b in prange(run.seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
+        forward_block(run, b, work + threadid() * w.size, &w)
+
+
+cdef void default_forward(const run_t *run) noexcept nogil:
     """All blocks of one direction of one layer.
 
-    x, y: the caller's arrays, y (N, T, H) by its strides; h_0, c_0, h_n, c_n (N, H), h_0 and c_0
-    may be NULL for zeros. starts_h, starts_c: one (block, H) for each span, NULL when nothing is
-    recorded; gates (rows, 4H) and cells (rows, H): NULL in inference and under checkpointing.
-    work: n_threads times work_size = forward_workspace().
+    Under checkpointing starts_h, starts_c have one (block, H) for each span, and there are no rows; when
+    nothing is recorded all of them are NULL.
     """
-    cdef Py_ssize_t b
-    if n_threads == 1 or seqs.n_blocks == 1:
-        for b in range(seqs.n_blocks):
-            forward_block(L, seqs, b, packed, x, sx, y, sy, h_0, c_0, h_n, c_n, starts_h, starts_c,
-                          gates, cells, work)
-        return
-    for b in prange(seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=n_threads):
-        forward_block(L, seqs, b, packed, x, sx, y, sy, h_0, c_0, h_n, c_n, starts_h, starts_c,
-                      gates, cells, work + threadid() * work_size)
+    if run.layer.is_double:
+        forward_blocks(run, <double*>run.work)
+    else:
+        forward_blocks(run, <float*>run.work)
 
 
 # ---- backward
 
 
-cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
-                        Py_ssize_t begin, Py_ssize_t end, const floating *packed,
-                        const floating *x, strides_t sx, const floating *dy, strides_t sdy,
-                        floating *dx, strides_t sdx, bint add_dx,
-                        const floating *dh_n, const floating *dc_n,
-                        const floating *h_start, const floating *c_start,
-                        const floating *gates, const floating *cells,
-                        floating *dh, floating *dc, floating *partial, floating *work) noexcept nogil:
+cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end,
+                        const floating *h_start, const floating *c_start, const floating *gates,
+                        const floating *cells, floating *partial, floating *work,
+                        const work_t *w) noexcept nogil:
     """Steps end..begin of one block, backwards.
 
     h_start, c_start (block, H): the state before step `begin`; gates, cells: the rows of the span.
-    dh, dc (block, H): the gradients of the state after step end - 1 for the sequences that go on,
-    replaced by those of the state before `begin`. partial, (4H, xh_columns) and (4H,), is added to.
+    dh, dc in `work` (block, H): the gradients of the state after step end - 1 for the sequences that go
+    on, replaced by those of the state before `begin`. partial is added to.
     """
+    cdef const layer_t *L = run.layer
+    cdef const sequences_t *seqs = run.seqs
+    cdef const part_t *part = &run.part[0]
+    cdef const packed_t *at = &L.packed[DEFAULT]
+    cdef const floating *packed = <const floating*>part.packed
+    cdef const floating *dh_n = <const floating*>part.dh_n
+    cdef const floating *dc_n = <const floating*>part.dc_n
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, K = L.xh_columns
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first)
-    cdef packed_t at = packed_layout(L, floating is double)
-    cdef floating *dgates = work
-    cdef floating *xh = dgates + aligned(4 * rows_max * H)
-    cdef floating *dx_rows = xh + aligned(rows_max * K)
-    cdef floating *scratch = dx_rows + aligned(rows_max * I)
+    cdef floating *dh = work + w.dh
+    cdef floating *dc = work + w.dc
+    cdef floating *dgates = work + w.dgates
+    cdef floating *xh = work + w.xh
+    cdef floating *dx_rows = work + w.dx
     cdef const floating *c_prev
     cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, later, n, r
     for s in range(begin, end):
@@ -575,8 +575,8 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
             alive = entered
             row -= alive
             r -= alive
-            if dy != NULL:
-                gather_add(L, seqs, first, alive, s, H, dy, sdy, dh)
+            if part.dy != NULL:
+                gather_add(run, first, alive, s, H, <const floating*>part.dy, part.sdy, dh)
             before = row - alive_at(seqs, first, last, s - 1) if s > begin else 0
             c_prev = cells + before * H if s > begin else c_start
             if later > 0:
@@ -593,147 +593,117 @@ cdef void backward_span(const layer_t *L, const sequences_t *seqs, Py_ssize_t b,
                     copy_row(H, h_start + n * H, xh + (r + n) * K + I)
             elif s == start:
                 cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
-            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.weight_hh_back, dh,
-                    s & 1)
-            gather(L, seqs, first, alive, s, I, x, sx, xh + r * K, K)
+            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.hh_back, dh, s & 1)
+            gather(run, first, alive, s, I, <const floating*>part.x, part.sx, xh + r * K, K)
             for n in range(r, r + alive if K > I + H else r):
                 memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
-        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial,
-                        scratch)
-        column_sums(L, chunk, <const floating*>dgates, partial + 4 * H * K)
-        if dx != NULL:
-            product(L, chunk, I, <const floating*>dgates, packed + at.weight_ih_back, dx_rows, False)
+        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial, work + w.scratch)
+        column_sums(L, chunk, <const floating*>dgates, partial + L.partial[DEFAULT].at[BIAS])
+        if part.dx != NULL:
+            product(L, chunk, I, <const floating*>dgates, packed + at.ih_back, dx_rows, False)
             r = 0
             for s in range(start, stop):
                 n = alive_at(seqs, first, last, s)
-                scatter(L, seqs, first, n, s, I, <const floating*>dx_rows + r * I, dx, sdx, add_dx)
+                scatter(run, first, n, s, I, <const floating*>dx_rows + r * I, I, <floating*>part.dx,
+                        part.sdx, run.add_dx)
                 r += n
         stop = start
 
 
-cdef void backward_block(const layer_t *L, const sequences_t *seqs, Py_ssize_t b, const floating *packed,
-                         const floating *x, strides_t sx, const floating *dy, strides_t sdy,
-                         floating *dx, strides_t sdx, bint add_dx,
-                         const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
-                         const floating *starts_h, const floating *starts_c,
-                         const floating *gates, const floating *cells,
-                         floating *partial, floating *work) noexcept nogil:
-    cdef Py_ssize_t H = L.hidden_size
+cdef void backward_block(const run_t *run, Py_ssize_t b, floating *partial, floating *work,
+                         const work_t *w) noexcept nogil:
+    cdef const sequences_t *seqs = run.seqs
+    cdef const part_t *part = &run.part[0]
+    cdef Py_ssize_t H = run.layer.hidden_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
     cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
-    cdef Py_ssize_t rows_max = max(L.chunk_rows, last - first), k, begin, end, alive
-    cdef floating *dh = work
-    cdef floating *dc = dh + aligned(size)
+    cdef Py_ssize_t k, begin, end, alive
+    cdef const floating *dh_n = <const floating*>part.dh_n
+    cdef const floating *dc_n = <const floating*>part.dc_n
+    cdef floating *dh = work + w.dh
+    cdef floating *dc = work + w.dc
+    cdef floating *starts_h = <floating*>part.starts_h + seqs.start[b] * H
+    cdef floating *starts_c = <floating*>part.starts_c + seqs.start[b] * H
+    cdef floating *gates
+    cdef floating *cells
     cdef floating *h
     cdef floating *h_next
-    cdef floating *again_gates
-    cdef floating *again_cells
-    cdef floating *again_work
-    work = dc + aligned(size)
-    again_gates = work + (aligned(4 * rows_max * H) + aligned(rows_max * L.xh_columns)
-                          + aligned(rows_max * L.input_size)
-                          + gradient_scratch(L, rows_max, floating is double))
-    again_cells = again_gates + aligned(4 * seqs.span * (last - first) * H)
-    again_work = again_cells + aligned(seqs.span * (last - first) * H) + 2 * aligned(size)
-    starts_h += seqs.start[b] * H
-    starts_c += seqs.start[b] * H
-    if dx != NULL and not add_dx:
-        clear_padding(seqs, first, last, L.input_size, dx, sdx)
+    if part.dx != NULL and not run.add_dx:
+        clear_padding(seqs, first, last, run.layer.input_size, <floating*>part.dx, part.sdx)
     for k in range(n_spans - 1, -1, -1):
         begin = k * seqs.span
         end = min(begin + seqs.span, time)
-        if gates != NULL:
-            backward_span(L, seqs, b, begin, end, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n,
-                          starts_h + k * size, starts_c + k * size,
-                          gates + 4 * seqs.row[b] * H, cells + seqs.row[b] * H, dh, dc, partial, work)
-            continue
-        h = again_cells + aligned(seqs.span * (last - first) * H)
-        h_next = h + aligned(size)
-        memcpy(h, starts_h + k * size, size * sizeof(floating))
-        # c is only read, since the span's cells are recorded.
-        forward_span(L, seqs, b, begin, end, packed, x, sx, <floating*>NULL, sx, <floating*>NULL,
-                     <floating*>NULL, &h, &h_next, <floating*>starts_c + k * size,
-                     again_gates, again_cells, again_work)
-        backward_span(L, seqs, b, begin, end, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n,
-                      starts_h + k * size, starts_c + k * size, <const floating*>again_gates,
-                      <const floating*>again_cells, dh, dc, partial, work)
+        if not run.again:
+            gates = <floating*>part.rows.gates + 4 * seqs.row[b] * H
+            cells = <floating*>part.rows.cells + seqs.row[b] * H
+        else:
+            gates, cells, h, h_next = work + w.gates, work + w.cells, work + w.h, work + w.h_next
+            memcpy(h, starts_h + k * size, size * sizeof(floating))
+            # c is only read, since the span's cells are recorded.
+            forward_span(run, b, begin, end, False, &h, &h_next, starts_c + k * size, gates, cells, work, w)
+        backward_span(run, b, begin, end, <const floating*>starts_h + k * size,
+                      <const floating*>starts_c + k * size, <const floating*>gates, <const floating*>cells,
+                      partial, work, w)
     alive = alive_at(seqs, first, last, 0)
     load_states(seqs, first + alive, last, H, dh_n, dh + alive * H)
     load_states(seqs, first + alive, last, H, dc_n, dc + alive * H)
-    save_states(seqs, first, last, H, <const floating*>dh, dh_0)
-    save_states(seqs, first, last, H, <const floating*>dc, dc_0)
+    save_states(seqs, first, last, H, <const floating*>dh, <floating*>part.dh_0)
+    save_states(seqs, first, last, H, <const floating*>dc, <floating*>part.dc_0)
 
 
-cdef void backward_group(const layer_t *L, const sequences_t *seqs, Py_ssize_t g, const floating *packed,
-                         const floating *x, strides_t sx, const floating *dy, strides_t sdy,
-                         floating *dx, strides_t sdx, bint add_dx,
-                         const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
-                         const floating *starts_h, const floating *starts_c,
-                         const floating *gates, const floating *cells,
-                         floating *partial, floating *work) noexcept nogil:
-    """The blocks g, g + n_groups, ...: one after another into one weight gradient."""
-    cdef Py_ssize_t b = g
+cdef void backward_group(const run_t *run, Py_ssize_t group, floating *work, const work_t *w) noexcept nogil:
+    """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
+    cdef Py_ssize_t b = group, size = run.layer.partial[DEFAULT].size
+    cdef floating *partial = <floating*>run.partial + group * size
     cdef uint64_t mode = silence()
-    memset(partial, 0, partial_size(L) * sizeof(floating))
-    while b < seqs.n_blocks:
-        backward_block(L, seqs, b, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
-                       starts_h, starts_c, gates, cells, partial, work)
-        b += seqs.n_groups
+    memset(partial, 0, size * sizeof(floating))
+    while b < run.seqs.n_blocks:
+        backward_block(run, b, partial, work, w)
+        b += run.seqs.n_groups
     end_silence(mode)
 
 
-cdef void add_partials(const layer_t *L, const sequences_t *seqs, const weights_t *at,
-                       const floating *partial, floating *gradient) noexcept nogil:
-    """gradient of (weight_ih, weight_hh, bias) += each group's partial, (4H, [I | H]) and (4H,), in order.
-
-    The order is that of the groups, so that the number of threads cannot be seen.
-    """
-    cdef Py_ssize_t g, m, H = L.hidden_size, I = L.input_size, K = L.xh_columns
-    cdef const floating *row
-    for g in range(seqs.n_groups):
-        row = partial + g * partial_size(L)
-        for m in range(4 * H):
-            add_row(I, row, gradient + at.weight_ih + m * I)
-            add_row(H, row + I, gradient + at.weight_hh + m * H)
-            row += K
-        add_row(4 * H, row, gradient + at.bias)
+cdef void backward_groups(const run_t *run, floating *work) noexcept nogil:
+    cdef Py_ssize_t group
+    cdef work_t w = work_layout(run.layer, run.seqs, True, run.again)
+    if run.n_threads == 1 or run.seqs.n_groups == 1:
+        for group in range(run.seqs.n_groups):
+            backward_group(run, group, work, &w)
+        return
+    for group in prange(run.seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
+        backward_group(run, group, work + threadid() * w.size, &w)
 
 
-cdef void backward(const layer_t *L, const sequences_t *seqs, const floating *packed,
-                   const floating *x, strides_t sx, const floating *dy, strides_t sdy,
-                   floating *dx, strides_t sdx, bint add_dx,
-                   const floating *dh_n, const floating *dc_n, floating *dh_0, floating *dc_0,
-                   const floating *starts_h, const floating *starts_c,
-                   const floating *gates, const floating *cells,
-                   floating *partial, floating *work, Py_ssize_t work_size, int n_threads) noexcept nogil:
-    """All blocks of one direction of one layer, backwards.
-
-    dy, dx, dh_n, dc_n may be NULL; dh_0, dc_0 (N, H) are filled. partial: n_groups times
-    partial_size(), filled: the weight gradient in pieces, for add_partials().
-    work: n_threads times work_size = backward_workspace().
-    """
-    cdef Py_ssize_t g, size = partial_size(L)
-    if n_threads == 1 or seqs.n_groups == 1:
-        for g in range(seqs.n_groups):
-            backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
-                           starts_h, starts_c, gates, cells, partial + g * size, work)
+cdef void default_backward(const run_t *run) noexcept nogil:
+    """All blocks of one direction of one layer, backwards."""
+    if run.layer.is_double:
+        backward_groups(run, <double*>run.work)
     else:
-        for g in prange(seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            backward_group(L, seqs, g, packed, x, sx, dy, sdy, dx, sdx, add_dx, dh_n, dc_n, dh_0, dc_0,
-                           starts_h, starts_c, gates, cells, partial + g * size,
-                           work + threadid() * work_size)
+        backward_groups(run, <float*>run.work)
 
 
 # ---- one step
 
 
-cdef void step(const layer_t *L, const floating *packed, Py_ssize_t batch, const floating *x,
-               Py_ssize_t ldx, const floating *h_prev, floating *h, floating *c,
-               floating *pre) noexcept nogil:
-    """One time step of `batch` sequences: h (batch, H) from h_prev; c in place; pre is workspace."""
-    cdef packed_t at = packed_layout(L, floating is double)
+cdef void one_step(const layer_t *L, const floating *packed, Py_ssize_t batch, const floating *x,
+                   Py_ssize_t ldx, const floating *h_prev, const floating *c_prev, floating *h, floating *c,
+                   floating *pre) noexcept nogil:
+    cdef const packed_t *at = &L.packed[DEFAULT]
     cdef uint64_t mode = silence()
-    project(L, batch, x, ldx, packed + at.weight_ih, packed + at.bias, pre)
-    step_forward(L, batch, pre, h_prev, packed + at.weight_hh, <const floating*>c, c, h, <floating*>NULL,
-                 False)
+    project(L, batch, x, ldx, packed + at.ih, packed + at.vector[BIAS], pre)
+    step_forward(L, batch, pre, h_prev, packed + at.hh, c_prev, c, h, <floating*>NULL, False)
     end_silence(mode)
+
+
+cdef void default_step(const layer_t *L, const void *packed, Py_ssize_t batch, const void *x, Py_ssize_t ldx,
+                       const void *h_prev, const void *c_prev, void *h, void *c, void *pre) noexcept nogil:
+    """One time step of `batch` sequences: h, c (batch, H) from h_prev, c_prev; c may be c_prev.
+
+    pre (batch, gate_columns) is workspace.
+    """
+    if L.is_double:
+        one_step(L, <const double*>packed, batch, <const double*>x, ldx, <const double*>h_prev,
+                 <const double*>c_prev, <double*>h, <double*>c, <double*>pre)
+    else:
+        one_step(L, <const float*>packed, batch, <const float*>x, ldx, <const float*>h_prev,
+                 <const float*>c_prev, <float*>h, <float*>c, <float*>pre)

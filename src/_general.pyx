@@ -1,7 +1,7 @@
 # cython: language_level=3, wraparound=False, cdivision=True
-"""The general drivers: every option of the LSTM family, and tangents.
+"""The general driver: every option of the LSTM, and tangents.
 
-Where _driver.pyx runs the default cell in fused kernels, these run products and the general cell
+Where _driver.pyx runs the default cell in fused kernels, this runs products and the general cell
 (src/kernels/general_cell.h) one after another: W x of a chunk of steps, then for each step U h, the
 cell, the projection. Sequences, blocks, chunks, spans and threads are those of _driver.pyx.
 
@@ -14,29 +14,13 @@ two parts, on the tape of that, is forward over reverse, which gives Hessian-vec
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport (
-    aligned,
-    ceil_div,
-    end_silence,
-    plus,
-    round_up,
-    silence,
-    times,
-    times3,
-)
+from lstm_ext._arrays cimport ceil_div, end_silence, plus, round_up, silence, times, times3
 from lstm_ext._driver cimport (
-    add_row,
-    alive_at,
-    clear_padding,
-    gather,
-    gather_add,
-    largest_block,
-    load_states,
-    save_states,
-    scatter,
-    time_of,
+    BIAS, GENERAL, KINDS, NORM_C, NORM_C_BIAS, NORM_HH, NORM_IH, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH,
+    add_row, alive_at, clear_padding, gather, gather_add, largest_block, load_states, packed_t, part_t,
+    partial_t, rows_t, save_states, scatter, strides_t, take, time_of,
 )
-from lstm_ext._kernels cimport lstm_step
+from lstm_ext._kernels cimport hint, lstm_hints, lstm_step
 
 
 cdef extern from "threads.h":
@@ -50,61 +34,59 @@ cdef extern from "philox.h" nogil:
 # ---- the tables, for either dtype
 
 
-cdef inline void product(const general_t *g, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
-                         const floating *a, const floating *panels, floating *c, bint odd,
-                         bint ordered) noexcept nogil:
+cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
+                         const floating *a, const floating *panels, floating *c,
+                         lstm_hints hints) noexcept nogil:
     if floating is float:
-        g.layer.s.product(rows, depth, cols, a, depth, panels, c, odd, ordered)
+        L.s.product(rows, depth, cols, a, depth, panels, c, hints)
     else:
-        g.layer.d.product(rows, depth, cols, a, depth, panels, c, odd, ordered)
+        L.d.product(rows, depth, cols, a, depth, panels, c, hints)
 
 
-cdef void products(const general_t *g, int parts, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
-                   const floating *a, const floating *a_dot, const floating *panels,
-                   const floating *panels_dot, floating *c, floating *c_dot, floating *term,
-                   bint odd, bint ordered) noexcept nogil:
-    """c = a b and, of two parts, c_dot = a_dot b + a b_dot. term (rows, cols) is workspace."""
-    product(g, rows, depth, cols, a, panels, c, odd, ordered)
-    if parts == 1:
+cdef void products(const run_t *run, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
+                   floating **a, floating **c, floating *term, lstm_hints hints) noexcept nogil:
+    """c = a b and, of two parts, c' = a' b + a b'; b: the panels at `at`; term (rows, cols): workspace."""
+    cdef const layer_t *L = run.layer
+    cdef const floating *panels = <const floating*>run.part[0].packed + at
+    product(L, rows, depth, cols, <const floating*>a[0], panels, c[0], hints)
+    if run.parts == 1:
         return
-    if a_dot != NULL:
-        product(g, rows, depth, cols, a_dot, panels, c_dot, odd, ordered)
+    if a[1] != NULL:
+        product(L, rows, depth, cols, <const floating*>a[1], panels, c[1], hints)
     else:
-        memset(c_dot, 0, rows * cols * sizeof(floating))
-    if panels_dot != NULL:
-        product(g, rows, depth, cols, a, panels_dot, term, odd, ordered)
-        add_row(rows * cols, <const floating*>term, c_dot)
+        memset(c[1], 0, rows * cols * sizeof(floating))
+    if run.part[1].packed != NULL:
+        panels = <const floating*>run.part[1].packed + at
+        product(L, rows, depth, cols, <const floating*>a[0], panels, term, hints)
+        add_row(rows * cols, <const floating*>term, c[1])
 
 
-cdef inline void weight_gradient(const general_t *g, Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols,
-                                 const floating *d, const floating *a, floating *dweight,
-                                 floating *scratch) noexcept nogil:
+cdef inline void weight_gradient(const layer_t *L, int kind, Py_ssize_t rows, const floating *d,
+                                 const floating *a, floating *partial, floating *scratch) noexcept nogil:
+    cdef const partial_t *to = &L.partial[GENERAL]
+    partial += to.at[kind]
     if floating is float:
-        g.layer.s.weight_gradient(rows, M, cols, d, a, dweight, scratch)
+        L.s.weight_gradient(rows, L.rows[kind], to.ld[kind], d, a, partial, scratch)
     else:
-        g.layer.d.weight_gradient(rows, M, cols, d, a, dweight, scratch)
+        L.d.weight_gradient(rows, L.rows[kind], to.ld[kind], d, a, partial, scratch)
 
 
-cdef inline void weight_gradients(const general_t *g, int parts, Py_ssize_t rows, Py_ssize_t M,
-                                  Py_ssize_t cols, const floating *d, const floating *d_dot,
-                                  const floating *a, const floating *a_dot, floating *dweight,
-                                  floating *scratch) noexcept nogil:
-    """dweight += d^T a or, of two parts, its tangent d_dot^T a + d^T a_dot."""
-    if parts == 1:
-        weight_gradient(g, rows, M, cols, d, a, dweight, scratch)
-        return
-    weight_gradient(g, rows, M, cols, d_dot, a, dweight, scratch)
-    if a_dot != NULL:
-        weight_gradient(g, rows, M, cols, d, a_dot, dweight, scratch)
+cdef void weight_gradients(const run_t *run, int kind, Py_ssize_t rows, floating **d, floating **a,
+                           floating *partial, floating *scratch) noexcept nogil:
+    """The gradient of a kind of weight += d^T a or, of two parts, its tangent d'^T a + d^T a'."""
+    weight_gradient(run.layer, kind, rows, <const floating*>d[run.parts - 1], <const floating*>a[0], partial,
+                    scratch)
+    if run.parts > 1 and a[1] != NULL:
+        weight_gradient(run.layer, kind, rows, <const floating*>d[0], <const floating*>a[1], partial, scratch)
 
 
-cdef inline Py_ssize_t lanes(const general_t *g, bint is_double) noexcept nogil:
-    return g.layer.d.lanes if is_double else g.layer.s.lanes
+cdef inline Py_ssize_t lanes(const layer_t *L) noexcept nogil:
+    return L.d.lanes if L.is_double else L.s.lanes
 
 
-cdef inline Py_ssize_t whole(const general_t *g, Py_ssize_t n, bint is_double) noexcept nogil:
+cdef inline Py_ssize_t whole(const layer_t *L, Py_ssize_t n) noexcept nogil:
     """n in whole vectors."""
-    return round_up(n, lanes(g, is_double))
+    return round_up(n, lanes(L))
 
 
 # ---- masks
@@ -126,15 +108,14 @@ cdef void bernoulli_row(uint64_t seed, int kind, uint32_t stream, Py_ssize_t n, 
             row[j + k] = drawn if bits[k] < threshold else other
 
 
-cdef void zone_rows(const general_t *g, const sequences_t *seqs, Py_ssize_t first, Py_ssize_t alive,
-                    Py_ssize_t s, int kind, double probability, floating *rows) noexcept nogil:
+cdef void zone_rows(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, int kind,
+                    double probability, floating *rows) noexcept nogil:
     """How much of the old state stays, (alive, H): 0 or 1 where masks are drawn."""
-    cdef Py_ssize_t n, j, H = g.layer.hidden_size
+    cdef Py_ssize_t n, j, H = run.layer.hidden_size
     for n in range(alive):
-        if g.random:
-            bernoulli_row(g.seed, kind, g.stream, seqs.order[first + n],
-                          time_of(&g.layer, seqs, first + n, s), H, probability, <floating>1, <floating>0,
-                          rows + n * H)
+        if run.random:
+            bernoulli_row(run.seed, kind, run.stream, run.seqs.order[first + n],
+                          time_of(run, first + n, s), H, probability, <floating>1, <floating>0, rows + n * H)
         else:
             for j in range(H):
                 rows[n * H + j] = <floating>probability
@@ -143,76 +124,33 @@ cdef void zone_rows(const general_t *g, const sequences_t *seqs, Py_ssize_t firs
 # ---- layouts, in elements
 
 
-cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
-    """The offset of n more elements in a buffer of size[0] so far."""
-    cdef Py_ssize_t offset = size[0]
-    size[0] = plus(offset, aligned(n))
-    return offset
-
-
-cdef Py_ssize_t word_size(const general_t *g, int word) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size
-    if word == WEIGHT_IH:
-        return times3(4, H, g.layer.input_size)
-    if word == WEIGHT_HH:
-        return times3(4, H, g.out_size)
-    if word == WEIGHT_HR:
-        return times(g.out_size, H)
-    if word == PEEPHOLE:
-        return 3 * H
-    return H if word == NORM_C or word == NORM_C_BIAS else 4 * H
-
-
-cdef panels_t panels_layout(const general_t *g, bint is_double) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size, I = g.layer.input_size, P = g.out_size, n = 0
-    cdef Py_ssize_t gates = whole(g, times(4, H), is_double)
-    cdef panels_t at
-    cdef int word
-    at.ih = take(&n, times(I, gates))
-    at.hh = take(&n, times(P, gates))
-    at.hr = take(&n, times(H, whole(g, P, is_double)) if g.projected else 0)
-    at.ih_back = take(&n, times3(4, H, whole(g, I, is_double)))
-    at.hh_back = take(&n, times3(4, H, whole(g, P, is_double)))
-    at.hr_back = take(&n, times(P, whole(g, H, is_double)) if g.projected else 0)
-    for word in range(WORDS):
-        at.vector[word] = -1
-        if g.at[word] >= 0 and word != WEIGHT_IH and word != WEIGHT_HH and word != WEIGHT_HR:
-            at.vector[word] = take(&n, word_size(g, word))
-    at.size = n
-    return at
-
-
-# A partial weight gradient: dweight_ih (4H, XC) | dweight_hh (4H, PC) | dweight_hr (P, HC) | vectors.
-cdef struct partial_t:
-    Py_ssize_t x_columns, p_columns, h_columns
-    Py_ssize_t at[9]
-    Py_ssize_t size
-
-
-cdef partial_t partial_layout(const general_t *g, bint is_double) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size, n = 0
-    cdef partial_t to
-    cdef int word
-    to.x_columns = whole(g, g.layer.input_size, is_double)
-    to.p_columns = whole(g, g.out_size, is_double)
-    to.h_columns = whole(g, H, is_double)
-    for word in range(WORDS):
-        if word == WEIGHT_IH:
-            to.at[word] = take(&n, times3(4, H, to.x_columns))
-        elif word == WEIGHT_HH:
-            to.at[word] = take(&n, times3(4, H, to.p_columns))
-        elif word == WEIGHT_HR:
-            to.at[word] = take(&n, times(g.out_size, to.h_columns) if g.projected else 0)
-        elif g.at[word] >= 0:
-            to.at[word] = take(&n, word_size(g, word))
-        else:
-            to.at[word] = -1
+cdef void general_layout(layer_t *L) noexcept nogil:
+    """What this driver makes of a layer's sizes."""
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size, n = 0
+    cdef Py_ssize_t gates = whole(L, times(4, H))
+    cdef packed_t *to = &L.packed[GENERAL]
+    cdef partial_t *partial = &L.partial[GENERAL]
+    cdef int kind
+    to.ih = take(&n, times(I, gates))
+    to.hh = take(&n, times(P, gates))
+    to.hr = take(&n, times(H, whole(L, P)) if L.projected else 0)
+    for kind in range(KINDS):
+        to.vector[kind] = -1
+        if L.at[kind] >= 0 and kind != WEIGHT_IH and kind != WEIGHT_HH and kind != WEIGHT_HR:
+            to.vector[kind] = take(&n, L.columns[kind])
+    to.forward_size = n
+    to.ih_back = take(&n, times3(4, H, whole(L, I)))
+    to.hh_back = take(&n, times3(4, H, whole(L, P)))
+    to.hr_back = take(&n, times(P, whole(L, H)) if L.projected else 0)
     to.size = n
-    return to
-
-
-cdef Py_ssize_t partial_size(const general_t *g, bint is_double) noexcept nogil:
-    return partial_layout(g, is_double).size
+    n = 0
+    for kind in range(KINDS):
+        partial.at[kind], partial.ld[kind] = -1, L.columns[kind]
+        if L.at[kind] >= 0:
+            if kind == WEIGHT_IH or kind == WEIGHT_HH or kind == WEIGHT_HR:
+                partial.ld[kind] = whole(L, L.columns[kind])
+            partial.at[kind] = take(&n, times(L.rows[kind], partial.ld[kind]))
+    partial.size = n
 
 
 # Offsets into one thread's workspace; of two parts, each array but the masks twice.
@@ -242,6 +180,7 @@ cdef struct work_t:
     Py_ssize_t again_cells[2]
     Py_ssize_t again_fed[2]
     Py_ssize_t term              # a product of the tangent
+    Py_ssize_t gates             # of a step, to be given back
     Py_ssize_t zone_c
     Py_ssize_t zone_h
     Py_ssize_t mask              # of recurrent dropout
@@ -249,12 +188,12 @@ cdef struct work_t:
     Py_ssize_t size
 
 
-cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, bint backward,
-                        bint checkpointed, bint is_double) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size, n = largest_block(seqs)
-    cdef Py_ssize_t rows = max(g.layer.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
-    cdef Py_ssize_t I = whole(g, g.layer.input_size, is_double), v = lanes(g, is_double), size = 0
-    cdef bint norm = g.layer.cell.layer_norm
+cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bint backward,
+                        bint checkpointed) noexcept nogil:
+    cdef Py_ssize_t H = L.hidden_size, P = L.out_size, n = largest_block(seqs)
+    cdef Py_ssize_t rows = max(L.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
+    cdef Py_ssize_t I = whole(L, L.input_size), v = lanes(L), size = 0
+    cdef bint norm = L.cell.layer_norm
     cdef work_t w
     cdef int p
     for p in range(parts):
@@ -263,21 +202,21 @@ cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, 
         w.pre_h[p] = take(&size, times3(4, n, H))
         w.h[p] = take(&size, times(n, P))
         w.c[p] = take(&size, times(n, H))
-        w.m[p] = take(&size, times(n, H) if g.projected else 0)
+        w.m[p] = take(&size, times(n, H) if L.projected else 0)
         w.fed[p] = take(&size, times(n, P))
         w.bias[p] = take(&size, times3(4, n, H))
         w.scratch[p] = take(&size, 7 * H if norm else 0)
         if not backward:
             continue
         w.dh[p] = take(&size, times(n, P))
-        w.dm[p] = take(&size, times(n, H) if g.projected else 0)
+        w.dm[p] = take(&size, times(n, H) if L.projected else 0)
         w.dc[p] = take(&size, times(n, H))
-        w.dh_prev[p] = take(&size, times(n, H) if g.zone_h > 0 else 0)
+        w.dh_prev[p] = take(&size, times(n, H) if L.zone_h > 0 else 0)
         w.dpre_x[p] = take(&size, times3(4, rows, H))
         w.dpre_h[p] = take(&size, times3(4, rows, H)) if norm else w.dpre_x[p]
-        w.fed_rows[p] = take(&size, times(rows, whole(g, P, is_double)))
-        w.m_rows[p] = take(&size, times(rows, whole(g, H, is_double)) if g.projected else 0)
-        w.dh_rows[p] = take(&size, times(rows, P) if g.projected else 0)
+        w.fed_rows[p] = take(&size, times(rows, whole(L, P)))
+        w.m_rows[p] = take(&size, times(rows, whole(L, H)) if L.projected else 0)
+        w.dh_rows[p] = take(&size, times(rows, P) if L.projected else 0)
         w.dx[p] = take(&size, times(rows, I))
         w.dbias[p] = take(&size, times3(4, n, H))
         w.again_pre_x[p] = take(&size, times3(4, span, H))
@@ -285,17 +224,18 @@ cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, 
         w.again_cells[p] = take(&size, times(span, H))
         w.again_fed[p] = take(&size, times(span, P))
     w.term = take(&size, times(rows, max(4 * H, max(P, I))) if parts > 1 else 0)
-    w.zone_c = take(&size, times(n, H) if g.zone_c > 0 else 0)
-    w.zone_h = take(&size, times(n, H) if g.zone_h > 0 else 0)
+    w.gates = take(&size, 0 if backward else times3(4, n, H))
+    w.zone_c = take(&size, times(n, H) if L.zone_c > 0 else 0)
+    w.zone_h = take(&size, times(n, H) if L.zone_h > 0 else 0)
     w.mask = take(&size, times(n, P))
     w.gradient = take(&size, plus(times(rows, max(4 * H, P) + 4 * v), v) if backward else 0)
     w.size = size
     return w
 
 
-cdef Py_ssize_t general_workspace(const general_t *g, const sequences_t *seqs, int parts, bint backward,
-                                  bint checkpointed, bint is_double) noexcept nogil:
-    return work_layout(g, seqs, parts, backward, checkpointed, is_double).size
+cdef Py_ssize_t general_workspace(const layer_t *L, const sequences_t *seqs, int parts, bint backward,
+                                  bint checkpointed) noexcept nogil:
+    return work_layout(L, seqs, parts, backward, checkpointed).size
 
 
 cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const floating *a, floating *b) noexcept nogil:
@@ -307,95 +247,107 @@ cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const floating *a, floatin
                 b[j * rows + i] = a[i * cols + j]
 
 
-cdef inline void pack(const general_t *g, Py_ssize_t depth, Py_ssize_t cols, const floating *b,
-                      floating *panels) noexcept nogil:
+cdef void pack_weight(const layer_t *L, int kind, const floating *parameters, floating *forward,
+                      floating *backward, floating *scratch) noexcept nogil:
+    """forward = the panels of a weight transposed, backward, unless it is NULL, those of the weight."""
+    cdef Py_ssize_t rows = L.rows[kind], columns = L.columns[kind]
+    cdef const floating *weight = parameters + L.at[kind]
+    transpose(rows, columns, weight, scratch)
     if floating is float:
-        g.layer.s.pack(depth, cols, b, panels)
+        L.s.pack(columns, rows, scratch, forward)
+        if backward != NULL:
+            L.s.pack(rows, columns, weight, backward)
     else:
-        g.layer.d.pack(depth, cols, b, panels)
+        L.d.pack(columns, rows, scratch, forward)
+        if backward != NULL:
+            L.d.pack(rows, columns, weight, backward)
 
 
-cdef void pack_general(const general_t *g, const floating *parameters, bint backward, floating *packed,
+cdef void pack_weights(const layer_t *L, const floating *parameters, bint backward, floating *packed,
                        floating *scratch) noexcept nogil:
-    """packed = the weights of `parameters` as panels. scratch: as large as the largest weight."""
-    cdef panels_t to = panels_layout(g, floating is double)
-    cdef Py_ssize_t H = g.layer.hidden_size, I = g.layer.input_size, P = g.out_size
-    cdef const floating *weight
-    cdef int word
-    weight = parameters + g.at[WEIGHT_IH]
-    transpose(4 * H, I, weight, scratch)
-    pack(g, I, 4 * H, <const floating*>scratch, packed + to.ih)
-    if backward:
-        pack(g, 4 * H, I, weight, packed + to.ih_back)
-    weight = parameters + g.at[WEIGHT_HH]
-    transpose(4 * H, P, weight, scratch)
-    pack(g, P, 4 * H, <const floating*>scratch, packed + to.hh)
-    if backward:
-        pack(g, 4 * H, P, weight, packed + to.hh_back)
-    if g.projected:
-        weight = parameters + g.at[WEIGHT_HR]
-        transpose(P, H, weight, scratch)
-        pack(g, H, P, <const floating*>scratch, packed + to.hr)
-        if backward:
-            pack(g, P, H, weight, packed + to.hr_back)
-    for word in range(WORDS):
-        if to.vector[word] >= 0:
-            memcpy(packed + to.vector[word], parameters + g.at[word], word_size(g, word) * sizeof(floating))
+    cdef const packed_t *to = &L.packed[GENERAL]
+    cdef int kind
+    pack_weight(L, WEIGHT_IH, parameters, packed + to.ih, packed + to.ih_back if backward else NULL, scratch)
+    pack_weight(L, WEIGHT_HH, parameters, packed + to.hh, packed + to.hh_back if backward else NULL, scratch)
+    if L.projected:
+        pack_weight(L, WEIGHT_HR, parameters, packed + to.hr, packed + to.hr_back if backward else NULL,
+                    scratch)
+    for kind in range(KINDS):
+        if to.vector[kind] >= 0:
+            memcpy(packed + to.vector[kind], parameters + L.at[kind], L.columns[kind] * sizeof(floating))
+
+
+cdef Py_ssize_t general_scratch(const layer_t *L) noexcept nogil:
+    """Elements that packing needs: those of the largest weight."""
+    cdef Py_ssize_t size = 0
+    cdef int kind
+    for kind in range(KINDS):
+        size = max(size, times(L.rows[kind], L.columns[kind]))
+    return size
+
+
+cdef void general_pack(const layer_t *L, const void *parameters, bint backward, void *packed,
+                       void *scratch) noexcept nogil:
+    """packed = the weights of a direction whose first parameter is at `parameters`."""
+    if L.is_double:
+        pack_weights(L, <const double*>parameters, backward, <double*>packed, <double*>scratch)
+    else:
+        pack_weights(L, <const float*>parameters, backward, <float*>packed, <float*>scratch)
 
 
 # ---- one block
 
 
-cdef inline const floating *panel(floating *tag, const run_t *run, int p, Py_ssize_t at) noexcept nogil:
-    """Packed weights of a part; NULL where that part has none."""
+cdef inline const floating *vector(floating *tag, const run_t *run, int p, int kind) noexcept nogil:
+    """A vector of parameters of a part; NULL where that part has none."""
+    cdef Py_ssize_t at = run.layer.packed[GENERAL].vector[kind]
     if at < 0 or run.part[p].packed == NULL:
         return NULL
     return <const floating*>run.part[p].packed + at
 
 
-cdef void name_parameters(const general_t *g, const run_t *run, int p, floating *work, const work_t *w,
-                          const panels_t *at, lstm_step *step) noexcept nogil:
+cdef void name_parameters(const run_t *run, int p, floating *work, const work_t *w,
+                          lstm_step *step) noexcept nogil:
     """The parameters of the cell, and what does not change from step to step."""
     if run.part[0].bias_rows != NULL:
         step.bias = work + w.bias[p]
-        step.bias_stride = 4 * g.layer.hidden_size
+        step.bias_stride = 4 * run.layer.hidden_size
     else:
-        step.bias = panel(work, run, p, at.vector[BIAS])
-    step.peephole = panel(work, run, p, at.vector[PEEPHOLE])
-    step.norm_ih = panel(work, run, p, at.vector[NORM_IH])
-    step.norm_hh = panel(work, run, p, at.vector[NORM_HH])
-    step.norm_c = panel(work, run, p, at.vector[NORM_C])
-    step.norm_c_bias = panel(work, run, p, at.vector[NORM_C_BIAS])
+        step.bias = vector(work, run, p, BIAS)
+    step.peephole = vector(work, run, p, PEEPHOLE)
+    step.norm_ih = vector(work, run, p, NORM_IH)
+    step.norm_hh = vector(work, run, p, NORM_HH)
+    step.norm_c = vector(work, run, p, NORM_C)
+    step.norm_c_bias = vector(work, run, p, NORM_C_BIAS)
     step.scratch = work + w.scratch[p]
-    if g.zone_c > 0:
+    if run.layer.zone_c > 0:
         step.zone_c = work + w.zone_c
-    if g.zone_h > 0:
+    if run.layer.zone_h > 0:
         step.zone_h = work + w.zone_h
 
 
-cdef void begin_block(const general_t *g, const sequences_t *seqs, Py_ssize_t b, const run_t *run,
-                      floating *work, const work_t *w) noexcept nogil:
+cdef void begin_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
     """What belongs to the sequences of a block: masks, and rows of static inputs."""
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], n, P = g.out_size
-    cdef floating keep
+    cdef const sequences_t *seqs = run.seqs
+    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], n, P = run.layer.out_size
+    cdef double dropped = run.layer.recurrent_dropout
     cdef int p
-    if g.random and g.recurrent_dropout > 0:
-        keep = <floating>(1 / (1 - g.recurrent_dropout))
+    if run.random and dropped > 0:
         for n in range(first, last):
-            bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, seqs.order[n], 0, P, g.recurrent_dropout,
-                          <floating>0, keep, work + w.mask + (n - first) * P)
+            bernoulli_row(run.seed, RECURRENT_DROPOUT, run.stream, seqs.order[n], 0, P, dropped, <floating>0,
+                          <floating>(1 / (1 - dropped)), work + w.mask + (n - first) * P)
     if run.part[0].bias_rows != NULL:
         for p in range(run.parts):
-            load_states(seqs, first, last, 4 * g.layer.hidden_size,
+            load_states(seqs, first, last, 4 * run.layer.hidden_size,
                         <const floating*>run.part[p].bias_rows, work + w.bias[p])
 
 
-cdef inline void times_mask(const general_t *g, Py_ssize_t n, const floating *mask,
+cdef inline void times_mask(const run_t *run, Py_ssize_t n, const floating *mask,
                             floating *rows) noexcept nogil:
     """rows (n, P) *= recurrent dropout's mask."""
     cdef Py_ssize_t j
-    if g.random and g.recurrent_dropout > 0:
-        for j in range(n * g.out_size):
+    if run.random and run.layer.recurrent_dropout > 0:
+        for j in range(n * run.layer.out_size):
             rows[j] *= mask[j]
 
 
@@ -408,39 +360,57 @@ cdef inline void padded(Py_ssize_t rows, Py_ssize_t width, Py_ssize_t columns, c
         memset(target + r * columns + width, 0, (columns - width) * sizeof(floating))
 
 
-cdef void call_cell(const general_t *g, bint forward, Py_ssize_t rows, floating *tag, const lstm_step *v,
-                    const lstm_step *t) noexcept nogil:
+cdef void zones(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, floating *work,
+                const work_t *w) noexcept nogil:
+    if run.layer.zone_c > 0:
+        zone_rows(run, first, alive, s, ZONE_C, run.layer.zone_c, work + w.zone_c)
+    if run.layer.zone_h > 0:
+        zone_rows(run, first, alive, s, ZONE_H, run.layer.zone_h, work + w.zone_h)
+
+
+cdef void call_cell(const run_t *run, bint forward, Py_ssize_t rows, floating *tag,
+                    const lstm_step *step) noexcept nogil:
+    cdef const layer_t *L = run.layer
+    cdef const lstm_step *tangent = &step[1] if run.parts > 1 else NULL
+    cdef Py_ssize_t H = L.hidden_size
     if floating is float:
-        if forward:
-            g.layer.s.general_forward(&g.layer.cell, rows, g.layer.hidden_size, v, t)
-        else:
-            g.layer.s.general_backward(&g.layer.cell, rows, g.layer.hidden_size, v, t)
+        (L.s.general_forward if forward else L.s.general_backward)(&L.cell, rows, H, step, tangent)
     else:
-        if forward:
-            g.layer.d.general_forward(&g.layer.cell, rows, g.layer.hidden_size, v, t)
-        else:
-            g.layer.d.general_backward(&g.layer.cell, rows, g.layer.hidden_size, v, t)
+        (L.d.general_forward if forward else L.d.general_backward)(&L.cell, rows, H, step, tangent)
+
+
+cdef void name_rows(const run_t *run, int p, Py_ssize_t row, floating *tag, rows_t *rows) noexcept nogil:
+    """rows = those of a part on the tape, from `row` on."""
+    cdef Py_ssize_t H = run.layer.hidden_size
+    cdef const rows_t *tape = &run.part[p].rows
+    rows.gates = <floating*>tape.gates + 4 * row * H
+    if tape.pre_h != NULL:
+        rows.pre_h = <floating*>tape.pre_h + 4 * row * H
+    rows.cells = <floating*>tape.cells + row * H
+    rows.fed = <floating*>tape.fed + row * run.layer.out_size
 
 
 # ---- forward
 
 
-cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b, Py_ssize_t begin,
-                       Py_ssize_t end, const run_t *run, const rows_t *tape, bint outputs,
-                       floating *work, const work_t *w) noexcept nogil:
+cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, const rows_t *tape,
+                       bint outputs, floating *work, const work_t *w) noexcept nogil:
     """Steps begin..end of one block, from the state in `work`, which they replace.
 
     tape: for each part the rows of the span, filled; NULL in them in inference. outputs: False when
     steps are computed again for their rows alone.
     """
-    cdef const layer_t *L = &g.layer
-    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = g.out_size
+    cdef const layer_t *L = run.layer
+    cdef const sequences_t *seqs = run.seqs
+    cdef const packed_t *at = &L.packed[GENERAL]
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t s = begin, stop, n, row = 0, chunk, r, alive, all_rows = seqs.row[b]
+    cdef Py_ssize_t s = begin, stop, n, row = 0, chunk, r, alive
     cdef bint norm = L.cell.layer_norm, taped = tape[0].cells != NULL
-    cdef panels_t at = panels_layout(g, floating is double)
-    cdef int p, parts = run.parts
+    cdef int p, q, parts = run.parts
+    cdef const part_t *part
+    cdef strides_t s_gates
     cdef lstm_step step[2]
     cdef floating *pre_x[2]
     cdef floating *pre_h[2]
@@ -450,29 +420,27 @@ cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b
     cdef floating *m[2]
     memset(step, 0, sizeof(step))
     pre_x[1] = pre_h[1] = fed[1] = x[1] = h[1] = m[1] = NULL
+    s_gates.n, s_gates.t = seqs.time * H, H
     for p in range(parts):
-        name_parameters(g, run, p, work, w, &at, &step[p])
+        name_parameters(run, p, work, w, &step[p])
         h[p] = work + w.h[p]
-        m[p] = work + w.m[p] if g.projected else h[p]
-    for s in range(begin):
-        all_rows += alive_at(seqs, first, last, s)
-    s = begin
+        m[p] = work + w.m[p] if L.projected else h[p]
+        x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
+    if outputs and run.gates[0] != NULL:
+        step[0].gates = work + w.gates
     while s < end:
         stop = min(s + steps, end)
         chunk = 0
         for n in range(s, stop):
             alive = alive_at(seqs, first, last, n)
             for p in range(parts):
-                if run.part[p].x != NULL:
-                    gather(L, seqs, first, alive, n, I, <const floating*>run.part[p].x, run.part[p].sx,
-                           work + w.x[p] + chunk * I, I)
+                if x[p] != NULL:
+                    gather(run, first, alive, n, I, <const floating*>run.part[p].x, run.part[p].sx,
+                           x[p] + chunk * I, I)
             chunk += alive
         for p in range(parts):
-            x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
-            pre_x[p] = <floating*>tape[p].pre_x + 4 * row * H if norm and taped else work + w.pre_x[p]
-        products(g, parts, chunk, I, 4 * H, <const floating*>x[0], <const floating*>x[1],
-                 panel(work, run, 0, at.ih), panel(work, run, 1, at.ih) if parts > 1 else NULL,
-                 pre_x[0], pre_x[1], work + w.term, False, True)
+            pre_x[p] = <floating*>tape[p].gates + 4 * row * H if norm and taped else work + w.pre_x[p]
+        products(run, at.ih, chunk, I, 4 * H, x, pre_x, work + w.term, hint(False, True))
         r = 0
         for s in range(s, stop):
             alive = alive_at(seqs, first, last, s)
@@ -480,50 +448,47 @@ cdef void forward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b
                 fed[p] = <floating*>tape[p].fed + row * P if taped else work + w.fed[p]
                 pre_h[p] = <floating*>tape[p].pre_h + 4 * row * H if norm and taped else work + w.pre_h[p]
                 memcpy(fed[p], h[p], alive * P * sizeof(floating))
-                times_mask(g, alive, <const floating*>(work + w.mask), fed[p])
+                times_mask(run, alive, <const floating*>(work + w.mask), fed[p])
                 if taped:
                     memcpy(<floating*>tape[p].cells + row * H, work + w.c[p], alive * H * sizeof(floating))
                     if not norm:
-                        step[p].pre = <floating*>tape[p].pre_x + 4 * row * H
+                        step[p].pre = <floating*>tape[p].gates + 4 * row * H
                 step[p].pre_x = pre_x[p] + 4 * r * H
                 step[p].pre_h = pre_h[p]
                 step[p].c_prev = step[p].c = work + w.c[p]
                 step[p].h_prev = h[p]
                 step[p].h = m[p]
-            if outputs and run.gates != NULL:
-                step[0].gates = <floating*>run.gates + 4 * all_rows * H
-            products(g, parts, alive, P, 4 * H, <const floating*>fed[0], <const floating*>fed[1],
-                     panel(work, run, 0, at.hh), panel(work, run, 1, at.hh) if parts > 1 else NULL,
-                     pre_h[0], pre_h[1], work + w.term, s & 1, True)
-            if g.zone_c > 0:
-                zone_rows(g, seqs, first, alive, s, ZONE_C, g.zone_c, work + w.zone_c)
-            if g.zone_h > 0:
-                zone_rows(g, seqs, first, alive, s, ZONE_H, g.zone_h, work + w.zone_h)
-            call_cell(g, True, alive, work, &step[0], &step[1] if parts > 1 else NULL)
-            if g.projected:
-                products(g, parts, alive, H, P, <const floating*>m[0], <const floating*>m[1],
-                         panel(work, run, 0, at.hr), panel(work, run, 1, at.hr) if parts > 1 else NULL,
-                         h[0], h[1], work + w.term, s & 1, True)
-            if outputs:
-                n = alive_at(seqs, first, last, s + 1)
-                for p in range(parts):
-                    scatter(L, seqs, first, alive, s, P, <const floating*>h[p],
-                            <floating*>run.part[p].y, run.part[p].sy, False)
-                    save_states(seqs, first + n, first + alive, P, <const floating*>h[p] + n * P,
-                                <floating*>run.part[p].h_n)
-                    save_states(seqs, first + n, first + alive, H,
-                                <const floating*>(work + w.c[p] + n * H), <floating*>run.part[p].c_n)
-                if run.gates != NULL:
-                    memcpy(<floating*>run.cells + all_rows * H, work + w.c[0], alive * H * sizeof(floating))
+            products(run, at.hh, alive, P, 4 * H, fed, pre_h, work + w.term, hint(s & 1, True))
+            zones(run, first, alive, s, work, w)
+            call_cell(run, True, alive, work, step)
+            if L.projected:
+                products(run, at.hr, alive, H, P, m, h, work + w.term, hint(s & 1, True))
             row += alive
             r += alive
-            all_rows += alive
+            if not outputs:
+                continue
+            n = alive_at(seqs, first, last, s + 1)
+            for p in range(parts):
+                part = &run.part[p]
+                if part.y != NULL:
+                    scatter(run, first, alive, s, P, <const floating*>h[p], P, <floating*>part.y, part.sy,
+                            False)
+                save_states(seqs, first + n, first + alive, P, <const floating*>h[p] + n * P,
+                            <floating*>part.h_n)
+                save_states(seqs, first + n, first + alive, H, <const floating*>(work + w.c[p] + n * H),
+                            <floating*>part.c_n)
+            if run.gates[0] != NULL:
+                for q in range(4):
+                    scatter(run, first, alive, s, H, <const floating*>(work + w.gates + q * H), 4 * H,
+                            <floating*>run.gates[q], s_gates, False)
+                scatter(run, first, alive, s, H, <const floating*>(work + w.c[0]), H, <floating*>run.gates[4],
+                        s_gates, False)
         s = stop
 
 
-cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t b, const run_t *run,
-                        floating *work, const work_t *w) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size
+cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
+    cdef const sequences_t *seqs = run.seqs
+    cdef Py_ssize_t H = run.layer.hidden_size, P = run.layer.out_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], n = last - first
     cdef Py_ssize_t time = seqs.lengths[first], alive = alive_at(seqs, first, last, 0), s = 0, end
     cdef Py_ssize_t start = seqs.start[b], row = seqs.row[b], s_row
@@ -532,7 +497,7 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
     cdef const part_t *part
     cdef uint64_t mode = silence()
     memset(tape, 0, sizeof(tape))
-    begin_block(g, seqs, b, run, work, w)
+    begin_block(run, b, work, w)
     for p in range(run.parts):
         part = &run.part[p]
         load_states(seqs, first, last, P, <const floating*>part.h_0, work + w.h[p])
@@ -542,7 +507,8 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
                     <floating*>part.h_n)
         save_states(seqs, first + alive, last, H, <const floating*>(work + w.c[p] + alive * H),
                     <floating*>part.c_n)
-        clear_padding(seqs, first, last, P, <floating*>part.y, part.sy)
+        if part.y != NULL:
+            clear_padding(seqs, first, last, P, <floating*>part.y, part.sy)
     while s < time:
         end = min(s + seqs.span, time)
         for p in range(run.parts):
@@ -550,13 +516,9 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             if part.starts_h != NULL:
                 memcpy(<floating*>part.starts_h + start * P, work + w.h[p], n * P * sizeof(floating))
                 memcpy(<floating*>part.starts_c + start * H, work + w.c[p], n * H * sizeof(floating))
-            if part.tape.cells != NULL:
-                tape[p].pre_x = <floating*>part.tape.pre_x + 4 * row * H
-                if g.layer.cell.layer_norm:
-                    tape[p].pre_h = <floating*>part.tape.pre_h + 4 * row * H
-                tape[p].cells = <floating*>part.tape.cells + row * H
-                tape[p].fed = <floating*>part.tape.fed + row * P
-        forward_span(g, seqs, b, s, end, run, tape, True, work, w)
+            if part.rows.cells != NULL:
+                name_rows(run, p, row, work, &tape[p])
+        forward_span(run, b, s, end, tape, True, work, w)
         for s_row in range(s, end):
             row += alive_at(seqs, first, last, s_row)
         start += n
@@ -564,59 +526,75 @@ cdef void forward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t 
     end_silence(mode)
 
 
-cdef void general_forward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,
-                          Py_ssize_t work_size, int n_threads) noexcept nogil:
-    """All blocks of one direction of one layer.
-
-    work: n_threads times work_size = general_workspace(). Arrays of `run` are the caller's, whole.
-    """
+cdef void forward_blocks(const run_t *run, floating *work) noexcept nogil:
     cdef Py_ssize_t b
-    cdef work_t w = work_layout(g, seqs, run.parts, False, False, floating is double)
-    if n_threads == 1 or seqs.n_blocks == 1:
-        for b in range(seqs.n_blocks):
-            forward_block(g, seqs, b, run, work, &w)
+    cdef work_t w = work_layout(run.layer, run.seqs, run.parts, False, False)
+    if run.n_threads == 1 or run.seqs.n_blocks == 1:
+        for b in range(run.seqs.n_blocks):
+            forward_block(run, b, work, &w)
         return
-    for b in prange(seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=n_threads):
-        forward_block(g, seqs, b, run, work + threadid() * work_size, &w)
+    for b in prange(run.seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
+        forward_block(run, b, work + threadid() * w.size, &w)
+
+
+cdef void general_forward(const run_t *run) noexcept nogil:
+    """All blocks of one direction of one layer; y may be NULL."""
+    if run.layer.is_double:
+        forward_blocks(run, <double*>run.work)
+    else:
+        forward_blocks(run, <float*>run.work)
 
 
 # ---- backward
 
 
-cdef void backward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t b, Py_ssize_t begin,
-                        Py_ssize_t end, const run_t *run, const rows_t *tape, floating *partial,
-                        floating *work, const work_t *w) noexcept nogil:
+cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, const rows_t *tape,
+                        floating *partial, floating *work, const work_t *w) noexcept nogil:
     """Steps end..begin of one block, backwards, from the rows of the span.
 
     dh, dc in `work` are the gradients of the state after the span for the sequences that go on,
-    replaced by those of the state before it. partial: a partial_layout(), added to.
+    replaced by those of the state before it. partial is added to.
     """
-    cdef const layer_t *L = &g.layer
-    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = g.out_size
+    cdef const layer_t *L = run.layer
+    cdef const sequences_t *seqs = run.seqs
+    cdef const packed_t *at = &L.packed[GENERAL]
+    cdef const partial_t *to = &L.partial[GENERAL]
+    cdef const part_t *part
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
+    cdef Py_ssize_t x_columns = to.ld[WEIGHT_IH], p_columns = to.ld[WEIGHT_HH], h_columns = to.ld[WEIGHT_HR]
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
     cdef Py_ssize_t s, stop = end, start, row = 0, chunk, r, alive, entered, n
     cdef bint norm = L.cell.layer_norm
     cdef bint wanted = run.part[run.parts - 1].dx != NULL
-    cdef panels_t at = panels_layout(g, floating is double)
-    cdef partial_t to = partial_layout(g, floating is double)
     cdef int p, parts = run.parts
     cdef lstm_step step[2]
     cdef floating *x[2]
     cdef floating *dh[2]
     cdef floating *dm[2]
+    cdef floating *dx[2]
+    cdef floating *dpre_x[2]
+    cdef floating *dpre_h[2]
+    cdef floating *d[2]
+    cdef floating *fed[2]
+    cdef floating *m_rows[2]
+    cdef floating *dh_rows[2]
     cdef floating *term = work + w.term
+    cdef floating *scratch = work + w.gradient
     memset(step, 0, sizeof(step))
-    x[1] = dh[1] = dm[1] = NULL
+    x[1] = dh[1] = dm[1] = dx[1] = d[1] = dpre_x[1] = dpre_h[1] = fed[1] = m_rows[1] = dh_rows[1] = NULL
     for p in range(parts):
-        name_parameters(g, run, p, work, w, &at, &step[p])
+        name_parameters(run, p, work, w, &step[p])
         if run.part[0].bias_rows != NULL:
             step[p].dbias = work + w.dbias[p]
+        x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
         dh[p] = work + w.dh[p]
-        dm[p] = work + w.dm[p] if g.projected else dh[p]
+        dm[p] = work + w.dm[p] if L.projected else dh[p]
+        dx[p], dpre_x[p], dpre_h[p] = work + w.dx[p], work + w.dpre_x[p], work + w.dpre_h[p]
+        fed[p], m_rows[p], dh_rows[p] = work + w.fed_rows[p], work + w.m_rows[p], work + w.dh_rows[p]
         step[p].dh = dm[p]
         step[p].dc = work + w.dc[p]
-        if g.zone_h > 0:
+        if L.zone_h > 0:
             step[p].dh_prev = work + w.dh_prev[p]
         if not norm:
             step[p].bias = NULL  # the rows hold it already
@@ -644,99 +622,76 @@ cdef void backward_span(const general_t *g, const sequences_t *seqs, Py_ssize_t 
             row -= entered
             r -= entered
             for p in range(parts):
+                part = &run.part[p]
                 # Sequences whose last step this is come in with the gradient of their final state.
-                load_states(seqs, first + alive, first + entered, P, <const floating*>run.part[p].dh_n,
+                load_states(seqs, first + alive, first + entered, P, <const floating*>part.dh_n,
                             dh[p] + alive * P)
-                load_states(seqs, first + alive, first + entered, H, <const floating*>run.part[p].dc_n,
+                load_states(seqs, first + alive, first + entered, H, <const floating*>part.dc_n,
                             work + w.dc[p] + alive * H)
-                if run.part[p].dy != NULL:
-                    gather_add(L, seqs, first, entered, s, P, <const floating*>run.part[p].dy,
-                               run.part[p].sdy, dh[p])
-                if run.part[p].x != NULL:
-                    gather(L, seqs, first, entered, s, I, <const floating*>run.part[p].x, run.part[p].sx,
-                           work + w.x[p] + r * to.x_columns, to.x_columns)
-                padded(entered, P, to.p_columns, <const floating*>tape[p].fed + row * P,
-                       work + w.fed_rows[p] + r * to.p_columns)
-                step[p].pre_x = <floating*>tape[p].pre_x + 4 * row * H
+                if part.dy != NULL:
+                    gather_add(run, first, entered, s, P, <const floating*>part.dy, part.sdy, dh[p])
+                if x[p] != NULL:
+                    gather(run, first, entered, s, I, <const floating*>part.x, part.sx, x[p] + r * x_columns,
+                           x_columns)
+                padded(entered, P, p_columns, <const floating*>tape[p].fed + row * P, fed[p] + r * p_columns)
+                step[p].pre_x = <floating*>tape[p].gates + 4 * row * H
                 step[p].pre_h = <floating*>tape[p].pre_h + 4 * row * H if norm else NULL
                 step[p].c_prev = <floating*>tape[p].cells + row * H
-                step[p].dpre_x = work + w.dpre_x[p] + 4 * r * H
-                step[p].dpre_h = work + w.dpre_h[p] + 4 * r * H
-                if g.projected:
-                    memcpy(work + w.dh_rows[p] + r * P, dh[p], entered * P * sizeof(floating))
+                step[p].dpre_x = dpre_x[p] + 4 * r * H
+                step[p].dpre_h = d[p] = dpre_h[p] + 4 * r * H
+                if L.projected:
+                    memcpy(dh_rows[p] + r * P, dh[p], entered * P * sizeof(floating))
                     step[p].h = work + w.m[p]
             alive = entered
-            if g.projected:
-                products(g, parts, alive, P, H, <const floating*>dh[0], <const floating*>dh[1],
-                         panel(work, run, 0, at.hr_back),
-                         panel(work, run, 1, at.hr_back) if parts > 1 else NULL, dm[0], dm[1], term, s & 1,
-                         False)
-            if g.zone_c > 0:
-                zone_rows(g, seqs, first, alive, s, ZONE_C, g.zone_c, work + w.zone_c)
-            if g.zone_h > 0:
-                zone_rows(g, seqs, first, alive, s, ZONE_H, g.zone_h, work + w.zone_h)
-            call_cell(g, False, alive, work, &step[0], &step[1] if parts > 1 else NULL)
-            if g.projected:
+            if L.projected:
+                products(run, at.hr_back, alive, P, H, dh, dm, term, hint(s & 1, False))
+            zones(run, first, alive, s, work, w)
+            call_cell(run, False, alive, work, step)
+            if L.projected:
                 for p in range(parts):
-                    padded(alive, H, to.h_columns, <const floating*>(work + w.m[p]),
-                           work + w.m_rows[p] + r * to.h_columns)
-            products(g, parts, alive, 4 * H, P, <const floating*>step[0].dpre_h,
-                     <const floating*>step[1].dpre_h, panel(work, run, 0, at.hh_back),
-                     panel(work, run, 1, at.hh_back) if parts > 1 else NULL, dh[0], dh[1], term, s & 1, False)
+                    padded(alive, H, h_columns, <const floating*>(work + w.m[p]), m_rows[p] + r * h_columns)
+            products(run, at.hh_back, alive, 4 * H, P, d, dh, term, hint(s & 1, False))
             for p in range(parts):
-                times_mask(g, alive, <const floating*>(work + w.mask), dh[p])
-                if g.zone_h > 0:
+                times_mask(run, alive, <const floating*>(work + w.mask), dh[p])
+                if L.zone_h > 0:
                     add_row(alive * H, <const floating*>(work + w.dh_prev[p]), dh[p])
         for p in range(parts):
-            x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
             if x[p] != NULL:
                 for n in range(chunk):
-                    memset(x[p] + n * to.x_columns + I, 0, (to.x_columns - I) * sizeof(floating))
-        weight_gradients(g, parts, chunk, 4 * H, to.x_columns, <const floating*>(work + w.dpre_x[0]),
-                         <const floating*>(work + w.dpre_x[parts - 1]), <const floating*>x[0],
-                         <const floating*>x[1], partial + to.at[WEIGHT_IH], work + w.gradient)
-        weight_gradients(g, parts, chunk, 4 * H, to.p_columns, <const floating*>(work + w.dpre_h[0]),
-                         <const floating*>(work + w.dpre_h[parts - 1]),
-                         <const floating*>(work + w.fed_rows[0]),
-                         <const floating*>(work + w.fed_rows[parts - 1]), partial + to.at[WEIGHT_HH],
-                         work + w.gradient)
-        if g.projected:
-            weight_gradients(g, parts, chunk, P, to.h_columns, <const floating*>(work + w.dh_rows[0]),
-                             <const floating*>(work + w.dh_rows[parts - 1]),
-                             <const floating*>(work + w.m_rows[0]),
-                             <const floating*>(work + w.m_rows[parts - 1]), partial + to.at[WEIGHT_HR],
-                             work + w.gradient)
+                    memset(x[p] + n * x_columns + I, 0, (x_columns - I) * sizeof(floating))
+        weight_gradients(run, WEIGHT_IH, chunk, dpre_x, x, partial, scratch)
+        weight_gradients(run, WEIGHT_HH, chunk, dpre_h, fed, partial, scratch)
+        if L.projected:
+            weight_gradients(run, WEIGHT_HR, chunk, dh_rows, m_rows, partial, scratch)
         if wanted:
-            products(g, parts, chunk, 4 * H, I, <const floating*>(work + w.dpre_x[0]),
-                     <const floating*>(work + w.dpre_x[parts - 1]), panel(work, run, 0, at.ih_back),
-                     panel(work, run, 1, at.ih_back) if parts > 1 else NULL, work + w.dx[0],
-                     work + w.dx[parts - 1], term, False, False)
+            products(run, at.ih_back, chunk, 4 * H, I, dpre_x, dx, term, hint(False, False))
             r = 0
             for s in range(start, stop):
                 n = alive_at(seqs, first, last, s)
                 for p in range(parts):
-                    scatter(L, seqs, first, n, s, I, <const floating*>(work + w.dx[p] + r * I),
-                            <floating*>run.part[p].dx, run.part[p].sdx, run.add_dx)
+                    scatter(run, first, n, s, I, <const floating*>dx[p] + r * I, I, <floating*>run.part[p].dx,
+                            run.part[p].sdx, run.add_dx)
                 r += n
         stop = start
 
 
-cdef void backward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t b, const run_t *run,
-                         floating *partial, floating *work, const work_t *w) noexcept nogil:
-    cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size, I = g.layer.input_size
+cdef void backward_block(const run_t *run, Py_ssize_t b, floating *partial, floating *work,
+                         const work_t *w) noexcept nogil:
+    cdef const layer_t *L = run.layer
+    cdef const sequences_t *seqs = run.seqs
+    cdef Py_ssize_t H = L.hidden_size, P = L.out_size
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = last - first
     cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
     cdef Py_ssize_t k, begin, end, alive, start
-    cdef bint taped = run.part[0].tape.cells != NULL
     cdef rows_t tape[2]
     cdef const part_t *part
     cdef int p
     memset(tape, 0, sizeof(tape))
-    begin_block(g, seqs, b, run, work, w)
+    begin_block(run, b, work, w)
     for p in range(run.parts):
         part = &run.part[p]
         if part.dx != NULL and not run.add_dx:
-            clear_padding(seqs, first, last, I, <floating*>part.dx, part.sdx)
+            clear_padding(seqs, first, last, L.input_size, <floating*>part.dx, part.sdx)
         if run.part[0].bias_rows != NULL:
             memset(work + w.dbias[p], 0, 4 * size * H * sizeof(floating))
     for k in range(n_spans - 1, -1, -1):
@@ -745,23 +700,16 @@ cdef void backward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t
         start = seqs.start[b] + k * size
         for p in range(run.parts):
             part = &run.part[p]
-            if taped:  # one span
-                tape[p].pre_x = <floating*>part.tape.pre_x + 4 * seqs.row[b] * H
-                if g.layer.cell.layer_norm:
-                    tape[p].pre_h = <floating*>part.tape.pre_h + 4 * seqs.row[b] * H
-                tape[p].cells = <floating*>part.tape.cells + seqs.row[b] * H
-                tape[p].fed = <floating*>part.tape.fed + seqs.row[b] * P
+            if not run.again:  # one span
+                name_rows(run, p, seqs.row[b], work, &tape[p])
             else:
-                tape[p].pre_x = work + w.again_pre_x[p]
-                if g.layer.cell.layer_norm:
-                    tape[p].pre_h = work + w.again_pre_h[p]
-                tape[p].cells = work + w.again_cells[p]
-                tape[p].fed = work + w.again_fed[p]
+                tape[p].gates, tape[p].pre_h = work + w.again_pre_x[p], work + w.again_pre_h[p]
+                tape[p].cells, tape[p].fed = work + w.again_cells[p], work + w.again_fed[p]
                 memcpy(work + w.h[p], <floating*>part.starts_h + start * P, size * P * sizeof(floating))
                 memcpy(work + w.c[p], <floating*>part.starts_c + start * H, size * H * sizeof(floating))
-        if not taped:
-            forward_span(g, seqs, b, begin, end, run, tape, False, work, w)
-        backward_span(g, seqs, b, begin, end, run, tape, partial, work, w)
+        if run.again:
+            forward_span(run, b, begin, end, tape, False, work, w)
+        backward_span(run, b, begin, end, tape, partial, work, w)
     alive = alive_at(seqs, first, last, 0)
     for p in range(run.parts):
         part = &run.part[p]
@@ -774,57 +722,32 @@ cdef void backward_block(const general_t *g, const sequences_t *seqs, Py_ssize_t
                         <floating*>part.dbias_rows)
 
 
-cdef void backward_group(const general_t *g, const sequences_t *seqs, Py_ssize_t group, const run_t *run,
-                         floating *work, const work_t *w) noexcept nogil:
+cdef void backward_group(const run_t *run, Py_ssize_t group, floating *work, const work_t *w) noexcept nogil:
     """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
-    cdef Py_ssize_t b = group, size = partial_size(g, floating is double)
-    cdef floating *partial = <floating*>run.part[run.parts - 1].partial + group * size
+    cdef Py_ssize_t b = group, size = run.layer.partial[GENERAL].size
+    cdef floating *partial = <floating*>run.partial + group * size
     cdef uint64_t mode = silence()
     memset(partial, 0, size * sizeof(floating))
-    while b < seqs.n_blocks:
-        backward_block(g, seqs, b, run, partial, work, w)
-        b += seqs.n_groups
+    while b < run.seqs.n_blocks:
+        backward_block(run, b, partial, work, w)
+        b += run.seqs.n_groups
     end_silence(mode)
 
 
-cdef void general_backward(const general_t *g, const sequences_t *seqs, const run_t *run, floating *work,
-                           Py_ssize_t work_size, int n_threads) noexcept nogil:
-    """All blocks of one direction of one layer, backwards, from the tape in `run`."""
+cdef void backward_groups(const run_t *run, floating *work) noexcept nogil:
     cdef Py_ssize_t group
-    cdef bint checkpointed = run.part[0].tape.cells == NULL
-    cdef work_t w = work_layout(g, seqs, run.parts, True, checkpointed, floating is double)
-    if n_threads == 1 or seqs.n_groups == 1:
-        for group in range(seqs.n_groups):
-            backward_group(g, seqs, group, run, work, &w)
+    cdef work_t w = work_layout(run.layer, run.seqs, run.parts, True, run.again)
+    if run.n_threads == 1 or run.seqs.n_groups == 1:
+        for group in range(run.seqs.n_groups):
+            backward_group(run, group, work, &w)
         return
-    for group in prange(seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=n_threads):
-        backward_group(g, seqs, group, run, work + threadid() * work_size, &w)
+    for group in prange(run.seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
+        backward_group(run, group, work + threadid() * w.size, &w)
 
 
-cdef void add_matrix(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t ld, const floating *a,
-                     floating *total) noexcept nogil:
-    cdef Py_ssize_t r
-    for r in range(rows):
-        add_row(cols, a + r * ld, total + r * cols)
-
-
-cdef void add_general_partials(const general_t *g, const sequences_t *seqs, const floating *partial,
-                               floating *gradient) noexcept nogil:
-    """gradient of every word += each group's partial, in the order of the groups."""
-    cdef partial_t to = partial_layout(g, floating is double)
-    cdef Py_ssize_t _, H = g.layer.hidden_size
-    cdef int word
-    for _ in range(seqs.n_groups):
-        for word in range(WORDS):
-            if g.at[word] < 0 or to.at[word] < 0:
-                continue
-            if word == WEIGHT_IH:
-                add_matrix(4 * H, g.layer.input_size, to.x_columns, partial + to.at[word],
-                           gradient + g.at[word])
-            elif word == WEIGHT_HH:
-                add_matrix(4 * H, g.out_size, to.p_columns, partial + to.at[word], gradient + g.at[word])
-            elif word == WEIGHT_HR:
-                add_matrix(g.out_size, H, to.h_columns, partial + to.at[word], gradient + g.at[word])
-            else:
-                add_row(word_size(g, word), partial + to.at[word], gradient + g.at[word])
-        partial += to.size
+cdef void general_backward(const run_t *run) noexcept nogil:
+    """All blocks of one direction of one layer, backwards, from the tape in `run`."""
+    if run.layer.is_double:
+        backward_groups(run, <double*>run.work)
+    else:
+        backward_groups(run, <float*>run.work)

@@ -44,8 +44,7 @@ cdef void blas_project(Py_ssize_t rows, Py_ssize_t H, Py_ssize_t K, const floati
 
 
 cdef void blas_product(Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols, const floating *a,
-                       Py_ssize_t lda, const floating *panels, floating *c, int odd,
-                       int ordered) noexcept nogil:
+                       Py_ssize_t lda, const floating *panels, floating *c, lstm_hints hints) noexcept nogil:
     gemm(False, False, rows, cols, depth, <floating>1, a, lda, panels, cols, <floating>0, c, cols)
 
 
@@ -56,7 +55,7 @@ cdef void blas_weight_gradient(Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols, c
 
 cdef void blas_step_forward(const lstm_cell *cell, Py_ssize_t rows, Py_ssize_t H, floating *pre,
                             const floating *h_prev, const floating *panels, const floating *c_prev,
-                            floating *c, floating *h, floating *gates, int odd) noexcept nogil:
+                            floating *c, floating *h, floating *gates, lstm_hints hints) noexcept nogil:
     gemm(False, True, rows, 4 * H, H, <floating>1, h_prev, H, panels, H, <floating>1, pre, 4 * H)
     if floating is float:
         blas_s.cell_forward(cell, rows, H, pre, c_prev, c, h, gates)

@@ -1,67 +1,92 @@
 # cython: language_level=3, boundscheck=True, initializedcheck=True, cdivision=True
-"""Entry points of the layer: buffers checked, memory taken, the GIL released, the drivers called.
+"""Entry points of the layer: buffers checked, memory taken, the GIL released, the network walked.
 
-Shapes and words for users are in lstm_ext/lstm.py; loops are in _driver.pyx. What comes in here are
-arrays of any kind; what goes down are pointers, strides and sizes that fit together.
+Messages for users are in lstm_ext/lstm.py; the network itself is in _stack.pyx. What comes in here are arrays
+of any kind; what goes down are pointers, strides and sizes that fit together.
 """
 import numpy as np
 
 from lstm_ext._arrays import as_lengths, as_numbers, as_steps
 
 from cpython.buffer cimport PyBUF_WRITABLE
-from cython cimport floating
 from libc.limits cimport INT_MAX
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from lstm_ext._arrays cimport (
-    Array,
-    Buffer,
-    Lock,
-    Owner,
-    aligned,
-    check_size,
-    countable,
-    held,
-    held_as_it_is,
-    held_copy,
-    held_output,
-    plus,
-    times,
-    times3,
+    Array, Buffer, Lock, Owner, check_size, countable, data_of, held, held_as_it_is, held_copy, held_output,
+    line, plus, times, times3,
 )
 from lstm_ext._driver cimport (
-    add_partials,
-    partial_size,
-    backward,
-    backward_workspace,
-    cut_sequences,
-    default_layer,
-    forward,
-    forward_workspace,
-    layer_t,
-    pack_weights,
-    packed_layout,
-    packed_t,
-    sequences_memory,
-    shape_blocks,
-    shape_sequences,
-    step,
+    DEFAULT, DRIVERS, GENERAL, cut_sequences, layer_t, part_t, sequences_memory, sequences_t, shape_blocks,
     strides_t,
-    weights_at,
-    weights_t,
 )
+from lstm_ext._general cimport bernoulli_row
 from lstm_ext._kernels cimport (
-    LSTM_ACT_IDENTITY,
-    LSTM_ACT_TANH,
-    lstm_kernels_d,
-    lstm_kernels_s,
-    table_d,
-    table_s,
+    LSTM_ACT_AFFINE, LSTM_ACT_CLIPPED, LSTM_ACT_ELU, LSTM_ACT_EXPONENTIAL, LSTM_ACT_GELU, LSTM_ACT_HARD_SILU,
+    LSTM_ACT_IDENTITY, LSTM_ACT_LEAKY, LSTM_ACT_MISH, LSTM_ACT_RAMP, LSTM_ACT_SCALED_TANH, LSTM_ACT_SIGMOID,
+    LSTM_ACT_SILU, LSTM_ACT_SOFTPLUS, LSTM_ACT_SOFTSIGN, LSTM_ACT_TANH, LSTM_ACT_THRESHOLDED, lstm_activation,
+    table_d, table_s,
+)
+from lstm_ext._stack cimport (
+    add_gradient, call_t, describe, itemsize, lay_out, pack_stack, packed_size, shape_call, stack_backward,
+    stack_forward, stack_step, stack_t, step_work,
 )
 
+cdef object INFINITY = float("inf")
 cdef object np_empty = np.empty
 cdef type ndarray = np.ndarray
 cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
+
+# name -> kind of the kernels, alpha, beta, and how many of the two a user may set
+ACTIVATIONS = {
+    "sigmoid": (LSTM_ACT_SIGMOID, 0.0, 0.0, 0),
+    "tanh": (LSTM_ACT_TANH, 0.0, 0.0, 0),
+    "identity": (LSTM_ACT_IDENTITY, 0.0, 0.0, 0),
+    "linear": (LSTM_ACT_IDENTITY, 0.0, 0.0, 0),
+    "affine": (LSTM_ACT_AFFINE, 1.0, 0.0, 2),
+    "scaled_tanh": (LSTM_ACT_SCALED_TANH, 1.0, 1.0, 2),
+    "hard_sigmoid": (LSTM_ACT_CLIPPED, 0.2, 0.5, 2),
+    "relu": (LSTM_ACT_RAMP, 0.0, INFINITY, 0),
+    "relu6": (LSTM_ACT_RAMP, 0.0, 6.0, 0),
+    "hard_tanh": (LSTM_ACT_RAMP, -1.0, 1.0, 0),
+    "leaky_relu": (LSTM_ACT_LEAKY, 0.01, 0.0, 1),
+    "thresholded_relu": (LSTM_ACT_THRESHOLDED, 1.0, 0.0, 1),
+    "elu": (LSTM_ACT_ELU, 1.0, 1.0, 1),
+    "selu": (LSTM_ACT_ELU, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 0),
+    "softsign": (LSTM_ACT_SOFTSIGN, 0.0, 0.0, 0),
+    "softplus": (LSTM_ACT_SOFTPLUS, 0.0, 0.0, 0),
+    "exponential": (LSTM_ACT_EXPONENTIAL, 0.0, 0.0, 0),
+    "silu": (LSTM_ACT_SILU, 0.0, 0.0, 0),
+    "swish": (LSTM_ACT_SILU, 0.0, 0.0, 0),
+    "gelu": (LSTM_ACT_GELU, 0.0, 0.0, 0),
+    "mish": (LSTM_ACT_MISH, 0.0, 0.0, 0),
+    "hard_silu": (LSTM_ACT_HARD_SILU, 0.0, 0.0, 0),
+}
+
+
+cdef lstm_activation activation(tuple given):
+    """(name, alpha, beta), checked in _options.py; alpha and beta may be None."""
+    cdef lstm_activation f
+    kind, alpha, beta, _ = ACTIVATIONS[given[0]]
+    f.kind = kind
+    f.alpha = alpha if given[1] is None else given[1]
+    f.beta = beta if given[2] is None else given[2]
+    return f
+
+
+def draw(seed, int kind, Py_ssize_t stream, Py_ssize_t N, Py_ssize_t T, Py_ssize_t width,
+         double probability):
+    """(N, T, width) booleans, True with the given probability: the masks that the drivers draw."""
+    cdef double[:, :, ::1] mask = np.empty((N, T, width))
+    cdef Py_ssize_t n, t
+    cdef uint64_t key = seed
+    for n in range(N):
+        for t in range(T):
+            if width:
+                bernoulli_row(key, kind, <uint32_t>stream, n, t, width, probability, <double>1, <double>0,
+                              &mask[n, t, 0])
+    return np.asarray(mask) != 0
 
 
 # ---- the batch
@@ -70,30 +95,21 @@ cdef object FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
 cdef class Batch:
     """The sequences of a batch in sorted order, cut into blocks. It is not changed once made."""
 
-    @staticmethod
-    cdef Batch cut(Py_ssize_t batch, Py_ssize_t time, object lengths, object steps, Py_ssize_t weights,
-                   Py_ssize_t span, bint alone):
-        """For a layer whose weights take that many bytes; `alone` as in `shape_sequences`."""
-        cdef Batch self = Batch.__new__(Batch)
-        if not countable(times3(batch, time, sizeof(Py_ssize_t))):
-            raise MemoryError(f"x has {batch} sequences of {time} steps: this machine cannot count them")
-        self.alone = alone
-        shape_sequences(&self.seqs, batch, time, weights, span, alone)
-        self.fill(lengths, steps)
-        return self
+    cdef sequences_t seqs
+    cdef Buffer _memory
+    cdef object _times
+    cdef int kind                # of the call that it was cut for
 
     @staticmethod
-    cdef Batch whole(Py_ssize_t batch, Py_ssize_t time):
-        """One block, whatever its size."""
+    cdef Batch cut(const sequences_t *shaped, object lengths, object steps):
         cdef Batch self = Batch.__new__(Batch)
-        shape_blocks(&self.seqs, batch, time, max(batch, <Py_ssize_t>1), 1, max(time, <Py_ssize_t>1))
-        self.fill(None, None)
-        return self
-
-    cdef int fill(self, object lengths, object steps) except -1:
         cdef const Py_ssize_t[::1] given
         cdef const Py_ssize_t[:, ::1] times_of
         cdef const Py_ssize_t *first = NULL
+        self.seqs = shaped[0]
+        if not countable(times3(self.seqs.batch, self.seqs.time, sizeof(Py_ssize_t))):
+            raise MemoryError(f"x has {self.seqs.batch} sequences of {self.seqs.time} steps: this machine "
+                              "cannot count them")
         if lengths is not None and self.seqs.batch:
             given = lengths
             first = &given[0]
@@ -103,69 +119,107 @@ cdef class Batch:
         if steps is not None and self.seqs.batch and self.seqs.time:
             times_of = self._times = steps
             self.seqs.times = &times_of[0, 0]
-        self.total = self.seqs.row[self.seqs.n_blocks]
-        self.starts = self.seqs.start[self.seqs.n_blocks]
-        return 0
+        return self
 
 
-# ---- the engine: a stack of layers and directions over one flat vector of parameters
+# ---- the engine: a network over one flat vector of parameters
+
+
+cdef class Stack:
+    """The description of a network for one kernel. It is not changed once made."""
 
 
 cdef class Packed:
-    """Weights as a kernel wants them, and the parameters that they were made from.
+    """Weights as a driver wants them, and the parameters that they were made from.
 
     It is packed from its own copy, `source`, and not changed afterwards: another thread may write the
     parameters meanwhile. Who keeps it replaces it whole, so no lock is held while it is made.
     """
 
+    cdef Stack stack
+    cdef Buffer memory, source
+    cdef Py_ssize_t nbytes
+
     @staticmethod
-    cdef Packed of(const lstm_kernels_s *s, const void *parameters, Py_ssize_t nbytes):
+    cdef Packed of(Stack stack, int driver, const void *parameters):
         cdef Packed self = Packed.__new__(Packed)
-        self.memory, self.source = Buffer(), Buffer()
-        self.source.reserve(nbytes)
-        memcpy(self.source.data, parameters, nbytes)
-        self.nbytes, self.s = nbytes, s
+        self.stack, self.memory, self.source = stack, Buffer(), Buffer()
+        self.nbytes = stack.net.parameter_count * itemsize(&stack.net)
+        self.source.reserve(self.nbytes)
+        memcpy(self.source.data, parameters, self.nbytes)
+        pack(&stack.net, driver, False, self.source.data, self.memory)
         return self
 
-    cdef bint is_of(self, const lstm_kernels_s *s, const void *parameters) noexcept:
+    cdef bint is_of(self, Stack stack, const void *parameters) noexcept:
         """Whether it was made from these parameters, byte for byte, for this kernel."""
-        return self.s == s and memcmp(self.source.data, parameters, self.nbytes) == 0
+        return self.stack is stack and memcmp(self.source.data, parameters, self.nbytes) == 0
+
+
+cdef int pack(const stack_t *net, int driver, bint whole, const void *parameters, Buffer packed) except -1:
+    packed.reserve(times(packed_size(net, driver, whole), itemsize(net)))
+    with nogil:
+        pack_stack(net, driver, whole, whole, parameters, packed.data)
+    return 0
 
 
 cdef class Engine:
-    """The stack, as the drivers see it. Parameters and gradient are memory of the Python layer's."""
+    """The network, for Python. Parameters and gradient are memory of the Python layer's.
 
-    cdef readonly Py_ssize_t input_size, hidden_size, num_layers, directions, checkpoint
-    cdef readonly bint is_float, reverse
-    cdef readonly object dtype
-    cdef readonly Py_ssize_t parameter_count
-    cdef readonly int activation
-    cdef Py_ssize_t itemsize
-    cdef Array parameters, gradient
-    cdef Packed _packed          # of the last inference; used again while the parameters are the same
-    cdef Batch _batch            # of the last call without lengths
-    cdef list _workspaces        # free ones; a call takes one, so that threads never share
-    cdef object _gradient_lock   # threads may call backward at once: they add one after another
+    `options` are those of `LSTM` by name, checked; `activations` three of (name, alpha, beta); `input_size`
+    features of x as the first layer sees them.
+    """
 
-    def __cinit__(self, Py_ssize_t input_size, Py_ssize_t hidden_size, Py_ssize_t num_layers,
-                 Py_ssize_t directions, bint reverse, dtype, cell_activation, Py_ssize_t checkpoint):
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.directions = directions
-        self.reverse = reverse
-        self.checkpoint = checkpoint
-        self.dtype = np.dtype(dtype)
+    def __cinit__(self, Py_ssize_t input_size, options, activations):
+        cdef Stack stack = Stack()
+        cdef stack_t *net = &stack.net
+        cdef layer_t *L = &net.layer[0]
+        get = options.__getitem__
+        self.input_size, self.hidden_size, self.num_layers = input_size, get("hidden_size"), get("num_layers")
+        self.directions = 2 if get("bidirectional") else 1
+        self.out_size = get("proj_size") or self.hidden_size
+        self.reverse = get("reverse")
+        self.checkpoint = get("checkpoint") or 0
+        self.dtype = np.dtype(get("dtype"))
         self.is_float = self.dtype == np.float32
         self.itemsize = self.dtype.itemsize
-        self.activation = LSTM_ACT_TANH if cell_activation == "tanh" else LSTM_ACT_IDENTITY
-        if not (input_size > 0 and hidden_size > 0 and num_layers > 0 and 1 <= directions <= 2
-                and checkpoint >= 0):
+        if not (input_size > 0 and self.hidden_size > 0 and self.out_size > 0 and self.num_layers > 0
+                and self.checkpoint >= 0 and get("static_size") >= 0):
             raise ValueError("a size is not positive")
-        self.parameter_count = self.offsets(num_layers, 0).weight_ih
+        net.is_double, net.reverse, net.checkpoint = not self.is_float, self.reverse, self.checkpoint
+        net.input_size, net.hidden_size, net.out_size = input_size, self.hidden_size, self.out_size
+        net.num_layers, net.directions = self.num_layers, self.directions
+        net.has_bias, net.has_peepholes = get("bias"), get("peepholes")
+        net.static_input_gate, net.dropout = get("entity_aware"), get("dropout")
+        net.extra[1] = plus(self.hidden_size, self.out_size) if get("learn_state") else 0
+        net.extra[0] = plus(net.extra[1], times3(1 if net.static_input_gate else 4, self.hidden_size,
+                                                 get("static_size")))
+        L.projected = bool(get("proj_size"))
+        L.zone_h, L.zone_c = get("zoneout")
+        L.recurrent_dropout = get("recurrent_dropout")
+        L.cell.coupled, L.cell.layer_norm = get("coupled_gates"), get("layer_norm")
+        L.cell.gate_clipped, L.cell.gate_clip = get("gate_clip") is not None, get("gate_clip") or 0
+        L.cell.cell_clipped, L.cell.cell_clip = get("cell_clip") is not None, get("cell_clip") or 0
+        L.cell.gate, L.cell.candidate = activation(activations[0]), activation(activations[1])
+        L.cell.output = activation(activations[2])
+        L.cell.cell_activation = L.cell.output.kind
+        sigmoid_tanh = L.cell.gate.kind == LSTM_ACT_SIGMOID and L.cell.candidate.kind == LSTM_ACT_TANH
+        L.cell.standard = sigmoid_tanh and L.cell.output.kind == LSTM_ACT_TANH
+        # The default driver has the cell of these activations, with a bias, and nothing else.
+        net.general = (
+            not sigmoid_tanh or L.cell.output.kind not in (LSTM_ACT_TANH, LSTM_ACT_IDENTITY)
+            or not net.has_bias or L.cell.gate_clipped or L.cell.cell_clipped or L.zone_h or L.zone_c
+            or any(map(get, ("peepholes", "coupled_gates", "proj_size", "layer_norm", "static_size",
+                             "learn_state", "dropout", "recurrent_dropout", "weight_dropout"))))
+        describe(net, table_s(), table_d())
+        self.parameter_count = net.parameter_count
         check_size(times(self.parameter_count, self.itemsize), "parameters")
-        self._workspaces = []
+        self._stack, self._packed, self._workspaces = stack, [None] * DRIVERS, []
         self._gradient_lock = Lock("gradient")
+
+    @property
+    def general(self):
+        """Whether the general driver makes every call; the default driver makes those it can."""
+        return bool(self._stack.net.general)
 
     def bind(self, parameters, gradient):
         """Compute on these two 1-D arrays from now on."""
@@ -176,410 +230,371 @@ cdef class Engine:
                              f"{self.parameter_count}")
         self.parameters, self.gradient = p, g
 
-    # -- shapes
-
-    cdef Py_ssize_t layer_input(self, Py_ssize_t layer) noexcept nogil:
-        return self.input_size if layer == 0 else self.directions * self.hidden_size
-
-    cdef weights_t offsets(self, Py_ssize_t layer, Py_ssize_t direction) noexcept nogil:
-        return weights_at(self.input_size, self.hidden_size, self.directions, layer, direction)
-
-    cdef layer_t layer(self, Py_ssize_t layer, Py_ssize_t direction, const lstm_kernels_s *s,
-                       const lstm_kernels_d *d) noexcept nogil:
-        return default_layer(s, d, not self.is_float, self.activation, self.layer_input(layer),
-                             self.hidden_size, self.reverse or direction == 1)
-
-    cdef Py_ssize_t packed_elements(self, const lstm_kernels_s *s, const lstm_kernels_d *d,
-                                    bint with_backward) noexcept:
-        """Elements of the packed weights of the whole stack."""
-        cdef Py_ssize_t l, k, n = 0
-        cdef layer_t L
-        cdef packed_t at
-        for l in range(self.num_layers):
-            for k in range(self.directions):
-                L = self.layer(l, k, s, d)
-                at = packed_layout(&L, not self.is_float)
-                n = plus(n, at.size if with_backward else at.forward_size)
-        return n
-
-    cdef void pack(self, const lstm_kernels_s *s, const lstm_kernels_d *d, bint with_backward,
-                   const void *parameters, void *packed) noexcept:
-        cdef Py_ssize_t l, k
-        cdef layer_t L
-        cdef packed_t at
-        cdef weights_t w
-        cdef char *to = <char*>packed
-        for l in range(self.num_layers):
-            for k in range(self.directions):
-                L = self.layer(l, k, s, d)
-                w = self.offsets(l, k)
-                with nogil:
-                    if self.is_float:
-                        pack_weights(&L, &w, <const float*>parameters, with_backward, <float*>to)
-                    else:
-                        pack_weights(&L, &w, <const double*>parameters, with_backward, <double*>to)
-                at = packed_layout(&L, not self.is_float)
-                to += (at.size if with_backward else at.forward_size) * self.itemsize
-
-    cdef Packed packed(self, const lstm_kernels_s *s, const lstm_kernels_d *d):
-        """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
-        cdef Packed packed = self._packed
-        if packed is not None and packed.is_of(s, self.parameters.data):
-            return packed
-        packed = Packed.of(s, self.parameters.data, self.parameter_count * self.itemsize)
-        packed.memory.reserve(times(self.packed_elements(s, d, False), self.itemsize))
-        self.pack(s, d, False, packed.source.data, packed.memory.data)
-        self._packed = packed
-        return packed
-
-    cdef Batch batch(self, Py_ssize_t N, Py_ssize_t T, object lengths, object steps,
-                     Py_ssize_t checkpoint, bint alone):
-        cdef Batch batch = self._batch
-        cdef Py_ssize_t H = self.hidden_size, weights
-        cdef Py_ssize_t span = max(T, <Py_ssize_t>1)
-        if checkpoint > 0:
-            span = min(span, checkpoint)
-        if (lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T
-                and batch.seqs.span == span and batch.alone == alone):
-            return batch
-        weights = 4 * H * (max(self.input_size, H) + H) * self.itemsize
-        batch = Batch.cut(N, T, lengths, steps, weights, span, alone)
-        if lengths is None:
-            self._batch = batch
-        return batch
-
-    # -- arguments
-
-    cdef int check_batch(self, Py_ssize_t N, Py_ssize_t T) except -1:
-        """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
-        cdef Py_ssize_t width = times(self.directions, self.hidden_size)
-        if not (countable(times3(times(N, T), width, self.itemsize))
-                and countable(times3(times(N, self.num_layers), width, self.itemsize))):
-            raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
-                              "machine can address")
-        return 0
-
-    cdef tuple sizes(self, tuple shape, bint batch_first):
-        """(N, T) of x, whose shape is checked."""
-        if not 2 <= len(shape) <= 3:
-            raise ValueError(
-                f"x has {len(shape)} dimensions, expected 3: "
-                f"{'(batch, time' if batch_first else '(time, batch'}, features), "
-                "or 2 for one sequence: (time, features)")
-        if shape[-1] != self.input_size:
-            raise ValueError(f"x has {shape[-1]} features, this LSTM takes {self.input_size} "
-                             f"(input_size={self.input_size})")
-        if len(shape) == 2:
-            return 1, shape[0]
-        return (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
-
-    cdef Array state_part(self, object value, str name, Py_ssize_t N, bint unbatched):
-        """An (L * D, N, H) array, dense, or None."""
-        cdef Array a
-        cdef Py_ssize_t layers = self.num_layers * self.directions, H = self.hidden_size
-        if value is None:
-            return None
-        if unbatched and np.ndim(value) == 2:
-            a = held(value, name, (layers, H), " = (num_layers * directions, hidden_size)", self.is_float)
-        else:
-            a = held(value, name, (layers, N, H),
-                     " = (num_layers * directions, batch, hidden_size)", self.is_float)
-        if a.strides[a.ndim - 2] != H or a.ndim == 3 and a.strides[0] != N * H:
-            return held_copy(np.array(value, order="C"), self.is_float)
-        return a
-
-    cdef strides_t strides_of(self, Array a, bint batch_first) noexcept:
-        cdef strides_t s
-        if a.ndim == 2:
-            s.n, s.t = 0, a.strides[0]
-        elif batch_first:
-            s.n, s.t = a.strides[0], a.strides[1]
-        else:
-            s.n, s.t = a.strides[1], a.strides[0]
-        return s
-
-    cdef tuple y_shape(self, Tape tape):
-        cdef Py_ssize_t N = tape.batch.seqs.batch, T = tape.batch.seqs.time
-        cdef Py_ssize_t width = self.directions * self.hidden_size
-        if tape.unbatched:
-            return T, width
-        if tape.batch_first:
-            return N, T, width
-        return T, N, width
-
-    cdef object output(self, Array x, Py_ssize_t width):
-        if x.ndim == 2:
-            return np_empty((x.shape[0], width), self.dtype)
-        return np_empty((x.shape[0], x.shape[1], width), self.dtype)
-
-    cdef object state_output(self, Py_ssize_t N, bint unbatched):
-        cdef Py_ssize_t layers = self.num_layers * self.directions
-        if unbatched:
-            return np_empty((layers, self.hidden_size), self.dtype)
-        return np_empty((layers, N, self.hidden_size), self.dtype)
-
-    cdef Buffer take_workspace(self):
-        try:
-            return self._workspaces.pop()
-        except IndexError:
-            return Buffer()
+    cdef Stack stack(self):
+        """The description for the kernel in force."""
+        cdef Stack stack = self._stack
+        cdef stack_t net
+        if stack.net.layer[0].s != table_s():
+            net = stack.net
+            describe(&net, table_s(), table_d())
+            stack = Stack()
+            stack.net = net
+            self._stack, self._batch = stack, None
+        return stack
 
     # -- forward
 
-    def forward(self, x_given, state, lengths, mask, bint batch_first, Tape tape, int n_threads):
+    def forward(self, x, state, lengths, mask, bint batch_first, Tape tape, int n_threads):
         """y, (h_n, c_n). With a tape, what backward needs is recorded there."""
-        cdef Array x = held_as_it_is(x_given, self.is_float)
-        cdef Array y, h_0 = None, c_0 = None, h_n, c_n
-        cdef Py_ssize_t N, T, D = self.directions
-        cdef bint unbatched, alone
-        cdef Batch batch
-        cdef Packed packed
-        cdef Buffer work
-        cdef Array parameters = self.parameters  # `bind` may replace it meanwhile
-        cdef const lstm_kernels_s *s = table_s()  # one kernel from here to the end
-        cdef const lstm_kernels_d *d = table_d()
-        cdef strides_t sx, sy
-        steps = None
-        if x is None:
-            x_given = as_numbers(x_given, "x")
-        N, T = self.sizes(x_given.shape, batch_first)
-        self.check_batch(N, T)
-        if x is None:
-            x = held_copy(x_given, self.is_float)
-        unbatched = x.ndim == 2
-        if state is not None:
-            h_0 = self.state_part(state[0], "h_0", N, unbatched)
-            c_0 = self.state_part(state[1], "c_0", N, unbatched)
-        if lengths is not None:
-            lengths = as_lengths(lengths, N, T)
-        elif mask is not None:
-            lengths, steps = as_steps(mask, N, T)
-        # BLAS may add in another order for another number of rows.
-        alone = tape is None and n_threads == 1 and s.lanes > 1
-        batch = self.batch(N, T, lengths, steps, self.checkpoint if tape is not None else 0, alone)
-        y_out = self.output(x, D * self.hidden_size)
-        h_out, c_out = self.state_output(N, unbatched), self.state_output(N, unbatched)
-        y = held_output(y_out, self.is_float)
-        h_n, c_n = held_output(h_out, self.is_float), held_output(c_out, self.is_float)
-        sx, sy = self.strides_of(x, batch_first), self.strides_of(y, batch_first)
-        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
-        if tape is None:
-            packed = self.packed(s, d)
-            work = self.take_workspace()
-            self.run_forward(packed.memory.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
-                             batch, None, work, n_threads)
-            self._workspaces.append(work)
-        else:
-            tape.valid = False
-            tape.reserve(self, batch, s, d)
-            self.pack(s, d, True, parameters.data, tape.packed.data)
-            self.run_forward(tape.packed.data, s, d, x, sx, y, sy, h_0, c_0, h_n, c_n,
-                             batch, tape, tape.work, n_threads)
-            tape.engine, tape.s, tape.d = self, s, d
-            tape.x, tape.sx, tape.batch = x, sx, batch
-            tape.batch_first, tape.unbatched, tape.T = batch_first, unbatched, T
-            tape.valid = True
-        return y_out, (h_out, c_out)
+        return compute(self, x, state, None, lengths, mask, batch_first, None, tape, None, n_threads, None,
+                       None)[0]
 
-    cdef Py_ssize_t between_bytes(self, Batch batch) noexcept:
-        """What one inner layer hands to the next."""
-        if self.num_layers == 1:
-            return 0
-        cdef Py_ssize_t rows = times(batch.seqs.batch, batch.seqs.time)
-        return times(aligned(times3(rows, self.directions, self.hidden_size)), self.itemsize)
+    def forward_all(self, parameters, x, state, dot, lengths, mask, bint batch_first, bias_rows, Tape tape,
+                    seed, int n_threads, bint want_gates):
+        """(y, (h_n, c_n)), (y_dot, (h_n_dot, c_n_dot)) or None, gates or None.
 
-    cdef int run_forward(self, char *packed, const lstm_kernels_s *s, const lstm_kernels_d *d,
-                         Array x, strides_t sx, Array y, strides_t sy, Array h_0, Array c_0,
-                         Array h_n, Array c_n, Batch batch, Tape tape, Buffer work,
-                         int n_threads) except -1:
-        cdef Py_ssize_t l, k, H = self.hidden_size, D = self.directions, i = 0
-        cdef Py_ssize_t N = batch.seqs.batch, size = 0
-        cdef Py_ssize_t between_bytes = self.between_bytes(batch), work_bytes
-        cdef layer_t L
-        cdef packed_t at
-        cdef strides_t s_in = sx, s_out
-        cdef char *source = <char*>x.data
-        cdef char *target
-        cdef char *between = NULL
-        for l in range(self.num_layers):
-            L = self.layer(l, 0, s, d)
-            size = max(size, aligned(forward_workspace(&L, &batch.seqs)))
-        work_bytes = times3(n_threads, size, self.itemsize)
-        if tape is None:
-            work.reserve(plus(work_bytes, times(min(self.num_layers - 1, <Py_ssize_t>2), between_bytes)))
-            between = work.data + work_bytes
-        else:
-            work.reserve(work_bytes)
-        for l in range(self.num_layers):
-            if l == self.num_layers - 1:
-                target, s_out = <char*>y.data, sy
-            else:
-                # Time-major: the rows of one step stand together.
-                if tape is not None:
-                    target = tape.between.data + l * between_bytes
-                else:
-                    target = between + l % 2 * between_bytes
-                s_out.n, s_out.t = D * H, N * D * H
-            for k in range(D):
-                L = self.layer(l, k, s, d)
-                at = packed_layout(&L, not self.is_float)
-                if self.is_float:
-                    call_forward[float](
-                        &L, batch, <float*>packed, <float*>source, s_in, <float*>target + k * H, s_out,
-                        h_0, c_0, h_n, c_n, i, tape, <float*>work.data, size, n_threads)
-                else:
-                    call_forward[double](
-                        &L, batch, <double*>packed, <double*>source, s_in, <double*>target + k * H, s_out,
-                        h_0, c_0, h_n, c_n, i, tape, <double*>work.data, size, n_threads)
-                packed += (at.forward_size if tape is None else at.size) * self.itemsize
-                i += 1
-            source, s_in = target, s_out
-        return 0
+        parameters: None for those bound. dot: None, or (parameters_dot, x_dot, state_dot, bias_rows_dot),
+        each may be None. bias_rows: None or (D, N, 4H), in place of the first layer's biases. gates: a list
+        of (L * D, N, T, H) arrays for i, f, g, o, c.
+        """
+        gates = [] if want_gates else None
+        numbers, tangents = compute(self, x, state, dot, lengths, mask, batch_first, bias_rows, tape, seed,
+                                    n_threads, parameters, gates)
+        return numbers, tangents, gates
 
     # -- backward
 
-    def backward(self, Tape tape not None, dy_given, dstate, bint input_gradient, int n_threads):
+    def backward(self, Tape tape not None, dy, dstate, bint input_gradient, int n_threads):
         """dx, (dh_0, dc_0); adds to the gradient."""
-        if not tape.valid or tape.engine is not self:
-            raise ValueError("tape is not one that this engine's forward has filled")
-        cdef Py_ssize_t H = self.hidden_size, D = self.directions, l, k, i
-        cdef Batch batch = tape.batch
-        cdef Py_ssize_t N = batch.seqs.batch, size = 0, partial, between_bytes, work_bytes, partial_bytes
-        cdef Array gradient = self.gradient  # `bind` may replace it meanwhile
-        cdef Py_ssize_t itemsize = self.itemsize
-        cdef Array dy = None, dh_n = None, dc_n = None, dx = None, dh_0, dc_0
-        cdef layer_t L
-        cdef packed_t at
-        cdef strides_t s_dy, s_dx, s_x
-        cdef char *source
-        cdef char *up
-        cdef char *down
-        cdef char *packed
-        cdef char *between
-        cdef char *partials
-        cdef weights_t w
-        s_dy = s_dx = tape.sx
-        if dy_given is not None:
-            dy = held(dy_given, "dy", self.y_shape(tape), ", that of y", self.is_float)
-            s_dy = self.strides_of(dy, tape.batch_first)
+        dx, state, _ = compute_gradient(self, tape, dy, dstate, None, input_gradient, None, n_threads, 1)[0]
+        return dx, state
+
+    def backward_all(self, Tape tape not None, dy, dstate, dot, bint input_gradient, gradient, int n_threads,
+                     int parts):
+        """Of each part dx, (dh_0, dc_0), dbias_rows; adds to `gradient` (P,).
+
+        parts: 1 for the gradient; with a tape of two parts 2 for its tangent besides, which is what is
+        added to `gradient` then. dot: None, or (dy_dot, dstate_dot).
+        """
+        cdef Array total = held_output(gradient, self.is_float)
+        if total.ndim != 1 or total.shape[0] != self.parameter_count:
+            raise ValueError(f"gradient has shape {gradient.shape}, expected ({self.parameter_count},)")
+        return compute_gradient(self, tape, dy, dstate, dot, input_gradient, total, n_threads, parts)
+
+
+# ---- arguments and results
+
+
+cdef int check_batch(Engine self, Py_ssize_t N, Py_ssize_t T) except -1:
+    """MemoryError for a batch whose results cannot be counted, before anything of it is copied."""
+    cdef Py_ssize_t width = times(self.directions, max(self.out_size, self.hidden_size))
+    if not (countable(times3(times(N, T), width, self.itemsize))
+            and countable(times3(times(N, self.num_layers), width, self.itemsize))):
+        raise MemoryError(f"x has {N} sequences of {T} steps: their results are more bytes than this "
+                          "machine can address")
+    return 0
+
+
+cdef tuple sizes_of(Engine self, tuple shape, bint batch_first):
+    """(N, T) of x, whose shape is checked."""
+    if not 2 <= len(shape) <= 3:
+        raise ValueError(
+            f"x has {len(shape)} dimensions, expected 3: "
+            f"{'(batch, time' if batch_first else '(time, batch'}, features), "
+            "or 2 for one sequence: (time, features)")
+    if shape[-1] != self.input_size:
+        raise ValueError(f"x has {shape[-1]} features, this LSTM takes {self.input_size} "
+                         f"(input_size={self.input_size})")
+    if len(shape) == 2:
+        return 1, shape[0]
+    return (shape[0], shape[1]) if batch_first else (shape[1], shape[0])
+
+
+cdef tuple sequences_shape(Py_ssize_t N, Py_ssize_t T, Py_ssize_t width, bint batch_first, bint unbatched):
+    if unbatched:
+        return T, width
+    return (N, T, width) if batch_first else (T, N, width)
+
+
+cdef strides_t strides_of(Array a, bint batch_first) noexcept:
+    cdef strides_t s
+    if a.ndim == 2:
+        s.n, s.t = 0, a.strides[0]
+    elif batch_first:
+        s.n, s.t = a.strides[0], a.strides[1]
+    else:
+        s.n, s.t = a.strides[1], a.strides[0]
+    return s
+
+
+# Pointers of a part's arrays; `kept` holds the arrays themselves.
+
+
+cdef void *sequences_in(Engine self, object value, str name, tuple shape, str meaning, bint batch_first,
+                        strides_t *strides, list kept) except? NULL:
+    cdef Array a
+    if value is None:
+        return NULL
+    a = held(value, name, shape, meaning, self.is_float)
+    kept.append(a)
+    strides[0] = strides_of(a, batch_first)
+    return a.data
+
+
+cdef Array state_array(Engine self, object value, str name, Py_ssize_t N, Py_ssize_t width, bint unbatched):
+    """An (L * D, N, width) array, dense, or None."""
+    cdef Array a
+    cdef Py_ssize_t layers = self.num_layers * self.directions
+    if value is None:
+        return None
+    units = "hidden_size" if width == self.hidden_size else "proj_size"
+    if unbatched and np.ndim(value) == 2:
+        a = held(value, name, (layers, width), f" = (num_layers * directions, {units})", self.is_float)
+    else:
+        a = held(value, name, (layers, N, width), f" = (num_layers * directions, batch, {units})",
+                 self.is_float)
+    if a.strides[a.ndim - 2] != width or a.ndim == 3 and a.strides[0] != N * width:
+        return held_copy(np.array(value, order="C"), self.is_float)
+    return a
+
+
+cdef void *states_in(Engine self, object value, str name, Py_ssize_t N, Py_ssize_t width, bint unbatched,
+                     list kept) except? NULL:
+    cdef Array a = state_array(self, value, name, N, width, unbatched)
+    if a is None:
+        return NULL
+    kept.append(a)
+    return a.data
+
+
+cdef void *rows_in(Engine self, object value, str name, Py_ssize_t N, list kept) except? NULL:
+    cdef Array a
+    if value is None:
+        return NULL
+    a = held(value, name, (self.directions, N, 4 * self.hidden_size), "", self.is_float)
+    kept.append(a)
+    return a.data
+
+
+cdef strides_t contiguous(Py_ssize_t N, Py_ssize_t T, Py_ssize_t width, bint batch_first) noexcept:
+    """Strides of a fresh array of `sequences_shape`."""
+    cdef strides_t s
+    if batch_first:
+        s.n, s.t = T * width, width
+    else:
+        s.n, s.t = width, N * width
+    return s
+
+
+cdef object new_states(Engine self, Py_ssize_t N, Py_ssize_t width, bint unbatched, void **data):
+    cdef Py_ssize_t layers = self.num_layers * self.directions
+    cdef tuple shape = (layers, width)
+    if not unbatched:
+        shape = (layers, N, width)
+    array = np_empty(shape, self.dtype)
+    data[0] = data_of(array)
+    return array
+
+
+cdef Buffer take_workspace(Engine self):
+    try:
+        return self._workspaces.pop()
+    except IndexError:
+        return Buffer()
+
+
+# ---- the passes
+
+
+cdef tuple compute(Engine self, x_given, state, dot, lengths, mask, bint batch_first, bias_rows, Tape tape,
+                   seed, int n_threads, given_parameters, list gates):
+    """(y, (h_n, c_n)), and of the tangents the same or None. gates: None, or an empty list that is filled."""
+    cdef Stack stack = self.stack()  # one kernel from here to the end
+    cdef const stack_t *net = &stack.net
+    cdef call_t call
+    cdef part_t *part = &call.run.part[0]
+    cdef Array x = held_as_it_is(x_given, self.is_float)
+    cdef Array parameters = self.parameters  # `bind` may replace it meanwhile
+    cdef Array parameters_dot = None
+    cdef Py_ssize_t N, T
+    cdef bint unbatched
+    cdef Batch batch
+    cdef Packed packed
+    cdef Buffer work, weights_dot = None
+    cdef list kept = []  # the arrays of all pointers to what is read
+    cdef int kind, p
+    memset(&call, 0, sizeof(call_t))
+    steps = tangents = None
+    if x is None:
+        x_given = as_numbers(x_given, "x")
+    N, T = sizes_of(self, x_given.shape, batch_first)
+    check_batch(self, N, T)
+    if x is None:
+        x = held_copy(x_given, self.is_float)
+    unbatched = x.ndim == 2
+    if lengths is not None:
+        lengths = as_lengths(lengths, N, T)
+    elif mask is not None:
+        lengths, steps = as_steps(mask, N, T)
+    call.driver = DEFAULT
+    if net.general or dot is not None or gates is not None or bias_rows is not None:
+        call.driver = GENERAL
+    call.taped = call.whole_packed = tape is not None
+    kind = 4 * call.driver + 2 * call.taped + (n_threads == 1)
+    batch = self._batch
+    if not (lengths is None and batch is not None and batch.seqs.batch == N and batch.seqs.time == T
+            and batch.kind == kind):
+        shape_call(net, &call, N, T, n_threads == 1)
+        batch = Batch.cut(&call.seqs, lengths, steps)
+        batch.kind = kind
+        if lengths is None:
+            self._batch = batch
+    call.seqs = batch.seqs
+    call.n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_blocks, <Py_ssize_t>1024)))
+    call.run.random = seed is not None
+    if seed is not None:
+        call.run.seed = seed
+    # arguments
+    kept.append(x)
+    part.x, part.sx = x.data, strides_of(x, batch_first)
+    if state is not None:
+        part.h_0 = states_in(self, state[0], "h_0", N, self.out_size, unbatched, kept)
+        part.c_0 = states_in(self, state[1], "c_0", N, self.hidden_size, unbatched, kept)
+    if bias_rows is not None:
+        part.bias_rows = rows_in(self, bias_rows, "static", N, kept)
+    if given_parameters is not None:
+        parameters = held(given_parameters, "parameters", (self.parameter_count,), "", self.is_float)
+    call.run.parts = 1
+    if dot is not None:
+        call.run.parts = 2
+        part = &call.run.part[1]
+        values_dot, x_dot, state_dot, rows_dot = dot
+        part.x = sequences_in(self, x_dot, "dx", x_given.shape, ", that of x", batch_first, &part.sx,
+                              kept)
+        if state_dot is not None:
+            part.h_0 = states_in(self, state_dot[0], "h_0_dot", N, self.out_size, unbatched, kept)
+            part.c_0 = states_in(self, state_dot[1], "c_0_dot", N, self.hidden_size, unbatched, kept)
+        part.bias_rows = rows_in(self, rows_dot, "static_dot", N, kept)
+        if values_dot is not None:
+            parameters_dot = held(values_dot, "dparameters", (self.parameter_count,), "", self.is_float)
+    # results
+    numbers = new_results(self, &call.run.part[0], N, T, batch_first, unbatched)
+    if dot is not None:
+        tangents = new_results(self, &call.run.part[1], N, T, batch_first, unbatched)
+    for p in range(0 if gates is None else 5):
+        gates.append(np.zeros((self.num_layers * self.directions, N, T, self.hidden_size), self.dtype))
+        call.run.gates[p] = data_of(gates[p])
+    # weights and memory
+    lay_out(net, &call)
+    if tape is None:
+        work = take_workspace(self)
+        packed = packed_weights(self, stack, call.driver, parameters)
+        call.run.part[0].packed = packed.memory.data
+        if parameters_dot is not None:
+            weights_dot = take_workspace(self)
+    else:
+        tape.valid = False
+        work = tape.work
+        pack(net, call.driver, True, parameters.data, tape.weights)
+        call.run.part[0].packed = tape.weights.data
+        tape.record.reserve(times(call.layout.tape, self.itemsize))
+        call.tape = tape.record.data
+        if parameters_dot is not None:
+            weights_dot = tape.weights_dot
+    if weights_dot is not None:
+        pack(net, call.driver, call.whole_packed, parameters_dot.data, weights_dot)
+        call.run.part[1].packed = weights_dot.data
+    work.reserve(times(call.layout.work, self.itemsize))
+    call.run.work = work.data
+    with nogil:
+        stack_forward(net, &call)
+    if tape is None:
+        self._workspaces.append(work)
+        if weights_dot is not None:
+            self._workspaces.append(weights_dot)
+    else:
+        tape.engine, tape.stack, tape.call, tape.batch, tape.kept = self, stack, call, batch, kept
+        tape.batch_first, tape.unbatched = batch_first, unbatched
+        tape.valid = True
+    return numbers, tangents
+
+
+cdef tuple new_results(Engine self, part_t *part, Py_ssize_t N, Py_ssize_t T, bint batch_first,
+                       bint unbatched):
+    cdef Py_ssize_t width = self.directions * self.out_size
+    y = np_empty(sequences_shape(N, T, width, batch_first, unbatched), self.dtype)
+    part.y, part.sy = data_of(y), contiguous(N, T, width, batch_first or unbatched)
+    h_n = new_states(self, N, self.out_size, unbatched, &part.h_n)
+    return y, (h_n, new_states(self, N, self.hidden_size, unbatched, &part.c_n))
+
+
+cdef Packed packed_weights(Engine self, Stack stack, int driver, Array parameters):
+    """Packed weights for inference: the last ones, if the parameters are byte for byte the same."""
+    cdef Packed packed = self._packed[driver]
+    if packed is None or not packed.is_of(stack, parameters.data):
+        packed = Packed.of(stack, driver, parameters.data)
+        self._packed[driver] = packed
+    return packed
+
+
+cdef list compute_gradient(Engine self, Tape tape, dy, dstate, dot, bint input_gradient, Array total,
+                           int n_threads, int parts):
+    """As Engine.backward_all; total: None for the gradient that is bound."""
+    if not tape.valid or tape.engine is not self or not 1 <= parts <= tape.call.run.parts:
+        raise ValueError("tape is not one that this engine's forward has filled")
+    cdef const stack_t *net = &tape.stack.net
+    cdef call_t call = tape.call
+    cdef Py_ssize_t N = call.seqs.batch, T = call.seqs.time, i
+    cdef Py_ssize_t D = self.directions, H = self.hidden_size, P = self.out_size
+    cdef bint batch_first = tape.batch_first, unbatched = tape.unbatched
+    cdef Array bound = self.gradient  # `bind` may replace it meanwhile
+    cdef part_t *part
+    cdef list kept = [], results = []
+    cdef int p
+    for p in range(parts):
+        part = &call.run.part[p]
+        suffix = "_dot" if p else ""
+        if p and dot is not None:
+            dy, dstate = dot
+        elif p:
+            dy = dstate = None
+        part.dy = sequences_in(self, dy, "dy" + suffix, sequences_shape(N, T, D * P, batch_first, unbatched),
+                               ", that of y", batch_first, &part.sdy, kept)
+        part.dh_n = part.dc_n = NULL
         if dstate is not None:
-            dh_n = self.state_part(dstate[0], "dh_n", N, tape.unbatched)
-            dc_n = self.state_part(dstate[1], "dc_n", N, tape.unbatched)
-        dx_out = None
+            part.dh_n = states_in(self, dstate[0], "dh_n" + suffix, N, P, unbatched, kept)
+            part.dc_n = states_in(self, dstate[1], "dc_n" + suffix, N, H, unbatched, kept)
+    for p in range(parts):
+        part = &call.run.part[p]
+        part.dx = NULL
+        dx = rows = None
         if input_gradient:
-            dx_out = self.output(tape.x, self.input_size)
-            dx = held_output(dx_out, self.is_float)
-            s_dx = self.strides_of(dx, tape.batch_first)
-        dh_out, dc_out = self.state_output(N, tape.unbatched), self.state_output(N, tape.unbatched)
-        dh_0, dc_0 = held_output(dh_out, self.is_float), held_output(dc_out, self.is_float)
-        n_threads = max(1, min(n_threads, <int>min(batch.seqs.n_groups, <Py_ssize_t>1024)))
-        partial = 0
-        for l in range(self.num_layers):
-            L = self.layer(l, 0, tape.s, tape.d)
-            size = max(size, aligned(backward_workspace(&L, &batch.seqs, tape.checkpointed,
-                                                   not self.is_float)))
-            partial = max(partial, partial_size(&L))
-        between_bytes = self.between_bytes(batch)
-        work_bytes = times3(n_threads, size, itemsize)
-        partial_bytes = times3(partial, batch.seqs.n_groups, itemsize)
-        tape.work.reserve(plus(plus(work_bytes, partial_bytes),
-                               times(min(self.num_layers - 1, <Py_ssize_t>2), between_bytes)))
-        partials = tape.work.data + work_bytes
-        between = partials + partial_bytes
-        up = NULL if dy is None else <char*>dy.data
-        packed = tape.packed.data + self.packed_elements(tape.s, tape.d, True) * itemsize
-        for l in range(self.num_layers - 1, -1, -1):
-            if l == 0:
-                source, s_x = <char*>tape.x.data, tape.sx
-                down = NULL if dx is None else <char*>dx.data
-            else:
-                source = tape.between.data + (l - 1) * between_bytes
-                s_x.n, s_x.t = D * H, N * D * H
-                down = between + (l - 1) % 2 * between_bytes
-            for k in range(D - 1, -1, -1):
-                i = l * D + k
-                L = self.layer(l, k, tape.s, tape.d)
-                at = packed_layout(&L, not self.is_float)
-                packed -= at.size * itemsize
-                w = self.offsets(l, k)
-                if self.is_float:
-                    call_backward[float](
-                        &L, batch, <float*>packed, <float*>source, s_x, <float*>up, s_dy, <float*>down,
-                        s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
-                        <float*>partials, <float*>tape.work.data, size, n_threads)
-                else:
-                    call_backward[double](
-                        &L, batch, <double*>packed, <double*>source, s_x, <double*>up, s_dy,
-                        <double*>down, s_x if l else s_dx, k != D - 1, dh_n, dc_n, dh_0, dc_0, i, tape,
-                        <double*>partials, <double*>tape.work.data, size, n_threads)
-                with self._gradient_lock, nogil:
-                    if self.is_float:
-                        add_partials(&L, &batch.seqs, &w, <const float*>partials, <float*>gradient.data)
-                    else:
-                        add_partials(&L, &batch.seqs, &w, <const double*>partials, <double*>gradient.data)
-            up, s_dy = down, s_x
-        return dx_out, (dh_out, dc_out)
-
-
-cdef inline floating *state_slice(floating *tag, Array states, Py_ssize_t offset) noexcept:
-    return NULL if states is None else <floating*>states.data + offset
-
-
-cdef void call_forward(const layer_t *L, Batch batch, floating *packed, floating *x, strides_t sx,
-                       floating *y, strides_t sy, Array h_0, Array c_0, Array h_n, Array c_n,
-                       Py_ssize_t i, Tape tape, floating *work, Py_ssize_t size,
-                       int n_threads) noexcept:
-    """Layer-direction i: its slices of the states and of the tape, and the driver without the GIL."""
-    cdef Py_ssize_t at = i * batch.seqs.batch * L.hidden_size
-    cdef floating *first_h = state_slice(work, h_0, at)
-    cdef floating *first_c = state_slice(work, c_0, at)
-    cdef floating *last_h = state_slice(work, h_n, at)
-    cdef floating *last_c = state_slice(work, c_n, at)
-    cdef floating *starts_h = NULL
-    cdef floating *starts_c = NULL
-    cdef floating *gates = NULL
-    cdef floating *cells = NULL
-    if tape is not None:
-        tape_slices(tape, batch, L.hidden_size, i, &starts_h, &starts_c, &gates, &cells)
-    with nogil:
-        forward(L, &batch.seqs, <const floating*>packed, <const floating*>x, sx, y, sy,
-                <const floating*>first_h, <const floating*>first_c, last_h, last_c,
-                starts_h, starts_c, gates, cells, work, size, n_threads)
-
-
-cdef void call_backward(const layer_t *L, Batch batch, floating *packed, floating *x, strides_t sx,
-                        floating *dy, strides_t sdy, floating *dx, strides_t sdx, bint add_dx,
-                        Array dh_n, Array dc_n, Array dh_0, Array dc_0, Py_ssize_t i, Tape tape,
-                        floating *partials, floating *work, Py_ssize_t size, int n_threads) noexcept:
-    cdef Py_ssize_t at = i * batch.seqs.batch * L.hidden_size, H = L.hidden_size
-    cdef floating *last_h = state_slice(work, dh_n, at)
-    cdef floating *last_c = state_slice(work, dc_n, at)
-    cdef floating *first_h = state_slice(work, dh_0, at)
-    cdef floating *first_c = state_slice(work, dc_0, at)
-    cdef floating *starts_h = NULL
-    cdef floating *starts_c = NULL
-    cdef floating *gates = NULL
-    cdef floating *cells = NULL
-    tape_slices(tape, batch, H, i, &starts_h, &starts_c, &gates, &cells)
-    if dy != NULL:
-        dy += i % tape.directions * H
-    with nogil:
-        backward(L, &batch.seqs, <const floating*>packed, <const floating*>x, sx, <const floating*>dy,
-                 sdy, dx, sdx, add_dx, <const floating*>last_h, <const floating*>last_c, first_h,
-                 first_c, <const floating*>starts_h, <const floating*>starts_c,
-                 <const floating*>gates, <const floating*>cells, partials, work, size, n_threads)
-
-
-cdef void tape_slices(Tape tape, Batch batch, Py_ssize_t H, Py_ssize_t i, floating **starts_h,
-                      floating **starts_c, floating **gates, floating **cells) noexcept:
-    """Where layer-direction i keeps its saved states and its rows."""
-    cdef Py_ssize_t starts = aligned(batch.starts * H)
-    cdef floating *at = <floating*>tape.states.data + 2 * i * starts
-    starts_h[0], starts_c[0] = at, at + starts
-    gates[0] = cells[0] = NULL
-    if not tape.checkpointed:
-        at = <floating*>tape.rows.data + i * (aligned(4 * batch.total * H) + aligned(batch.total * H))
-        gates[0], cells[0] = at, at + aligned(4 * batch.total * H)
+            dx = np_empty(sequences_shape(N, T, self.input_size, batch_first, unbatched), self.dtype)
+            part.dx = data_of(dx)
+            part.sdx = contiguous(N, T, self.input_size, batch_first or unbatched)
+        dh_0 = new_states(self, N, P, unbatched, &part.dh_0)
+        dc_0 = new_states(self, N, H, unbatched, &part.dc_0)
+        if call.run.part[0].bias_rows != NULL:
+            rows = np_empty((D, N, 4 * H), self.dtype)
+            part.dbias_rows = data_of(rows)
+        results.append((dx, (dh_0, dc_0), rows))
+    call.backward, call.run.parts = True, parts
+    if parts == 1:
+        call.run.part[1].packed = NULL
+    call.n_threads = max(1, min(n_threads, <int>min(call.seqs.n_groups, <Py_ssize_t>1024)))
+    lay_out(net, &call)
+    tape.work.reserve(times(call.layout.work, self.itemsize))
+    call.run.work = tape.work.data
+    for i in range(self.num_layers * D - 1, -1, -1):
+        with nogil:
+            stack_backward(net, &call, i)
+        if total is not None:
+            with nogil:
+                add_gradient(net, &call, i, total.data)
+        else:
+            with self._gradient_lock, nogil:
+                add_gradient(net, &call, i, bound.data)
+    return results
 
 
 cdef class Tape:
@@ -588,42 +603,28 @@ cdef class Tape:
 
     cdef readonly bint valid
     cdef Engine engine           # whose forward filled it
-    cdef bint batch_first, unbatched, checkpointed
-    cdef readonly Py_ssize_t T
-    cdef Py_ssize_t directions
-    cdef const lstm_kernels_s *s
-    cdef const lstm_kernels_d *d
-    cdef Array x
-    cdef strides_t sx
+    cdef Stack stack
+    cdef call_t call             # the call; of its arrays those that were read are still there
     cdef Batch batch
-    cdef Buffer packed           # weights, for both directions of the computation
-    cdef Buffer states           # h and c before each span
-    cdef Buffer rows             # gates and cells
-    cdef Buffer between          # outputs of the inner layers, time-major
+    cdef list kept
+    cdef bint batch_first, unbatched
+    cdef Buffer weights          # packed, for both directions of the computation
+    cdef Buffer weights_dot
+    cdef Buffer record
     cdef Buffer work             # nothing that lasts over a call
 
     def __cinit__(self):
-        self.packed, self.states, self.rows = Buffer(), Buffer(), Buffer()
-        self.between, self.work = Buffer(), Buffer()
+        self.weights, self.weights_dot, self.record, self.work = Buffer(), Buffer(), Buffer(), Buffer()
+
+    @property
+    def parts(self):
+        """1: numbers, 2: and their tangents, 0: nothing."""
+        return self.call.run.parts if self.valid else 0
 
     @property
     def nbytes(self):
         """Bytes that the tape holds, its workspace included."""
-        return (self.packed.nbytes + self.states.nbytes + self.rows.nbytes + self.between.nbytes
-                + self.work.nbytes)
-
-    cdef int reserve(self, Engine engine, Batch batch, const lstm_kernels_s *s,
-                     const lstm_kernels_d *d) except -1:
-        cdef Py_ssize_t H = engine.hidden_size, D = engine.directions, itemsize = engine.itemsize
-        cdef Py_ssize_t stack = engine.num_layers * D, cells = times(batch.total, H)
-        self.directions = D
-        self.checkpointed = engine.checkpoint > 0
-        self.packed.reserve(times(engine.packed_elements(s, d, True), itemsize))
-        self.states.reserve(times3(2 * stack, aligned(times(batch.starts, H)), itemsize))
-        if not self.checkpointed:
-            self.rows.reserve(times3(stack, plus(aligned(times(4, cells)), aligned(cells)), itemsize))
-        self.between.reserve(times(engine.num_layers - 1, engine.between_bytes(batch)))
-        return 0
+        return self.weights.nbytes + self.weights_dot.nbytes + self.record.nbytes + self.work.nbytes
 
 
 # ---- online
@@ -633,66 +634,69 @@ cdef class Stepper:
     """A unidirectional stack that advances one step at a time, with weights packed once."""
 
     cdef Engine engine
+    cdef Stack stack
     cdef Packed packed
-    cdef const lstm_kernels_s *s
-    cdef const lstm_kernels_d *d
+    cdef Batch sequences
     cdef Buffer memory
     cdef char *h
     cdef char *h_next
     cdef char *c
-    cdef char *pre
+    cdef char *work
+    cdef Array bias_rows
     cdef readonly Py_ssize_t batch
-    cdef Py_ssize_t state_bytes, layer_bytes
+    cdef Py_ssize_t h_bytes, c_bytes
     cdef Owner owner             # one step at a time
 
-    def __cinit__(self, Engine engine not None, Py_ssize_t batch):
-        cdef layer_t L
+    def __cinit__(self, Engine engine not None, Py_ssize_t batch, bias_rows=None):
+        """bias_rows: None or (1, N, 4H), as in Engine.forward_all."""
+        cdef sequences_t shaped
         if not 1 <= batch <= INT_MAX:
             raise ValueError(f"batch is {batch}, expected 1 to {INT_MAX}")
+        check_batch(engine, batch, 1)
         self.owner = Owner("stream")
-        self.engine = engine
-        self.batch = batch
-        self.s, self.d = table_s(), table_d()
-        self.packed = engine.packed(self.s, self.d)
-        L = engine.layer(0, 0, self.s, self.d)
-        self.layer_bytes = times(aligned(times(batch, engine.hidden_size)), engine.itemsize)
-        self.state_bytes = times(engine.num_layers, self.layer_bytes)
+        self.engine, self.batch, self.stack = engine, batch, engine.stack()
+        shape_blocks(&shaped, batch, 1, batch, 1, 1)  # one block, whatever its size
+        self.sequences = Batch.cut(&shaped, None, None)
+        self.packed = packed_weights(engine, self.stack, GENERAL if self.stack.net.general else DEFAULT,
+                                     engine.parameters)
+        if bias_rows is not None:
+            self.bias_rows = held(bias_rows, "static", (1, batch, 4 * engine.hidden_size), "",
+                                  engine.is_float)
+        self.h_bytes = times(times3(engine.num_layers, batch, engine.out_size), engine.itemsize)
+        self.c_bytes = times(times3(engine.num_layers, batch, engine.hidden_size), engine.itemsize)
         self.memory = Buffer()
-        self.memory.reserve(plus(times(3, self.state_bytes), times3(batch, L.gate_columns, engine.itemsize)))
+        self.memory.reserve(plus(plus(times(2, line(self.h_bytes)), line(self.c_bytes)),
+                                 times(step_work(&self.stack.net, &self.sequences.seqs), engine.itemsize)))
         self.h = self.memory.data
-        self.h_next = self.h + self.state_bytes
-        self.c = self.h_next + self.state_bytes
-        self.pre = self.c + self.state_bytes
-        memset(self.memory.data, 0, 3 * self.state_bytes)
+        self.h_next = self.h + line(self.h_bytes)
+        self.c = self.h_next + line(self.h_bytes)
+        self.work = self.c + line(self.c_bytes)
+        memset(self.memory.data, 0, self.work - self.h)
 
     def load(self, h_given, c_given):
-        """Set the state from (L, N, H) arrays, None for zeros."""
-        cdef Array h = self.engine.state_part(h_given, "h", self.batch, False)
-        cdef Array c = self.engine.state_part(c_given, "c", self.batch, False)
-        cdef Py_ssize_t l, size = self.batch * self.engine.hidden_size * self.engine.itemsize
+        """Set the state from (L, N, P) and (L, N, H) arrays, None for zeros."""
+        cdef Array h = state_array(self.engine, h_given, "h", self.batch, self.engine.out_size, False)
+        cdef Array c = state_array(self.engine, c_given, "c", self.batch, self.engine.hidden_size, False)
         self.owner.take()
-        for l in range(self.engine.num_layers):
-            if h is None:
-                memset(self.h + l * self.layer_bytes, 0, size)
-            else:
-                memcpy(self.h + l * self.layer_bytes, <char*>h.data + l * size, size)
-            if c is None:
-                memset(self.c + l * self.layer_bytes, 0, size)
-            else:
-                memcpy(self.c + l * self.layer_bytes, <char*>c.data + l * size, size)
+        if h is None:
+            memset(self.h, 0, self.h_bytes)
+        else:
+            memcpy(self.h, h.data, self.h_bytes)
+        if c is None:
+            memset(self.c, 0, self.c_bytes)
+        else:
+            memcpy(self.c, c.data, self.c_bytes)
         self.owner.give()
 
     def save(self):
-        """The state as two new (L, N, H) arrays."""
-        cdef Array h, c
-        cdef Py_ssize_t l, size = self.batch * self.engine.hidden_size * self.engine.itemsize
-        h_out = self.engine.state_output(self.batch, False)
-        c_out = self.engine.state_output(self.batch, False)
-        h, c = held_output(h_out, self.engine.is_float), held_output(c_out, self.engine.is_float)
+        """The state as two new (L, N, P) and (L, N, H) arrays."""
+        cdef void *h
+        cdef void *c
+        h_out = new_states(self.engine, self.batch, self.engine.out_size, False, &h)
+        c_out = new_states(self.engine, self.batch, self.engine.hidden_size, False, &c)
         self.owner.take()
-        for l in range(self.engine.num_layers):
-            memcpy(<char*>h.data + l * size, self.h + l * self.layer_bytes, size)
-            memcpy(<char*>c.data + l * size, self.c + l * self.layer_bytes, size)
+        memcpy(h, self.h, self.h_bytes)
+        memcpy(c, self.c, self.c_bytes)
         self.owner.give()
         return h_out, c_out
 
@@ -701,8 +705,9 @@ cdef class Stepper:
         cdef Engine engine = self.engine
         cdef Array x = held_as_it_is(x_t, engine.is_float)
         cdef Array y
-        cdef Py_ssize_t I = engine.input_size
+        cdef Py_ssize_t I = engine.input_size, size = self.batch * engine.out_size * engine.itemsize, ldx
         cdef bint flat
+        cdef char *swap
         if x is None:
             x_t = as_numbers(x_t, "x_t")
             self.check(x_t.shape)
@@ -718,14 +723,15 @@ cdef class Stepper:
             y = held_output(out, engine.is_float)
         else:
             y = self.given_output(out, flat)
+        ldx = I if flat else x.strides[0]
         self.owner.take()
         with nogil:
-            if engine.is_float:
-                run_steps[float](self, engine, <float*>x.data, I if flat else x.strides[0],
-                                 <float*>y.data)
-            else:
-                run_steps[double](self, engine, <double*>x.data, I if flat else x.strides[0],
-                                  <double*>y.data)
+            stack_step(&self.stack.net, &self.sequences.seqs, self.packed.memory.data, False, x.data, ldx,
+                       self.h, self.c, self.h_next, self.c,
+                       NULL if self.bias_rows is None else self.bias_rows.data, self.work)
+            swap = self.h
+            self.h, self.h_next = self.h_next, swap
+            memcpy(y.data, self.h + (engine.num_layers - 1) * size, size)
         self.owner.give()
         return out
 
@@ -741,12 +747,12 @@ cdef class Stepper:
 
     cdef tuple out_shape(self, bint flat):
         if flat:
-            return (self.engine.hidden_size,)
-        return self.batch, self.engine.hidden_size
+            return (self.engine.out_size,)
+        return self.batch, self.engine.out_size
 
     cdef Array given_output(self, object out, bint flat):
         cdef Array y = Array.__new__(Array)
-        cdef Py_ssize_t H = self.engine.hidden_size
+        cdef Py_ssize_t P = self.engine.out_size
         cdef bint right = False
         if type(out) is ndarray and out.dtype is (FLOAT32 if self.engine.is_float else FLOAT64):
             try:
@@ -754,10 +760,10 @@ cdef class Stepper:
             except (BufferError, ValueError):  # read-only: said below
                 right = False
             if right and flat:
-                right = y.ndim == 1 and y.shape[0] == H
+                right = y.ndim == 1 and y.shape[0] == P
             elif right:
-                right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == H
-                         and (self.batch == 1 or y.strides[0] == H))
+                right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == P
+                         and (self.batch == 1 or y.strides[0] == P))
         if not right:
             came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
                     f"{'' if out.flags.writeable else ', read-only'}"
@@ -765,27 +771,3 @@ cdef class Stepper:
             raise ValueError(f"out is {came}, expected a writable contiguous {self.engine.dtype} array "
                              f"of shape {self.out_shape(flat)}")
         return y
-
-
-cdef void run_steps(Stepper self, Engine engine, const floating *x, Py_ssize_t ldx,
-                    floating *out) noexcept nogil:
-    """One step through all layers; the last h goes to `out`."""
-    cdef Py_ssize_t l, H = engine.hidden_size
-    cdef layer_t L
-    cdef packed_t at
-    cdef const floating *source = x
-    cdef const floating *packed = <const floating*>self.packed.memory.data
-    cdef char *swap
-    for l in range(engine.num_layers):
-        L = engine.layer(l, 0, self.s, self.d)
-        step(&L, packed, self.batch, source, ldx,
-             <const floating*>(self.h + l * self.layer_bytes),
-             <floating*>(self.h_next + l * self.layer_bytes),
-             <floating*>(self.c + l * self.layer_bytes), <floating*>self.pre)
-        at = packed_layout(&L, floating is double)
-        packed += at.forward_size
-        source = <const floating*>(self.h_next + l * self.layer_bytes)
-        ldx = H
-    swap = self.h
-    self.h, self.h_next = self.h_next, swap
-    memcpy(out, source, self.batch * H * sizeof(floating))

@@ -14,21 +14,21 @@ static lstm_ext_api lstm;
 typedef struct {
     PyObject *owner; /* keeps the network alive */
     const void *network;
-    Py_ssize_t hidden;
-    double *readout, *h, *c; /* (hidden,) each */
+    Py_ssize_t outputs, hidden;
+    double *readout, *h, *c; /* (outputs,), (outputs,), (hidden,): outputs is proj_size, or hidden without one */
     void *workspace;
 } model;
 
 static double advance(const model *m, const double *x) {
     double sum = 0;
     lstm.step_d(m->network, 1, x, m->h, m->c, m->h, m->c, m->workspace);
-    for (Py_ssize_t j = 0; j < m->hidden; j++)
+    for (Py_ssize_t j = 0; j < m->outputs; j++)
         sum += m->readout[j] * m->h[j];
     return sum;
 }
 
 static void start(const model *m) {
-    memset(m->h, 0, m->hidden * sizeof(double));
+    memset(m->h, 0, m->outputs * sizeof(double));
     memset(m->c, 0, m->hidden * sizeof(double));
 }
 
@@ -67,7 +67,8 @@ static void destroy(PyObject *capsule) {
 static PyObject *make_model(PyObject *self, PyObject *args) {
     PyObject *network, *capsule = NULL;
     Py_buffer readout;
-    if (!PyArg_ParseTuple(args, "Oy*", &network, &readout))
+    Py_ssize_t hidden;
+    if (!PyArg_ParseTuple(args, "Oy*n", &network, &readout, &hidden))
         return NULL;
     const void *handle = lstm.network(network);
     /* A step of no sequence does nothing, and says whether the network is one for the calls to come. */
@@ -80,13 +81,14 @@ static PyObject *make_model(PyObject *self, PyObject *args) {
         Py_INCREF(network);
         m->owner = network;
         m->network = handle;
-        m->hidden = readout.len / sizeof(double);
-        m->readout = PyMem_Malloc(3 * readout.len);
+        m->outputs = readout.len / sizeof(double);
+        m->hidden = hidden;
+        m->readout = PyMem_Malloc(2 * readout.len + hidden * sizeof(double));
         m->workspace = PyMem_Malloc(lstm.step_workspace(handle, 1));
         if (m->readout != NULL && m->workspace != NULL) {
             memcpy(m->readout, readout.buf, readout.len);
-            m->h = m->readout + m->hidden;
-            m->c = m->h + m->hidden;
+            m->h = m->readout + m->outputs;
+            m->c = m->h + m->outputs;
             capsule = PyCapsule_New(m, NULL, destroy);
         }
     }
@@ -101,8 +103,9 @@ static PyObject *make_model(PyObject *self, PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"make_model", make_model, METH_VARARGS,
-     "make_model(network, readout): what the callbacks take as user_data.\n\n"
-     "network: Network(LSTM(I, H, dtype='float64')); readout: (H,) float64."},
+     "make_model(network, readout, hidden): what the callbacks take as user_data.\n\n"
+     "network: Network(LSTM(I, H, dtype='float64')), with any options that a Network takes; readout: float64,\n"
+     "(H,), or with a proj_size (P,); hidden: H."},
     {NULL, NULL, 0, NULL},
 };
 

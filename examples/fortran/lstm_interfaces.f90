@@ -13,7 +13,7 @@ module lstm_interfaces
             type(c_ptr), value :: network
             integer(c_size_t), value :: batch       ! Py_ssize_t has its size; never negative here
             real(c_double), intent(in) :: x(*)       ! (I, batch)
-            type(c_ptr), value :: h_prev, c_prev     ! (H, batch, L); pointers, since h may be h_prev
+            type(c_ptr), value :: h_prev, c_prev     ! (P, batch, L), (H, batch, L); h may be h_prev
             type(c_ptr), value :: h, c
             type(c_ptr), value :: workspace
         end function
@@ -25,8 +25,8 @@ module lstm_interfaces
             integer(c_size_t), value :: batch, time
             real(c_double), intent(in) :: x(*)       ! (I, time, batch)
             type(c_ptr), value :: lengths, h_0, c_0  ! or c_null_ptr
-            real(c_double), intent(inout) :: y(*)    ! (D*H, time, batch)
-            type(c_ptr), value :: h_n, c_n           ! (H, batch, L*D)
+            real(c_double), intent(inout) :: y(*)    ! (D*P, time, batch)
+            type(c_ptr), value :: h_n, c_n           ! (P, batch, L*D), (H, batch, L*D)
             type(c_ptr), value :: tape, workspace    ! tape: or c_null_ptr
         end function
     end interface

@@ -50,6 +50,13 @@ typedef struct lstm_cell {
     double gate_clip, cell_clip;
 } lstm_cell;
 
+/* How a product may go about it; {0} asks for nothing. Passed by value. */
+typedef struct lstm_hints {
+    int from_end; /* walk the panels from the last to the first: the bits are the same. Calls that take
+                   * turns find in cache the panels that the call before read last */
+    int ordered;  /* one row gives the bits that it has among others, each sum made in the order of k */
+} lstm_hints;
+
 /* The arrays of a general step, of the table's dtype, dense, gates in plain order. NULL: zeros where it
  * would be read, not wanted where it would be filled or added to. A second struct of this kind holds
  * the tangents. */

@@ -49,12 +49,9 @@ typedef struct LSTM_KERNELS {
     void (*project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a, ptrdiff_t lda,
                     const REAL *panels, const REAL *bias, REAL *pre);
 
-    /* c = a b.   a (rows, depth), leading dimension lda; panels from pack(); c (rows, cols), filled.
-     * odd: walk the panels from the last to the first (the bits are the same). Calls that take turns
-     * find in cache the panels that the call before read last. ordered: one row gives the bits that it
-     * has among others, each sum made in the order of k. */
+    /* c = a b.   a (rows, depth), leading dimension lda; panels from pack(); c (rows, cols), filled. */
     void (*product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
-                    const REAL *panels, REAL *c, int odd, int ordered);
+                    const REAL *panels, REAL *c, lstm_hints hints);
 
     /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to.
      * cols is a multiple of `lanes`: the caller pads xh. scratch: rows * (M + 4 * lanes) + lanes REALs. */
@@ -93,11 +90,11 @@ typedef struct LSTM_KERNELS {
     /* ---- product and cell in one: the step that the time goes into ---- */
 
     /* cell_forward(pre + h_prev weight_hh^T). h_prev (rows, H); panels from pack_gates;
-     * pre (rows, gate_columns(H)), may be overwritten; odd as in product; the rest as in
+     * pre (rows, gate_columns(H)), may be overwritten; `ordered` goes without saying; the rest as in
      * cell_forward. */
     void (*step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
                          const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
-                         REAL *gates, int odd);
+                         REAL *gates, lstm_hints hints);
 
     /* ---- the general cell: every option, and tangents; equations in general_cell.h ---- */
 

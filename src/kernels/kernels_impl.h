@@ -220,10 +220,10 @@ static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t dep
 }
 
 /* Where a walk over panels of n REALs goes after `panel`, if they are far. */
-INLINE const REAL *FN(panel_after)(const REAL *panel, ptrdiff_t n, ptrdiff_t rows, int odd, int more,
+INLINE const REAL *FN(panel_after)(const REAL *panel, ptrdiff_t n, ptrdiff_t rows, int from_end, int more,
                                    ptrdiff_t all) {
     if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= FAR_BYTES) return NULL;
-    return !more ? panel : odd ? panel - n : panel + n;
+    return !more ? panel : from_end ? panel - n : panel + n;
 }
 
 /* One row: the depth is dealt to several chains, to hide the latency of the multiply-add. */
@@ -261,10 +261,10 @@ static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a,
 
 /* c = init + a b for one row, two panels at a time, each sum in the order of k; init may be c, or NULL for 0. */
 static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels,
-                                const REAL *init, REAL *c, int odd) {
+                                const REAL *init, REAL *c, int from_end) {
     const ptrdiff_t pairs = cols / (2 * PANEL), rest = 2 * PANEL * pairs;
     for (ptrdiff_t i = 0; i < pairs; i++) {
-        const ptrdiff_t j = (odd ? pairs - 1 - i : i) * 2 * PANEL;
+        const ptrdiff_t j = (from_end ? pairs - 1 - i : i) * 2 * PANEL;
         VEC acc[2][4];
         UNROLL for (int q = 0; q < 2; q++)
             UNROLL for (int v = 0; v < 4; v++)
@@ -288,14 +288,14 @@ static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, 
 }
 
 static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
-                        const REAL *panels, REAL *c, int odd, int ordered) {
+                        const REAL *panels, REAL *c, lstm_hints hints) {
     const ptrdiff_t count = (cols + PANEL - 1) / PANEL;
-    if (rows == 1 && ordered) {
-        FN(product_ordered)(depth, cols, a, panels, NULL, c, odd);
+    if (rows == 1 && hints.ordered) {
+        FN(product_ordered)(depth, cols, a, panels, NULL, c, hints.from_end);
         return;
     }
     for (ptrdiff_t i = 0; i < count; i++) {
-        const ptrdiff_t j = (odd ? count - 1 - i : i) * PANEL, n = FN(min)(PANEL, cols - j);
+        const ptrdiff_t j = (hints.from_end ? count - 1 - i : i) * PANEL, n = FN(min)(PANEL, cols - j);
         const REAL *panel = panels + depth * j;
         const int nv = (int)FN(vectors)(n);
         if (rows == 1) {
@@ -308,7 +308,7 @@ static void FN(product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const R
             continue;
         }
         FN(panel_product)(rows, nv, n, depth, a, lda, panel, NULL, 0, c + j, cols,
-                          FN(panel_after)(panel, depth * PANEL, rows, odd, i + 1 < count, depth * cols),
+                          FN(panel_after)(panel, depth * PANEL, rows, hints.from_end, i + 1 < count, depth * cols),
                           FN(min)(depth, PIECE) * PANEL);
     }
 }
@@ -499,9 +499,9 @@ INLINE void FN(step_cell)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t
 
 /* One row: the pieces are its blocks of units. */
 INLINE void FN(step_row)(const int act, ptrdiff_t H, REAL *pre, const REAL *h_prev, const REAL *panels,
-                         const REAL *c_prev, REAL *c, REAL *h, REAL *gates, int odd) {
+                         const REAL *c_prev, REAL *c, REAL *h, REAL *gates, lstm_hints hints) {
     const ptrdiff_t blocks = H / LANES, u = blocks * LANES;
-    FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, odd);
+    FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, hints.from_end);
     FN(step_cell)(act, blocks, LANES, H, pre, PANEL, LANES, c_prev, c, h, gates, LANES);
     if (u < H)
         FN(step_cell)(act, 1, H - u, H, pre + 4 * u, PANEL, 0, c_prev + u, c + u, h + u,
@@ -530,16 +530,16 @@ INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t
 
 static void FN(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, REAL *pre,
                              const REAL *h_prev, const REAL *panels, const REAL *c_prev, REAL *c, REAL *h,
-                             REAL *gates, int odd) {
+                             REAL *gates, lstm_hints hints) {
     const ptrdiff_t ldp = FN(gate_columns)(H), count = FN(vectors)(H);
     if (rows == 1) {
-        FOR_ACT(FN(step_row)(ACT, H, pre, h_prev, panels, c_prev, c, h, gates, odd))
+        FOR_ACT(FN(step_row)(ACT, H, pre, h_prev, panels, c_prev, c, h, gates, hints))
         return;
     }
     for (ptrdiff_t i = 0; i < count; i++) {
-        const ptrdiff_t u = (odd ? count - 1 - i : i) * LANES;
+        const ptrdiff_t u = (hints.from_end ? count - 1 - i : i) * LANES;
         const REAL *panel = panels + 4 * u * H;
-        const REAL *const next = FN(panel_after)(panel, H * PANEL, rows, odd, i + 1 < count, H * ldp);
+        const REAL *const next = FN(panel_after)(panel, H * PANEL, rows, hints.from_end, i + 1 < count, H * ldp);
 #define STEP(n)                                                                                       \
     FN(step_block)(ACT, rows, n, H, pre + 4 * u, ldp, h_prev, panel, next, c_prev + u, c + u, h + u,  \
                    gates ? gates + u : NULL)

@@ -86,10 +86,12 @@ OTHERS = [
     "_node.Param(n, 1, np.dtype('float64'))",
     "_node.Param(1, n, np.dtype('float32'))",
     "_node.State(n, 1)",
-    "_lstm.Engine(n, 1, 1, 1, False, 'float32', 'tanh', 0).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
-    "_lstm.Engine(1, n, 1, 1, False, 'float32', 'tanh', 0).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
-    "_lstm.Engine(1, 1, n, 2, False, 'float32', 'tanh', 0).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
-    "_lstm_general.draw(0, 0, 0, n, n, 1, 0.5)",
+    "engine(n, {}).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
+    "engine(1, {'hidden_size': n}).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
+    "engine(1, {'num_layers': n, 'bidirectional': True}).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
+    "engine(1, {'proj_size': n}).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
+    "engine(1, {'static_size': n}).bind(np.zeros(12, 'f'), np.zeros(12, 'f'))",
+    "_lstm.draw(0, 0, 0, n, n, 1, 0.5)",
     "_optim.sgd(np.zeros(4), np.zeros(2), 1.0, 0.0, 0.1 + 0 * n)",
     "network.step_workspace(n)",
     "network.forward_workspace(n, 0)",
@@ -110,7 +112,8 @@ HARMLESS = ("empty((0, n", "'tape_size', 0", "call(", "network.", "set_num_threa
 PROGRAM = """
 import ctypes, json, os, resource, sys
 import numpy as np
-from lstm_ext import LSTM, LstmParam, LstmState, _lstm, _lstm_general, _node, _optim, set_num_threads
+from lstm_ext import LSTM, LstmParam, LstmState, _lstm, _node, _optim, set_num_threads
+from lstm_ext._options import DEFAULTS
 from lstm_ext.cython_lstm import Network, address
 
 def zero(shape, dtype="float32"):
@@ -119,6 +122,10 @@ def zero(shape, dtype="float32"):
 
 def empty(shape):
     return np.empty(shape, "float32")
+
+def engine(inputs, options):
+    options = {**DEFAULTS, "hidden_size": 1, "dtype": "float32", **options}
+    return _lstm.Engine(inputs, options, [(word, None, None) for word in ("sigmoid", "tanh", "tanh")])
 
 network = Network(LSTM(1, 1, 2, rng=0))
 

@@ -201,6 +201,78 @@ def test_states_may_be_replaced_where_they_are():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
+# Options have no code of their own here: what LSTM does with them is what these functions do.
+OPTIONS = [
+    {"peepholes": True}, {"proj_size": 3}, {"proj_size": 9}, {"layer_norm": True}, {"coupled_gates": True},
+    {"bias": False}, {"cell_clip": 0.3, "gate_clip": 0.5}, {"zoneout": (0.2, 0.1)},
+    {"activations": ("hard_sigmoid", "softsign", "relu")},
+    {"peepholes": True, "proj_size": 4, "layer_norm": True, "dropout": 0.2, "recurrent_dropout": 0.3,
+     "weight_dropout": 0.1},
+]
+NETWORKS = [
+    ({"num_layers": 2, "bidirectional": True, "dtype": "float32"}, 37, 5),
+    ({"num_layers": 3, "checkpoint": 2, "dtype": "float64"}, 5, 7),
+    ({"num_layers": 2, "reverse": True, "batch_first": False, "dtype": "float64"}, 3, 4),
+    ({"num_layers": 2, "dtype": "float32"}, 1, 6),
+]
+
+
+@pytest.mark.parametrize("layers, N, T", NETWORKS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_have_the_bits_of_the_lstm(options, layers, N, T):
+    """Inference, training, tangents and steps of every option, in guarded memory."""
+    lstm = LSTM(3, 7, rng=0, **layers, **options)
+    rng, network, s, dtype = np.random.default_rng(1), Network(lstm), suffix(lstm.dtype), lstm.dtype
+    lstm.gradient = 0
+    D, P, size = 1 + lstm.bidirectional, lstm.proj_size or 7, lstm.parameters.size
+
+    def drawn(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    def call(name, nbytes, *arguments):
+        work = Guarded(nbytes)
+        assert function(f"{name}_{s}")(network.address, *arguments, work.at) == OK
+        work.check()
+
+    def same(found, expected):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    shape = (N, T) if lstm.batch_first else (T, N)
+    x, x_dot, dy = drawn(*shape, 3), drawn(*shape, 3), drawn(*shape, D * P)
+    (h, c, dh, dc, h_dot, c_dot), p_dot = (drawn(lstm.num_layers * D, N, n) for n in 3 * (P, 7)), drawn(size)
+    lengths = rng.integers(0, T + 1, N).astype(np.intp)
+    results = [np.full_like(a, np.nan) for a in (dy, h, c)]
+    call("forward", network.forward_workspace(N, T), N, T, x, None, None, None, *results, None)
+    y, state = lstm(x)
+    same(results, (y, *state))
+    tape, guarded = lstm.tape(), Guarded(network.tape_size(N, T))
+    call("forward", network.forward_workspace(N, T), N, T, x, lengths, h, c, *results, guarded.at)
+    y, state = lstm.forward(x, (h, c), lengths=lengths, tape=tape)
+    same(results, (y, *state))
+    dx, (dh_0, dc_0) = lstm.backward(tape, dy, (dh, dc))
+    results, gradient = [np.full_like(a, np.nan) for a in (x, h, c)], np.zeros_like(lstm.parameters)
+    call("backward", network.backward_workspace(N, T), N, T, x, lengths, guarded.at, dy, dh, dc, *results,
+         gradient)
+    guarded.check()
+    same((*results, gradient), (dx, dh_0, dc_0, lstm.gradient))
+    (y, state), (y_dot, state_dot) = lstm.jvp(x, x_dot, (h, c), (h_dot, c_dot), p_dot, lengths=lengths)
+    results = [np.full_like(a, np.nan) for a in 2 * (dy, h, c)]
+    call("jvp", network.jvp_workspace(N, T), N, T, x, lengths, h, c, x_dot, h_dot, c_dot, p_dot, *results)
+    same(results, (y, *state, y_dot, *state_dot))
+    if D == 2 or lstm.reverse:
+        return
+    stream = lstm.stream(N)
+    stream.reset((h, c))
+    for _ in range(3):
+        x_t, new = drawn(N, 3), [np.full_like(h, np.nan), np.full_like(c, np.nan)]
+        expected = stream.step(x_t)
+        call("step", network.step_workspace(N), N, x_t, h, c, *new)
+        call("step", network.step_workspace(N), N, x_t, h, c, h, c)
+        same((*new, h, c), 2 * stream.state)
+        same(h[-1], expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("num_layers, batch, hidden_size", [(1, 1, 64), (2, 1, 40), (3, 7, 17), (1, 33, 5)])
 def test_steps_are_those_of_the_stream(num_layers, batch, hidden_size, dtype):
@@ -334,10 +406,11 @@ def counters():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
+@pytest.mark.parametrize("options", [{}, {"peepholes": True, "proj_size": 8, "layer_norm": True}], ids=str)
 @pytest.mark.parametrize("what", ["step", "Stream.step", "forward and backward", "jvp"])
-def test_nothing_is_allocated_and_no_page_is_new(what):
+def test_nothing_is_allocated_and_no_page_is_new(what, options):
     """After warm-up: 100,000 steps, or as many steps in calls of 100."""
-    lstm = LSTM(1, 40, rng=0)
+    lstm = LSTM(1, 40, rng=0, **options)
     network, stream = Network(lstm), lstm.stream()
     N, T = 1, 100
     x, y, dx = (np.full((T, n), 0.5, "float32") for n in (1, 40, 1))
@@ -349,7 +422,7 @@ def test_nothing_is_allocated_and_no_page_is_new(what):
     pointer = ctypes.c_void_p
     xp, yp, dxp, gp, wp, tp = (pointer(v.ctypes.data) for v in (x, y, dx, gradient, work, tape))
     h, c, h_n, c_n, dh, dc = (pointer(v.ctypes.data) for v in states)
-    handle, out = pointer(network.address), np.empty(40, "float32")
+    handle, out = pointer(network.address), np.empty(lstm.output_size, "float32")
     size = ctypes.c_ssize_t
     n, t = size(N), size(T)
 
@@ -474,12 +547,11 @@ def test_sizes_that_cannot_be():
 
 @pytest.mark.parametrize(
     "options",
-    [{"peepholes": True}, {"proj_size": 2}, {"bias": False}, {"zoneout": (0.1, 0)}, {"learn_state": True},
-     {"activations": ("hard_sigmoid", "tanh", "tanh")}, {"nan": "zero"}, {"nan": "raise"},
-     {"nan": "hold", "nan_mask": True}],
+    [{"learn_state": True}, {"static_size": 2}, {"entity_aware": True, "static_size": 2}, {"nan": "zero"},
+     {"nan": "raise"}, {"nan": "hold", "nan_mask": True}],
     ids=str,
 )
-def test_options_are_refused(options):
+def test_what_is_arithmetic_in_python_is_refused(options):
     refuses(lambda: Network(LSTM(3, 5, rng=0, **options)), re.escape(next(iter(options))))
 
 

@@ -12,7 +12,7 @@ from family_checks import Problem, S, check_all, check_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ext import LSTM, _lstm_general
+from lstm_ext import LSTM, _lstm
 from lstm_ext._options import EXCLUSIONS, OPTIONS, PARAMETER_KINDS, REQUIRED, takes_default_driver
 
 pytestmark = pytest.mark.every_kernel
@@ -171,12 +171,12 @@ def test_philox_known_answers(counter, key, expected):
 @pytest.mark.parametrize("kind", list(reference_family.KINDS))
 def test_masks(kind):
     for seed, stream, p, width in ((0, 0, 0.5, 1), (2**64 - 1, 3, 0.1, 6), (12345678901, 1, 0.9, 9)):
-        mask = _lstm_general.draw(seed, reference_family.KINDS[kind], stream, 2, 3, width, p)
+        mask = _lstm.draw(seed, reference_family.KINDS[kind], stream, 2, 3, width, p)
         for n, t in np.ndindex(2, 3):
             np.testing.assert_array_equal(
                 mask[n, t], reference_family.drawn(seed, kind, stream, n, t, width, p)
             )
-    many = _lstm_general.draw(7, 1, 0, 50, 50, 40, 0.3)
+    many = _lstm.draw(7, 1, 0, 50, 50, 40, 0.3)
     assert many.mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / many.size))
 
 
@@ -189,19 +189,21 @@ def test_a_seed_repeats_and_another_differs():
     np.testing.assert_array_equal(d, lstm(x)[0])
 
 
-# The two engines
+# The two drivers
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "options", [{}, {"num_layers": 2, "bidirectional": True}, {"reverse": True}], ids=label
 )
-def test_the_general_engine_agrees_with_that_of_the_default_cell(options, dtype):
-    plain = Problem(options, N=19, T=9, which="lengths", dtype=dtype)
-    assert plain.lstm._engine is not None
+def test_the_general_driver_agrees_with_that_of_the_default_cell(options, dtype):
+    """A clip that never clips is an option, and changes nothing."""
+    plain, general = (
+        Problem({**options, "cell_clip": clip}, N=19, T=9, which="lengths", dtype=dtype)
+        for clip in (None, 1e30)
+    )
     expected, y = plain.backward(), plain.forward()[0]
-    plain.lstm._engine = None
-    found, y_general = plain.backward(), plain.forward()[0]
+    found, y_general = general.backward(), general.forward()[0]
     tolerance = 2e-6 if dtype == "float32" else 1e-14
     np.testing.assert_allclose(y_general, y, rtol=0, atol=tolerance)
     for name, value in expected.items():
@@ -224,7 +226,7 @@ def test_zoneout_keeps_the_bits(options, dtype):
     x, dx = rng.standard_normal((2, N, T, 3))
     state, dstate = ([a.astype(dtype) for a in rng.standard_normal((2, 1, N, H))] for _ in range(2))
     keeps_c, keeps_h = (
-        _lstm_general.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
+        _lstm.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
         for kind, q in (("zone_c", p[1]), ("zone_h", p[0]))
     )
     assert 0.3 < keeps_c.mean() < 0.5 < keeps_h.mean() + 0.1
@@ -385,13 +387,6 @@ def together(option):
     return {**needed.get(option, {}), option: value_of(option)}
 
 
-def engine_is_default(lstm):
-    """Return whether the engine takes the default driver, or None where it does not say."""
-    if lstm._engine is None:
-        return False
-    return not lstm._engine.general if hasattr(lstm._engine, "general") else None
-
-
 def test_the_signature_and_the_docstring_are_those_of_the_records():
     signature = inspect.signature(LSTM).parameters
     required = inspect.Parameter.empty
@@ -433,7 +428,7 @@ def test_each_record_says_what_the_option_does(name):
     assert set(PARAMETER_KINDS[:2]) <= kinds[0]
     if "static_size" not in base:  # which needs the general driver by itself
         assert takes_default_driver(vars(with_it)) == option.in_default_driver
-        assert engine_is_default(with_it) in (None, option.in_default_driver)
+        assert with_it._engine.general != option.in_default_driver
     assert option.check(name, value_of(name)) is not None
     with pytest.raises((TypeError, ValueError), match=f"^{name}(\\[[0-9]\\])? is "):
         option.check(name, object())

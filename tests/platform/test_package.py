@@ -94,7 +94,7 @@ def test_the_command_is_installed(distribution):
 # Files
 
 EXTENSIONS = {
-    "_arrays", "_blas", "_driver", "_general", "_kernels", "_lstm", "_lstm_general", "_node", "_optim",
+    "_arrays", "_blas", "_driver", "_general", "_kernels", "_lstm", "_node", "_optim", "_stack",
     "cython_lstm",
 }
 
@@ -106,7 +106,7 @@ def test_files_of_the_wheel(files):
     others = files - binary
     assert {f for f in others if f.endswith(".pxd")} == {"__init__.pxd", "_blas.pxd", "cython_lstm.pxd"}
     assert {"py.typed", "__init__.py", "lstm.py", "_lstm.pyi", "node.py", "__main__.py"} <= others
-    assert {f"{name}.pyi" for name in EXTENSIONS - {"_driver", "_general"}} <= others
+    assert {f"{name}.pyi" for name in EXTENSIONS - {"_driver", "_general", "_stack"}} <= others
     data = {f for f in others if Path(f).suffix not in (".py", ".pyi", ".pxd", ".typed")}
     assert data == {
         str(Path("include", "lstm_ext.h")),

@@ -63,6 +63,13 @@ GROUPS = {
     "c-level": ["tests/layer/test_cython_lstm.py"],
     "arrays": [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")],
     "node": ["tests/kernels/test_node.py", "tests/kernels/test_node_layer.py"],
+    # LSTM and the C level call it alike: what both show is compared with something else first.
+    "stack": [
+        "tests/layer/test_lstm_parity.py",
+        "tests/layer/test_lstm_gradient.py",
+        "tests/layer/test_stream.py",
+        "tests/layer/test_cython_lstm.py",
+    ],
     "training": [f"tests/training/test_{name}.py" for name in ("optim", "model", "losses")],
     "ranks": ["tests/training/test_rank_agreement.py"],
     "records": ["tests/layer/test_options.py"],
@@ -70,7 +77,7 @@ GROUPS = {
 CELL = KERNEL = KERNELS = DRIVER = ENGINE = LAYER = "layer"
 OPTIONS = GENERAL = FAMILY = PHILOX = JACOBIAN = MISSING = INITIALIZERS = MODEL = LOSSES = "options"
 PACKING = TENSORS = HDF5 = TORCH = KERAS = IO = "io"
-C_LEVEL, ARRAYS = "c-level", "arrays"
+C_LEVEL, ARRAYS, STACK = "c-level", "arrays", "stack"
 RANKS, RECORDS = "ranks", "records"
 
 
@@ -265,13 +272,13 @@ MUTATIONS = [
     Mutation(
         "h_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, h_0, h)",
+        "load_states(seqs, first, last, H, <const floating*>part.h_0, h)",
         "load_states(seqs, first, last, H, <const floating*>NULL, h)",
     ),
     Mutation(
         "c_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, c_0, c)",
+        "load_states(seqs, first, last, H, <const floating*>part.c_0, c)",
         "load_states(seqs, first, last, H, <const floating*>NULL, c)",
     ),
     Mutation(
@@ -282,12 +289,15 @@ MUTATIONS = [
     ),
     Mutation("c-carry-forgotten", DRIVER, "            c_prev = c_t\n", ""),
     Mutation(
-        "y-padding-not-cleared", DRIVER, "    clear_padding(seqs, first, last, H, y, sy)\n", ""
+        "y-padding-not-cleared",
+        DRIVER,
+        "    clear_padding(seqs, first, last, H, <floating*>part.y, part.sy)\n",
+        "",
     ),
     Mutation(
         "dx-padding-not-cleared",
         DRIVER,
-        "        clear_padding(seqs, first, last, L.input_size, dx, sdx)\n",
+        "        clear_padding(seqs, first, last, run.layer.input_size, <floating*>part.dx, part.sdx)\n",
         "        pass\n",
     ),
     Mutation(
@@ -319,7 +329,7 @@ MUTATIONS = [
     Mutation(
         "bias-gradient-misplaced",
         DRIVER,
-        "column_sums(L, chunk, <const floating*>dgates, partial + 4 * H * K)",
+        "column_sums(L, chunk, <const floating*>dgates, partial + L.partial[DEFAULT].at[BIAS])",
         "column_sums(L, chunk, <const floating*>dgates, partial)",
     ),
     Mutation(
@@ -328,8 +338,8 @@ MUTATIONS = [
     Mutation(
         "partials-shared",
         DRIVER,
-        "partial + g * size,\n                           work + threadid()",
-        "partial,\n                           work + threadid()",
+        "b = group, size = run.layer.partial[DEFAULT].size",
+        "b = group, size = 0",
     ),
     # the engine
     Mutation(
@@ -347,16 +357,53 @@ MUTATIONS = [
     Mutation("owner-never-busy", ARRAYS, "if self.busy and self.generation == forks:", "if False:"),
     Mutation("owner-busy-for-ever", ARRAYS, "        self.busy = False\n", "        pass\n"),
     Mutation("forks-uncounted", ARRAYS, "    forks += 1\n", "    forks += 0\n"),
-    Mutation("cache-of-what-others-write", ENGINE, "packed.source.data, packed.memory.data)",
-             "self.parameters.data, packed.memory.data)"),
+    Mutation("cache-of-what-others-write", ENGINE, "self.source.data, self.memory)",
+             "parameters, self.memory)"),
     Mutation(
         "second-direction-overwrites-dx",
-        ENGINE,
-        "sdy, dx, sdx, add_dx, <const floating*>last_h",
-        "sdy, dx, sdx, False, <const floating*>last_h",
+        STACK,
+        "run.add_dx = k != D - 1",
+        "run.add_dx = False",
     ),
-    Mutation("dy-of-the-first-direction", ENGINE, "dy += i % tape.directions * H", "dy += 0"),
-    Mutation("stream-forgets-h", ENGINE, "    self.h, self.h_next = self.h_next, swap\n", ""),
+    Mutation("dy-of-the-first-direction", STACK, "beyond(stack, dy, k * stack.out_size)", "dy"),
+    Mutation("one-piece-of-tape-for-all", STACK, "to.inner + i * to.direction)", "to.inner)"),
+    Mutation("outputs-handed-on-in-one-place", STACK, "p * to.part + l * to.inner", "p * to.part"),
+    Mutation(
+        "weights-of-the-second-layer", STACK, "directions * first + (i - directions) * other",
+        "directions * first",
+    ),
+    Mutation("c-start-is-h-start", STACK, "beyond(stack, record, to.starts_c)", "part.starts_h"),
+    Mutation("rows-not-computed-again", STACK, "run.again = stack.checkpoint > 0", "run.again = False"),
+    Mutation("checkpoint-forgotten", STACK, "span = min(span, stack.checkpoint)", "pass"),
+    Mutation(
+        "work-without-room-for-gradients", STACK, "times(partial, seqs.n_groups) if call.backward", "0 if n"
+    ),
+    Mutation("step-over-its-own-input", STACK, "h_t = work if h == h_prev else h", "h_t = h"),
+    Mutation("step-of-the-first-layer", STACK, "packed_before(stack, driver, whole, l)", "0"),
+    Mutation(
+        "dropout-forgotten-backward", STACK, "range(run.parts if k == 0 and l > 0 else 0)", "range(0)",
+        of_options=True,
+    ),
+    Mutation(
+        "dropout-of-another-layer", STACK, "drop(stack, call, &run, l - 1,", "drop(stack, call, &run, l,",
+        of_options=True,
+    ),
+    Mutation(
+        "one-stream-of-masks", STACK, "run.stream = <uint32_t>i\n", "run.stream = 0\n", of_options=True
+    ),
+    Mutation(
+        "gates-of-the-last-direction", STACK, "beyond(stack, call.run.gates[q], c * call.seqs.time)",
+        "call.run.gates[q]", of_options=True,
+    ),
+    Mutation(
+        "tangents-in-the-place-of-numbers", STACK, "(l % 2 * call.run.parts + p)", "(l % 2 * call.run.parts)",
+        of_options=True,
+    ),
+    Mutation(
+        "peepholes-on-the-default-driver", ENGINE, 'get, ("peepholes", "coupled_gates",',
+        'get, ("coupled_gates",', of_options=True,
+    ),
+    Mutation("stream-forgets-h", ENGINE, "            self.h, self.h_next = self.h_next, swap\n", ""),
     # the layer
     Mutation(
         "forget-bias-on-input-gate",
@@ -465,13 +512,13 @@ MUTATIONS = [
     Mutation(
         "recurrent-dropout-mask-of-another-sequence",
         GENERAL,
-        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, seqs.order[n], 0,",
-        "bernoulli_row(g.seed, RECURRENT_DROPOUT, g.stream, n, 0,",
+        "RECURRENT_DROPOUT, run.stream, seqs.order[n], 0,",
+        "RECURRENT_DROPOUT, run.stream, n, 0,",
     ),
     Mutation(
         "recurrent-dropout-forgotten-backward",
         GENERAL,
-        "                times_mask(g, alive, <const floating*>(work + w.mask), dh[p])\n",
+        "                times_mask(run, alive, <const floating*>(work + w.mask), dh[p])\n",
         "",
     ),
     Mutation(
@@ -483,13 +530,13 @@ MUTATIONS = [
     Mutation(
         "tangent-of-weights-lost",
         GENERAL,
-        "add_row(rows * cols, <const floating*>term, c_dot)",
+        "add_row(rows * cols, <const floating*>term, c[1])",
         "pass",
     ),
     Mutation(
         "one-row-in-another-order",
         KERNEL,
-        "if (rows == 1 && ordered) {",
+        "if (rows == 1 && hints.ordered) {",
         "if (0) {",
         of_options=True,
     ),
@@ -635,23 +682,11 @@ MUTATIONS = [
     Mutation("file-forgets-the-optimisers-steps", PACKING, '"t": steps, **{', '"t": min(steps, 1), **{'),
     # the C-level functions
     Mutation(
-        "c-level-step-over-its-own-input", C_LEVEL, "h_t if h == h_prev else h, c, pre)", "h, c, pre)"
-    ),
-    Mutation(
-        "c-level-workspace-too-small",
+        "c-level-backward-in-the-room-of-forward",
         C_LEVEL,
-        "                       partial_bytes(net, &seqs))), passed",
-        "                       0)), passed",
+        "size(<const network_t*>network, batch, time, True, True, 1, False)",
+        "size(<const network_t*>network, batch, time, False, True, 1, False)",
     ),
-    Mutation(
-        "c-level-c-start-is-h-start",
-        C_LEVEL,
-        "<const floating*>recorded, <const floating*>(recorded + to.starts), gates",
-        "<const floating*>recorded, <const floating*>recorded, gates",
-    ),
-    Mutation("c-level-dy-of-the-first-direction", C_LEVEL, "part(up, k * H)", "part(up, 0)"),
-    Mutation("c-level-dx-overwritten", C_LEVEL, "s_down, k != D - 1,", "s_down, False,"),
-    Mutation("c-level-checkpoint-forgotten", C_LEVEL, "span = min(span, net.checkpoint)", "pass"),
     Mutation(
         "c-level-lengths-unchecked",
         C_LEVEL,
@@ -661,8 +696,8 @@ MUTATIONS = [
     Mutation(
         "c-level-tangent-of-parameters-dropped",
         C_LEVEL,
-        "panels if parameters_dot != NULL else NULL",
-        "NULL",
+        "        dot.packed = packed\n",
+        "        pass\n",
     ),
 ]
 

@@ -97,7 +97,7 @@ def prepare(job):
         return [lstm.backward_jvp(tape, y)["gradient_dot"]]
 
     def network():
-        if lstm._engine is None or lstm.nan is not None:
+        if lstm.static_size or lstm.learn_state or lstm.nan is not None:
             return []
         net = Network(lstm)
         return [np.array([net.nbytes, net.forward_workspace(4, 6), net.tape_size(4, 6)])]

@@ -22,7 +22,7 @@ from lstm_ext import (
     _lstm,
     losses,
 )
-from lstm_ext._options import CONFIGURATION
+from lstm_ext._options import CONFIGURATION, DEFAULTS
 from lstm_ext.cython_lstm import Network
 
 OTHER_VALUES = {
@@ -196,7 +196,7 @@ def test_a_network_and_its_handle_are_read_only():
 
 def test_engines_are_not_constructed_twice():
     engine = LSTM(3, 4, rng=0)._engine
-    engine.__init__(3, 4000, 1, 1, False, "float32", "tanh", 0)
+    engine.__init__(3, {**DEFAULTS, "hidden_size": 4000, "dtype": "float32"}, 3 * [("tanh", None, None)])
     assert engine.hidden_size == 4
     for name in ("input_size", "hidden_size", "num_layers", "directions", "checkpoint", "is_float", "dtype"):
         with pytest.raises(AttributeError):
@@ -210,17 +210,21 @@ def test_an_engine_refuses_the_tape_of_another():
     tape = lstm.tape()
     lstm.forward(np.zeros((2, 5, 3)), tape=tape)
     with pytest.raises(ValueError, match="tape"):
-        other._engine.backward(tape._fused, None, None, True, 1)
+        other._engine.backward(tape._record.tape, None, None, True, 1)
     general = LSTM(3, 4, peepholes=True, rng=0)
     tape = general.tape()
     general.forward(np.zeros((2, 5, 3)), tape=tape)
-    for engine in (LSTM(3, 400, peepholes=True)._family.engine, lstm._family.engine):
+    taped = tape._record.tape
+    for engine in (LSTM(3, 400, peepholes=True)._engine, lstm._engine):
+        gradient = np.zeros(engine.parameter_count, "f")
         with pytest.raises(ValueError, match="tape"):
-            engine.backward(tape._general.engine, None, None, None, None, True, np.zeros(9, "f"), 1, 1)
+            engine.backward_all(taped, None, None, None, True, gradient, 1, 1)
+    gradient = np.zeros(general._engine.parameter_count, "f")
+    for parts in (0, 2, 3):  # there are numbers on it, and no tangents
+        with pytest.raises(ValueError, match="tape"):
+            general._engine.backward_all(taped, None, None, None, True, gradient, 1, parts)
     with pytest.raises(ValueError, match="gradient"):
-        general._family.engine.backward(
-            tape._general.engine, None, None, None, None, True, np.zeros(9, "f"), 1, 1
-        )
+        general._engine.backward_all(taped, None, None, None, True, gradient[:9], 1, 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"nan": "hold"}, {"peepholes": True}], ids=str)

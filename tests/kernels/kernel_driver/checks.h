@@ -92,12 +92,12 @@ static void FN(check_product)(const TABLE *k, ptrdiff_t rows, ptrdiff_t depth, p
         for (ptrdiff_t j = 0; j < cols; j++) transposed[j * depth + i] = b[i * cols + j];
     const WIDE *want = FN(plain_product)(rows, cols, depth, a, lda, transposed, NULL);
     for (int ordered = 0; ordered < 2; ordered++) {
-        k->product(rows, depth, cols, a, lda, panels, c, 0, ordered);
+        k->product(rows, depth, cols, a, lda, panels, c, (lstm_hints){0, ordered});
         FN(close)(k, "product", c, want, rows * cols);
-        k->product(rows, depth, cols, a, lda, panels, again, 1, ordered);
-        FN(same)(k, "product, odd", again, c, rows * cols);
+        k->product(rows, depth, cols, a, lda, panels, again, (lstm_hints){1, ordered});
+        FN(same)(k, "product, from the end", again, c, rows * cols);
     }
-    k->product(1, depth, cols, a + (rows - 1) * lda, lda, panels, alone, 0, 1);
+    k->product(1, depth, cols, a + (rows - 1) * lda, lda, panels, alone, (lstm_hints){0, 1});
     FN(same)(k, "product, ordered, one row", alone, c + (rows - 1) * cols, cols);
     end_case(k->name, "product");
 }
@@ -203,21 +203,22 @@ static void FN(check_step)(const TABLE *k, ptrdiff_t rows, ptrdiff_t H, int act)
     WIDE *want_gates = NEW_WIDE(4 * n), *want_c = NEW_WIDE(n), *want_h = NEW_WIDE(n);
     FN(plain_cell)(act, rows, H, want_pre, c_prev, want_gates, want_c, want_h);
     REAL *c = NEW(n), *h = NEW(n), *gates = NEW(4 * n), *work = FN(copy)(pre, rows * columns);
-    k->step_forward(&cell, rows, H, work, h_prev, panels, c_prev, c, h, gates, 0);
+    k->step_forward(&cell, rows, H, work, h_prev, panels, c_prev, c, h, gates, (lstm_hints){0});
     FN(close)(k, "step_forward, gates", gates, want_gates, 4 * n);
     FN(close)(k, "step_forward, c", c, want_c, n);
     FN(close)(k, "step_forward, h", h, want_h, n);
     /* from the other end, without gates, in place */
     REAL *c_in_place = FN(copy)(c_prev, n), *h_again = NEW(n), *work_again = FN(copy)(pre, rows * columns);
-    k->step_forward(&cell, rows, H, work_again, h_prev, panels, c_in_place, c_in_place, h_again, NULL, 1);
-    FN(same)(k, "step_forward, odd, c", c_in_place, c, n);
-    FN(same)(k, "step_forward, odd, h", h_again, h, n);
+    k->step_forward(&cell, rows, H, work_again, h_prev, panels, c_in_place, c_in_place, h_again, NULL,
+                    (lstm_hints){1});
+    FN(same)(k, "step_forward, from the end, c", c_in_place, c, n);
+    FN(same)(k, "step_forward, from the end, h", h_again, h, n);
     /* the last row alone */
     const ptrdiff_t last = rows - 1;
     REAL *work_alone = FN(copy)(pre + last * columns, columns), *c_alone = NEW(H), *h_alone = NEW(H);
     REAL *gates_alone = NEW(4 * H);
     k->step_forward(&cell, 1, H, work_alone, h_prev + last * H, panels, c_prev + last * H, c_alone, h_alone,
-                    gates_alone, 0);
+                    gates_alone, (lstm_hints){0});
     FN(same)(k, "step_forward, one row, c", c_alone, c + last * H, H);
     FN(same)(k, "step_forward, one row, h", h_alone, h + last * H, H);
     FN(same)(k, "step_forward, one row, gates", gates_alone, gates + 4 * last * H, 4 * H);

@@ -1,0 +1,397 @@
+# cython: language_level=3, wraparound=False, cdivision=True
+"""A network: its layers and directions described, packed, laid out in memory and walked, once for all.
+
+Python's engine (_lstm.pyx) and the public C level (cython_lstm.pyx) fill in a `call_t` and call this, and
+nothing below it. A call runs on one driver: the default one (_driver.pyx), or, where an option, a tangent or
+gates are asked for, the general one (_general.pyx). Everything is nogil, on the caller's memory. `lay_out`
+and `packed_size` say how much of it; sizes that do not fit are TOO_LARGE.
+"""
+from cython cimport floating
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memset
+
+from lstm_ext._arrays cimport TOO_LARGE, aligned, plus, times, times3
+from lstm_ext._driver cimport (
+    BIAS, DEFAULT, GENERAL, KINDS, NORM_C, NORM_C_BIAS, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH, add_row,
+    default_backward, default_forward, default_layout, default_pack, default_step, default_workspace,
+    packed_t, part_t, partial_t, shape_sequences, take,
+)
+from lstm_ext._general cimport (
+    DROPOUT, bernoulli_row, general_backward, general_forward, general_layout, general_pack, general_scratch,
+    general_workspace,
+)
+
+
+# ---- the description
+
+
+cdef void describe_layer(stack_t *stack, layer_t *L, Py_ssize_t input_size, Py_ssize_t extra) noexcept nogil:
+    """Shapes of the parameters of a direction, and where they stand behind its first."""
+    cdef Py_ssize_t H = stack.hidden_size, P = stack.out_size, n = 0
+    cdef int kind
+    L.is_double = stack.is_double
+    L.input_size, L.hidden_size, L.out_size = input_size, H, P
+    for kind in range(KINDS):
+        L.rows[kind], L.columns[kind] = 1, times(4, H)
+    L.rows[WEIGHT_IH] = L.rows[WEIGHT_HH] = times(4, H)
+    L.columns[WEIGHT_IH], L.columns[WEIGHT_HH] = input_size, P
+    L.rows[BIAS] = stack.has_bias
+    L.rows[PEEPHOLE], L.columns[PEEPHOLE] = stack.has_peepholes, times(3, H)
+    L.rows[WEIGHT_HR], L.columns[WEIGHT_HR] = P if L.projected else 0, H
+    for kind in range(WEIGHT_HR + 1, KINDS):
+        L.rows[kind] = L.cell.layer_norm
+    L.columns[NORM_C] = L.columns[NORM_C_BIAS] = H
+    for kind in range(KINDS):
+        L.at[kind] = n if L.rows[kind] else -1
+        n = plus(n, times(L.rows[kind], L.columns[kind]))
+    L.count = plus(n, extra)
+
+
+cdef void describe(stack_t *stack, const lstm_kernels_s *s, const lstm_kernels_d *d) noexcept nogil:
+    """Complete a description for a kernel: sizes, options and the first layer's cell are given."""
+    cdef Py_ssize_t D = stack.directions
+    cdef int l
+    stack.layer[0].s, stack.layer[0].d = s, d
+    stack.layer[0].cell.static_input_gate = False
+    stack.layer[1] = stack.layer[0]
+    stack.layer[0].cell.static_input_gate = stack.static_input_gate
+    describe_layer(stack, &stack.layer[0], stack.input_size, stack.extra[0])
+    describe_layer(stack, &stack.layer[1], times(D, stack.out_size), stack.extra[1])
+    stack.parameter_count = plus(times(D, stack.layer[0].count),
+                                 times3(stack.num_layers - 1, D, stack.layer[1].count))
+    if stack.parameter_count == TOO_LARGE:
+        return
+    for l in range(2):
+        default_layout(&stack.layer[l])
+        general_layout(&stack.layer[l])
+
+
+cdef inline Py_ssize_t before(Py_ssize_t directions, Py_ssize_t i, Py_ssize_t first,
+                              Py_ssize_t other) noexcept nogil:
+    """What stands before direction i of all, if one takes `first` in the first layer and `other` above."""
+    return i * first if i < directions else directions * first + (i - directions) * other
+
+
+cdef inline Py_ssize_t parameters_before(const stack_t *stack, Py_ssize_t i) noexcept nogil:
+    return before(stack.directions, i, stack.layer[0].count, stack.layer[1].count)
+
+
+# ---- packed weights
+
+
+cdef inline Py_ssize_t packed_before(const stack_t *stack, int driver, bint whole,
+                                     Py_ssize_t i) noexcept nogil:
+    cdef const packed_t *first = &stack.layer[0].packed[driver]
+    cdef const packed_t *other = &stack.layer[1].packed[driver]
+    if whole:
+        return before(stack.directions, i, first.size, other.size)
+    return before(stack.directions, i, first.forward_size, other.forward_size)
+
+
+cdef Py_ssize_t packed_size(const stack_t *stack, int driver, bint whole) noexcept nogil:
+    """Elements of the packed weights, and behind them of the scratch that packing needs.
+
+    whole: for backward, too.
+    """
+    cdef Py_ssize_t n = 0, scratch = 0, l
+    for l in range(min(stack.num_layers, <Py_ssize_t>2)):
+        n = plus(n, times3(stack.num_layers - 1 if l else 1, stack.directions,
+                           stack.layer[l].packed[driver].size if whole
+                           else stack.layer[l].packed[driver].forward_size))
+        if driver == GENERAL:
+            scratch = max(scratch, general_scratch(&stack.layer[l]))
+    return plus(n, scratch)
+
+
+cdef void pack_stack(const stack_t *stack, int driver, bint whole, bint backward, const void *parameters,
+                     void *packed) noexcept nogil:
+    """packed = the weights of all directions. backward: fill what `whole` has room for."""
+    cdef Py_ssize_t i, n = stack.num_layers * stack.directions
+    cdef void *scratch = beyond(stack, packed, packed_before(stack, driver, whole, n))
+    cdef const layer_t *L
+    cdef char *source
+    cdef char *target
+    for i in range(n):
+        L = &stack.layer[i >= stack.directions]
+        source = beyond(stack, parameters, parameters_before(stack, i))
+        target = beyond(stack, packed, packed_before(stack, driver, whole, i))
+        if driver == DEFAULT:
+            default_pack(L, source, backward, target)
+        else:
+            general_pack(L, source, backward, target, scratch)
+
+
+# ---- layout of a call's memory
+
+
+cdef void shape_call(const stack_t *stack, call_t *call, Py_ssize_t batch, Py_ssize_t time,
+                     bint alone) noexcept nogil:
+    """The numbers of call.seqs: how a batch is cut into blocks. alone: one thread will run it."""
+    cdef Py_ssize_t H = stack.hidden_size, span = max(time, <Py_ssize_t>1)
+    cdef Py_ssize_t weights = 4 * H * (max(stack.input_size, H) + stack.out_size) * itemsize(stack)
+    if call.taped and stack.checkpoint > 0:
+        span = min(span, stack.checkpoint)
+    # Rows of inference have the same bits in any block; but BLAS may add in another order for another number.
+    alone = alone and not call.taped and call.driver == DEFAULT and stack.layer[0].s.lanes > 1
+    shape_sequences(&call.seqs, batch, time, weights, span, alone)
+
+
+cdef void lay_out(const stack_t *stack, call_t *call) noexcept nogil:
+    """call.layout: sizes of workspace and tape, and places in them, from all in `call` but its arrays."""
+    cdef layout_t *to = &call.layout
+    cdef const sequences_t *seqs = &call.seqs
+    cdef const layer_t *L
+    cdef Py_ssize_t H = stack.hidden_size, P = stack.out_size, D = stack.directions
+    cdef Py_ssize_t inner_layers = stack.num_layers - 1, n = 0, partial = 0, l
+    cdef bint checkpointed = stack.checkpoint > 0, general = call.driver == GENERAL
+    for l in range(min(stack.num_layers, <Py_ssize_t>2)):
+        L = &stack.layer[l]
+        partial = max(partial, L.partial[call.driver].size)
+        n = max(n, general_workspace(L, seqs, call.run.parts, call.backward, checkpointed) if general
+                else default_workspace(L, seqs, call.backward, checkpointed))
+    n = times(call.n_threads, n)
+    to.partial = take(&n, times(partial, seqs.n_groups) if call.backward else 0)
+    to.inner = 0
+    if inner_layers:
+        to.inner = aligned(times3(times(seqs.batch, seqs.time), D, P))
+        to.mask = take(&n, times(D, P))
+        to.between = take(&n, 0 if call.taped and not call.backward
+                          else times3(call.run.parts, min(inner_layers, <Py_ssize_t>2), to.inner))
+    to.work = n
+    if not call.taped:
+        return
+    n = 0
+    if checkpointed or not general:
+        to.starts_h = take(&n, times(seqs.starts, P))
+        to.starts_c = take(&n, times(seqs.starts, H))
+    if not checkpointed:
+        to.gates = take(&n, times3(4, seqs.total, H))
+        to.pre_h = take(&n, times3(4, seqs.total, H) if stack.layer[0].cell.layer_norm else 0)
+        to.cells = take(&n, times(seqs.total, H))
+        to.fed = take(&n, times(seqs.total, P) if general else 0)
+    to.direction = n
+    to.part = plus(times(inner_layers, to.inner), times3(stack.num_layers, D, n))
+    to.tape = times(call.run.parts, to.part)
+
+
+cdef inline char *between(const stack_t *stack, const call_t *call, int p, Py_ssize_t l,
+                          bint kept) noexcept nogil:
+    """What layer l hands to the next, (T, N, D * P), or its gradient. kept: on the tape."""
+    cdef const layout_t *to = &call.layout
+    if kept:
+        return beyond(stack, call.tape, p * to.part + l * to.inner)
+    return beyond(stack, call.run.work, to.between + (l % 2 * call.run.parts + p) * to.inner)
+
+
+cdef inline strides_t time_major(const stack_t *stack, const call_t *call) noexcept nogil:
+    """Of what layers hand to each other: the rows of one step stand together."""
+    cdef strides_t s
+    s.n = stack.directions * stack.out_size
+    s.t = call.seqs.batch * s.n
+    return s
+
+
+cdef void place(const stack_t *stack, const call_t *call, run_t *run, Py_ssize_t i) noexcept nogil:
+    """`run` of direction i of all: everything but sequences that go in and out."""
+    cdef const layout_t *to = &call.layout
+    cdef Py_ssize_t D = stack.directions, N = call.seqs.batch, H = stack.hidden_size
+    cdef Py_ssize_t h = i * N * stack.out_size, c = i * N * H
+    cdef Py_ssize_t packed = packed_before(stack, call.driver, call.whole_packed, i)
+    cdef const part_t *given
+    cdef part_t *part
+    cdef char *record
+    cdef int p, q
+    run.layer = &stack.layer[i >= D]
+    run.seqs = &call.seqs
+    run.reverse = stack.reverse or i % D == 1
+    run.again = stack.checkpoint > 0
+    run.stream = <uint32_t>i
+    run.n_threads = call.n_threads
+    run.partial = beyond(stack, call.run.work, to.partial)
+    for q in range(5):
+        run.gates[q] = beyond(stack, call.run.gates[q], c * call.seqs.time)
+    for p in range(call.run.parts):
+        given = &call.run.part[p]
+        part = &run.part[p]
+        part.packed = beyond(stack, given.packed, packed)
+        part.h_0, part.c_0 = beyond(stack, given.h_0, h), beyond(stack, given.c_0, c)
+        part.h_n, part.c_n = beyond(stack, given.h_n, h), beyond(stack, given.c_n, c)
+        part.dh_n, part.dc_n = beyond(stack, given.dh_n, h), beyond(stack, given.dc_n, c)
+        part.dh_0, part.dc_0 = beyond(stack, given.dh_0, h), beyond(stack, given.dc_0, c)
+        part.bias_rows = beyond(stack, given.bias_rows, 4 * c) if i < D else NULL
+        part.dbias_rows = beyond(stack, given.dbias_rows, 4 * c) if i < D else NULL
+        if not call.taped:
+            continue
+        record = beyond(stack, call.tape, p * to.part + (stack.num_layers - 1) * to.inner + i * to.direction)
+        if stack.checkpoint > 0 or call.driver == DEFAULT:
+            part.starts_h = beyond(stack, record, to.starts_h)
+            part.starts_c = beyond(stack, record, to.starts_c)
+        if stack.checkpoint == 0:
+            part.rows.gates = beyond(stack, record, to.gates)
+            if run.layer.cell.layer_norm:
+                part.rows.pre_h = beyond(stack, record, to.pre_h)
+            part.rows.cells = beyond(stack, record, to.cells)
+            part.rows.fed = beyond(stack, record, to.fed)
+
+
+# ---- the walk
+
+
+cdef void drop_rows(const run_t *run, uint32_t layer, Py_ssize_t width, double probability, floating *values,
+                    floating *mask) noexcept nogil:
+    """values (T, N, width) *= dropout's mask, drawn row by row in `mask`."""
+    cdef floating keep = <floating>(1 / (1 - probability))
+    cdef Py_ssize_t n, t, j
+    for t in range(run.seqs.time):
+        for n in range(run.seqs.batch):
+            bernoulli_row(run.seed, DROPOUT, layer, n, t, width, probability, <floating>0, keep, mask)
+            for j in range(width):
+                values[j] *= mask[j]
+            values += width
+
+
+cdef void drop(const stack_t *stack, const call_t *call, const run_t *run, Py_ssize_t l,
+               void *values) noexcept nogil:
+    """Dropout on what layer l hands to the next, or on its gradient."""
+    cdef Py_ssize_t width = stack.directions * stack.out_size
+    cdef void *mask = beyond(stack, call.run.work, call.layout.mask)
+    if not run.random or stack.dropout == 0:
+        return
+    if stack.is_double:
+        drop_rows(run, <uint32_t>l, width, stack.dropout, <double*>values, <double*>mask)
+    else:
+        drop_rows(run, <uint32_t>l, width, stack.dropout, <float*>values, <float*>mask)
+
+
+cdef void stack_forward(const stack_t *stack, const call_t *call) noexcept nogil:
+    """All layers and directions, from the first."""
+    cdef Py_ssize_t l, k, last = stack.num_layers - 1
+    cdef run_t run = call.run
+    cdef part_t *part
+    cdef char *y
+    cdef int p
+    for l in range(stack.num_layers):
+        for k in range(stack.directions):
+            place(stack, call, &run, l * stack.directions + k)
+            for p in range(run.parts):
+                part = &run.part[p]
+                y = <char*>call.run.part[p].y if l == last else between(stack, call, p, l, call.taped)
+                part.y = beyond(stack, y, k * stack.out_size)
+                part.sy = call.run.part[p].sy if l == last else time_major(stack, call)
+            if call.driver == DEFAULT:
+                default_forward(&run)
+            else:
+                general_forward(&run)
+        for p in range(run.parts if l < last else 0):
+            part = &run.part[p]
+            part.x, part.sx = between(stack, call, p, l, call.taped), time_major(stack, call)
+            drop(stack, call, &run, l, <void*>part.x)
+
+
+cdef void stack_backward(const stack_t *stack, const call_t *call, Py_ssize_t i) noexcept nogil:
+    """Direction i of all, backwards; to be called from the last to the first.
+
+    Its weight gradient is for add_gradient, before the next.
+    """
+    cdef Py_ssize_t D = stack.directions, l = i // D, k = i % D
+    cdef run_t run = call.run
+    cdef part_t *part
+    cdef char *dy
+    cdef int p
+    place(stack, call, &run, i)
+    run.add_dx = k != D - 1
+    for p in range(run.parts):
+        part = &run.part[p]
+        dy = <char*>part.dy
+        if l < stack.num_layers - 1:
+            dy, part.sdy = between(stack, call, p, l, False), time_major(stack, call)
+        part.dy = beyond(stack, dy, k * stack.out_size)
+        if l > 0:
+            part.x, part.dx = between(stack, call, p, l - 1, True), between(stack, call, p, l - 1, False)
+            part.sx = part.sdx = time_major(stack, call)
+    if call.driver == DEFAULT:
+        default_backward(&run)
+    else:
+        general_backward(&run)
+    for p in range(run.parts if k == 0 and l > 0 else 0):
+        drop(stack, call, &run, l - 1, run.part[p].dx)
+
+
+cdef void add_partials(const layer_t *L, int driver, Py_ssize_t n_groups, const floating *partial,
+                       floating *gradient) noexcept nogil:
+    cdef const partial_t *to = &L.partial[driver]
+    cdef Py_ssize_t _, r
+    cdef int kind
+    for _ in range(n_groups):
+        for kind in range(KINDS):
+            for r in range(L.rows[kind] if to.at[kind] >= 0 else 0):
+                add_row(L.columns[kind], partial + to.at[kind] + r * to.ld[kind],
+                        gradient + L.at[kind] + r * L.columns[kind])
+        partial += to.size
+
+
+cdef void add_gradient(const stack_t *stack, const call_t *call, Py_ssize_t i, void *gradient) noexcept nogil:
+    """gradient (parameters of the network) += what direction i has left, one group of blocks after another.
+
+    The order is that of the groups, so that the number of threads cannot be seen.
+    """
+    cdef const layer_t *L = &stack.layer[i >= stack.directions]
+    cdef char *partial = beyond(stack, call.run.work, call.layout.partial)
+    cdef char *total = beyond(stack, gradient, parameters_before(stack, i))
+    if stack.is_double:
+        add_partials(L, call.driver, call.seqs.n_groups, <const double*>partial, <double*>total)
+    else:
+        add_partials(L, call.driver, call.seqs.n_groups, <const float*>partial, <float*>total)
+
+
+# ---- one step
+
+
+cdef Py_ssize_t step_work(const stack_t *stack, const sequences_t *seqs) noexcept nogil:
+    """Elements of workspace for a step of `seqs`, one block of sequences of one step."""
+    cdef Py_ssize_t n = 0, l
+    if stack.general:
+        for l in range(min(stack.num_layers, <Py_ssize_t>2)):
+            n = max(n, general_workspace(&stack.layer[l], seqs, 1, False, False))
+        return n
+    take(&n, times(seqs.batch, stack.hidden_size))
+    take(&n, times(seqs.batch, stack.layer[0].gate_columns))
+    return n
+
+
+cdef void stack_step(const stack_t *stack, const sequences_t *seqs, const void *packed, bint whole,
+                     const void *x, Py_ssize_t ldx, const void *h_prev, const void *c_prev, void *h, void *c,
+                     const void *bias_rows, void *work) noexcept nogil:
+    """One time step of all layers: h (L, N, P), c (L, N, H) from h_prev, c_prev, which they may be.
+
+    The default driver reads no more of `seqs` than the batch, and no bias_rows (N, 4H). whole: of `packed`.
+    """
+    cdef Py_ssize_t l, N = seqs.batch, size = N * stack.hidden_size, h_size = N * stack.out_size
+    cdef int driver = GENERAL if stack.general else DEFAULT
+    cdef const layer_t *L
+    cdef const char *weights
+    cdef void *h_t
+    cdef run_t run
+    cdef part_t *part = &run.part[0]
+    if driver == GENERAL:
+        memset(&run, 0, sizeof(run))
+        run.seqs, run.parts, run.work, run.n_threads = seqs, 1, work, 1
+        part.bias_rows = bias_rows
+    for l in range(stack.num_layers):
+        L = &stack.layer[l > 0]
+        weights = beyond(stack, packed, packed_before(stack, driver, whole, l))
+        if driver == DEFAULT:
+            # A product reads all of h_prev for each piece of h.
+            h_t = work if h == h_prev else h
+            default_step(L, weights, N, x, ldx, h_prev, c_prev, h_t, c, beyond(stack, work, aligned(size)))
+            if h == h_prev:
+                memcpy(h, h_t, size * itemsize(stack))
+        else:
+            run.layer, run.stream = L, <uint32_t>l
+            part.packed, part.x, part.sx.n = weights, x, ldx
+            part.h_0, part.c_0, part.h_n, part.c_n = h_prev, c_prev, h, c
+            general_forward(&run)
+            part.bias_rows = NULL
+        x, ldx = h, stack.out_size
+        h_prev, h = beyond(stack, h_prev, h_size), beyond(stack, h, h_size)
+        c_prev, c = beyond(stack, c_prev, size), beyond(stack, c, size)
