@@ -643,26 +643,21 @@ MUTATIONS = [
         "return forget, forget",
     ),
     # files and foreign weights
-    Mutation("torch-second-bias-dropped", TORCH, "np.where(second == 0, first, first + second)", "first"),
+    Mutation("torch-second-bias-dropped", TORCH, "np.where(second == 0, array, array + second)", "array"),
     Mutation(
-        "torch-gates-reversed", TORCH, "fill(view, name, values[name])",
-        "fill(view, name, values[name][::-1])",
+        "torch-gates-reversed", TORCH, 'if name.startswith("bias") else name, array)',
+        'if name.startswith("bias") else name, array[::-1])',
     ),
     Mutation(
-        "torch-gates-i-o-swapped", TORCH, "fill(view, name, values[name])",
-        'fill(view, name, np.concatenate([np.split(values[name], 4)[k] for k in (3, 1, 2, 0)])'
-        ' if "hh" in name else values[name])',
+        "torch-gates-i-o-swapped", TORCH, 'if name.startswith("bias") else name, array)',
+        'if name.startswith("bias") else name, np.concatenate([np.split(array, 4)[k] for k in (3, 1, 2, 0)])'
+        ' if "hh" in name else array)',
     ),
-    Mutation(
-        "torch-what-is-left-over-ignored", TORCH, "if not _PARAMETER.fullmatch(name[len(start):]):",
-        "if False:",
-    ),
-    Mutation(
-        "keras-gates-i-f-swapped", KERAS, "array[()], view.shape[::-1]).T)",
-        "array[()], view.shape[::-1]).T[np.r_[len(view) // 4 : len(view) // 2, 0 : len(view) // 4, "
-        "len(view) // 2 : len(view)] if len(view) % 4 == 0 else ...])",
-    ),
-    Mutation("keras-directions-swapped", KERAS, "[1 if direction else 0]", "[0 if direction else -1]"),
+    Mutation("torch-what-is-left-over-ignored", TORCH, 'check_names("the LSTM", arrays, shapes)', "pass"),
+    Mutation("keras-gates-i-f-swapped", KERAS, "fill(lstm[name], name, array)",
+             "fill(lstm[name], name, np.concatenate([np.split(array, 4)[k] for k in (1, 0, 2, 3)]))"),
+    Mutation("keras-directions-swapped", KERAS, 'zip(("", "_reverse"), layer.directions, strict=False)',
+             'zip(("", "_reverse"), layer.directions[::-1], strict=False)'),
     Mutation("keras-hard-sigmoid-of-keras-2", KERAS, '_SIGMOID = ("hard_sigmoid", 1 / 6,',
              '_SIGMOID = ("hard_sigmoid", 0.2,'),
     Mutation("keras-dropout-in-silence", KERAS, "        if key in _REFUSED:", "        if False:"),
@@ -670,7 +665,10 @@ MUTATIONS = [
     Mutation("hdf5-links-followed", HDF5, "type(link) is not self.h5py.HardLink", "False"),
     Mutation("hdf5-storage-not-looked-at", HDF5, "data.id.get_storage_size() != nbytes or ", ""),
     Mutation("hdf5-bytes-not-counted", HDF5, "or self.left < 0", ""),
-    Mutation("zip-bomb-read", HDF5, "info.compress_type != zipfile.ZIP_STORED or ", ""),
+    Mutation("zip-bomb-read", HDF5, "in archive.infolist(): if info.compress_type != zipfile.ZIP_STORED or",
+             "in archive.infolist():\n            if"),
+    Mutation("torch-bomb-read", TORCH, "shorten(name)}\") if info.compress_type != zipfile.ZIP_STORED or",
+             "shorten(name)}\")\n        if"),
     Mutation("torch-pickle-let-through", TORCH, "raise FormatError(_PICKLE)", "pass"),
     Mutation("safetensors-file-of-any-length", TENSORS, "size != self._start + end", "False"),
     Mutation("safetensors-header-of-any-length", TENSORS, "not 2 <= length <= MAX_TEXT", "False"),

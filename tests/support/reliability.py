@@ -131,7 +131,7 @@ def render(records):
         "# Reliability\n",
         "What is tested, how often, and what has never run. The numbers are those of the tools' own reports "
         "(`tests/support/reliability.py` writes this page; "
-        "[the records](../tests/data/reliability.jsonl) lie beside the tests). A table without a report says "
+        "the records are in `tests/data/reliability.jsonl`). A table without a report says "
         "so.\n",
         "## The suite\n",
         f"{number(total)} tests are collected.\n" if total else "",

@@ -138,6 +138,7 @@ def run(kind, name, arguments, tree, variables, seconds):
     }
     print(json.dumps(record), flush=True)
     if reports or done.returncode:
+        print(*sorted(set(re.findall(r"^ +#[0-4] .*lstm_ext.*|^SUMMARY.*", said, re.MULTILINE))), sep="\n")
         print(said[-6000:], flush=True)
     return record
 
