@@ -1,4 +1,4 @@
-"""Numbers that callers give: refused by a sentence that says what was expected and what came."""
+"""Checks of numbers: an error says what was expected and what was given."""
 
 import math
 import operator
