@@ -12,8 +12,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from lstm_ext import _demo
-from lstm_ext.__main__ import _parser, main
+from lstm_ext.__main__ import main
 from lstm_ext.io import load, save
 from lstm_ext.model import Model
 from lstm_ext.sklearn import LSTMForecaster
@@ -438,7 +437,3 @@ def test_a_reader_that_has_enough_is_no_error():
         done = subprocess.run([sys.executable, "-P", "-c", code], stdout=closed, stderr=subprocess.PIPE,
                               timeout=300, check=False)
     assert done.returncode == 141 and done.stderr == b""
-
-
-def test_the_epochs_of_the_demo_are_those_of_its_help():
-    assert _parser().parse_args(["demo"]).epochs == _demo.EPOCHS
