@@ -50,8 +50,8 @@ def warn(message, category=UserWarning):
     names = frame.f_globals
     warnings.warn_explicit(
         message, category, frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "<unknown>"),
-        names.setdefault("__warningregistry__", {}), names,
-    )
+        names.setdefault("__warningregistry__", {}),
+    )  # without module_globals: the loader of an interactive __main__ has no source, and says so by an error
 
 
 def _is_inside(module):

@@ -81,7 +81,7 @@ class _Output:
         K, N = points.shape[:2]
         words = {
             word: None if value is None else np.concatenate([value] * K)
-            for word, value in self.data.words.items()
+            for word, value in self.data.options.items()
         }
         y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
         features = self.model._features(y, h_n, np.concatenate([self.counted] * K))

@@ -21,6 +21,7 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
+    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -248,13 +249,7 @@ class LSTM(Fixed):
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
         # The default cell has kernels of its own; the others, and tangents, are the general engine's.
         engine = None
-        plain = all(
-            options[name] == DEFAULTS[name]
-            for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
-                         "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
-                         "static_size", "learn_state")
-        )
-        if plain and options["activations"] in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
+        if takes_default_driver(options):
             engine = _lstm.Engine(
                 inputs, options["hidden_size"], options["num_layers"], directions, options["reverse"], dtype,
                 options["cell_activation"], options["checkpoint"] or 0,
@@ -852,6 +847,13 @@ class Stream(Fixed):
     @state.setter
     def state(self, state: _StateLike) -> None:
         self.reset(state)
+
+    def _follow(self, other):
+        """Take over the state of another stream of the same LSTM, and the values that it holds for NaN."""
+        h, c = other._stepper.save()
+        (self._online or self._stepper).load(h, c)
+        if self._online is not None:
+            self._online.last[...] = other._online.last
 
     def reset(self, state: _StateLike | None = None) -> None:
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""

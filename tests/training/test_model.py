@@ -645,7 +645,7 @@ class Trap:
     ({"configuration": {"output_size": "x" * 9000}}, "output_size must be an integer"),
     ({"lstm": {"hidden_size": 10**9}}, "a model of its sizes has"),
     ({"lstm": {"hidden_size": 3.0}}, "hidden_size is 3.0, expected an integer"),
-    ({"lstm": {"num_layers": 10**9}}, "a model of its sizes has"),
+    ({"lstm": {"num_layers": 10**9}}, "num_layers is 1000000000, expected at most 65536"),
     ({"lstm": {"num_layers": 0}}, "num_layers is 0, expected at least 1"),
     ({"lstm": {"input_size": -2}}, "input_size is -2, expected at least 1"),
     ({"lstm": {"activations": ["relu7", "tanh", "tanh"]}}, "activations"),
