@@ -22,7 +22,13 @@ def open_hdf5(path):
     with reading(path), contextlib.ExitStack() as stack:
         file, model = stack.enter_context(open_file(path)), None
         size = size_of(file)
-        if file.read(4) == b"PK\x03\x04":
+        first = file.read(8)
+        if first[4:8] == b"TFL3":
+            raise FormatError(
+                "it is a TFLite file, whose LSTM may be quantized and is laid out for phones; expected the "
+                "Keras model that it was made of: give its .keras or .h5"
+            )
+        if first[:4] == b"PK\x03\x04":
             archive = stack.enter_context(open_archive(file))
             model = _model_of_archive(archive)
             file = io.BytesIO(archive.read("model.weights.h5"))

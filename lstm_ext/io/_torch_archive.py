@@ -102,7 +102,7 @@ class Archive:
         info = self._members.get(self._root + name)
         if info is None:
             raise FormatError(f"it has no {shorten(name)}")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+        if info.file_size != info.compress_size or info.compress_type != zipfile.ZIP_STORED:
             raise FormatError(f"{shorten(name)} is compressed; expected an archive as PyTorch writes it")
         if info.file_size > most:
             raise FormatError(f"{shorten(name)} has {info.file_size} bytes; expected at most {most}")

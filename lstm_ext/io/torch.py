@@ -25,6 +25,7 @@ from lstm_ext.io._common import (
     fill,
     reading,
     refuse_options,
+    refuse_pooling,
     shorten,
 )
 from lstm_ext.io._networks import torch_module
@@ -420,7 +421,7 @@ def to_torch(
     prefix : str, optional
         Name of the LSTM within the module. None: "" for an LSTM, "lstm" for a model.
     head : str, default "head"
-        Name of the linear layer, for a model. `Model.attention` is "attention".
+        Name of the linear layer, for a model.
     module : bool, default False
         Return a ``torch.nn.Module`` that has these weights, in evaluation mode: a ``torch.nn.LSTM``, or of a
         model a module whose call ``(x, lengths=None)`` gives what `Model.predict` does, its pooling included.
@@ -438,7 +439,9 @@ def to_torch(
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
-    if as_flag("module", module) and (prefix, head) != (None, "head"):
+    if not as_flag("module", module):
+        refuse_pooling(obj, "a state dict, which says no pooling (module=True does),")
+    elif (prefix, head) != (None, "head"):
         raise ValueError(
             "module is True, and prefix or head was given; expected one: the module has names of its own"
         )

@@ -856,6 +856,7 @@ def hostile_former_hdf5():
         return former_hdf5(build=lambda h5: h5.attrs.__setitem__(name, value))
 
     return {
+        "a TFLite file": b"\x1c\0\0\0TFL3" + bytes(40),
         "a heap that is walked forever": put("free", 0), "a heap with too little left": put("free", 16),
         "a heap with too much left": put("free", 2**40), "a heap of 2**63": put("heap", 2**63),
         "a heap of nothing": put("heap", 0),

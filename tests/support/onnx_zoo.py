@@ -1,7 +1,7 @@
 """Networks with an LSTM as people write them in PyTorch, and their graphs: what `from_onnx` is tried on.
 
-``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both exporters of PyTorch, and
-writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
+``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both of PyTorch's exporters
+and writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
 """
 
 import contextlib

@@ -413,7 +413,8 @@ def _concat(graph, where, *values, axis=0):
         if alike and label in ("D", "F", "DF"):
             rows = sum((value.rows for value in values), ())
             size = sum(value.sizes[axis] for value in values)
-            return replace(_resized(first, axis, "D" if label == "D" else "DF", size), rows=rows)
+            label = "D" if label == "D" else "DF" if len(rows) > 1 else "F"
+            return replace(_resized(first, axis, label, size), rows=rows)
     graph.refuse(where, values[0] if values else None, "joining")
 
 
