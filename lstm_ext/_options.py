@@ -211,7 +211,7 @@ OPTIONS = {option.name: option for option in (
     ),
     Option(
         # Without static inputs it is refused, and they need the general driver.
-        "entity_aware", False, as_flag, "the input gate of the first layer sees static inputs alone",
+        "entity_aware", False, as_flag, "the input gate of the first layer sees static inputs only",
     ),
     Option(
         "learn_state", False, as_flag, "initial states are parameters",
@@ -229,7 +229,7 @@ _DEFAULT_ACTIVATIONS = (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identi
 
 # Options that exclude one another, and why; `None` for the second: a value of the first alone.
 EXCLUSIONS = (
-    ("proj_size", "zoneout", "zoneout keeps units of h, and a projected h has none of the cell's"),
+    ("proj_size", "zoneout", "zoneout keeps units of h, and a projected h has other units than the cell"),
     ("layer_norm", "coupled_gates", "the normalization would run over pre-activations without a gate"),
     ("layer_norm", "entity_aware", "the normalization would run over pre-activations without a gate"),
     ("bidirectional", "reverse", "a bidirectional LSTM reads both ways already"),

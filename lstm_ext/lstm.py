@@ -848,6 +848,13 @@ class Stream(Fixed):
     def state(self, state: _StateLike) -> None:
         self.reset(state)
 
+    def _follow(self, other):
+        """Take over the state of another stream of the same LSTM, and the values that it holds for NaN."""
+        h, c = other._stepper.save()
+        (self._online or self._stepper).load(h, c)
+        if self._online is not None:
+            self._online.last[...] = other._online.last
+
     def reset(self, state: _StateLike | None = None) -> None:
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
         h, c = _state("state", state) or self._start or (None, None)

@@ -19,12 +19,15 @@ _ROOMS = {
     "from_onnx": "onnx",
     "to_onnx": "onnx",
     "export_c": "c_export",
+    "from_neuralhydrology": "hydrology",
+    "HydrologyModel": "hydrology",
     "stream": "native",
     "EstimatorStream": "native",
 }
 
 if TYPE_CHECKING:
     from lstm_ext.io.c_export import export_c
+    from lstm_ext.io.hydrology import HydrologyModel, from_neuralhydrology
     from lstm_ext.io.keras import from_keras, to_keras
     from lstm_ext.io.native import EstimatorStream, load, save, stream
     from lstm_ext.io.onnx import from_onnx, to_onnx
@@ -33,8 +36,10 @@ if TYPE_CHECKING:
 __all__ = [
     "EstimatorStream",
     "FormatError",
+    "HydrologyModel",
     "export_c",
     "from_keras",
+    "from_neuralhydrology",
     "from_onnx",
     "from_torch",
     "load",

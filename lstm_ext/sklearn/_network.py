@@ -7,6 +7,7 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -16,10 +17,11 @@ from sklearn.utils.metaestimators import available_if
 from lstm_ext._checks import warn
 from lstm_ext.callbacks import Callback, EarlyStopping
 from lstm_ext.distributed import DataParallel
+from lstm_ext.losses import BinaryCrossEntropy, CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
-from lstm_ext.schedules import Cosine
+from lstm_ext.schedules import Cosine, Schedule
 from lstm_ext.training import fit_lbfgs
 
 # What of LSTM's words the estimators say in words of their own, or cannot feed.
@@ -44,10 +46,14 @@ _EPOCHS, _LEAST_STEPS = 200, 1000
 _PATIENCE, _LEAST_PATIENCE = 10, 200
 # The loss after an epoch is taken on so many of the sequences at the most.
 _JUDGED = 2048
+# With batch_size="auto": sequences in a mini-batch, fewer where an epoch would have less than 5 of them.
+_BATCH, _LEAST_BATCH, _BATCHES = 32, 8, 5
 # Where fewer are set aside, folds judge in turn, and all sequences are learned from in the end.
 FEW_ASIDE, FOLDS = 50, 5
 # While the learning rate falls to 0, its sum over an epoch is half of what it was.
 _STRETCH = 2
+# Logits are divided by e to the power of this at the most.
+_LOG_TEMPERATURE = 4.0
 _DROPPING = ("dropout", "recurrent_dropout", "weight_dropout", "zoneout")
 # Hidden states of so many numbers are made at a time in inference.
 _NUMBERS_AT_ONCE = 2**24
@@ -99,6 +105,17 @@ class _Best(EarlyStopping):
         if loss < self.best - self.min_delta or not self.best_epoch:
             self.best, self.best_epoch = loss, self.last_epoch
         return self.done
+
+
+class _From(Schedule):
+    """A schedule of which so many epochs are done."""
+
+    def __init__(self, schedule, done):
+        self.schedule, self.done = schedule, done
+
+    def factor(self, epochs):
+        """Return the factor after so many epochs more."""
+        return self.schedule.factor(self.done + epochs)
 
 
 class _Curves(Callback):
@@ -335,7 +352,14 @@ class Network(BaseEstimator):
 
     def _steps_of(self, n):
         """Count the steps of the optimiser in an epoch of n sequences."""
-        return -(-n // self.batch_size)
+        return -(-n // self._batch_of(n))
+
+    def _batch_of(self, n):
+        """Return how many of n sequences make a mini-batch; "auto": all of an epoch as large, within one."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        size = min(_BATCH, max(_LEAST_BATCH, n // _BATCHES))
+        return -(-n // -(-n // size))
 
     def _train(
         self, data, *, incremental, split, comm=None, folds=None, validation=None, early_stopping=None,
@@ -368,7 +392,9 @@ class Network(BaseEstimator):
             counting = _counting(data)
             pairs = folds(counting) if folds is not None and self.solver != "lbfgs" else None
             if pairs is not None:
-                return self._cross_train(counting, pairs, callbacks, comm, words)
+                classes = isinstance(self.model_.loss, CrossEntropy | BinaryCrossEntropy)
+                cross = self._cross_classify if classes else self._cross_train
+                return cross(counting, pairs, callbacks, comm, words)
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
         data = _counting(data)
@@ -393,7 +419,7 @@ class Network(BaseEstimator):
         with _learning():
             records = self._steps(
                 data, epochs, validation=validation, callbacks=callbacks, early_stopping=stopping, comm=comm,
-                **words,
+                schedule=self._schedule(epochs), **words,
             )
         self.best_loss_ = stopping.lowest
         # Somebody else may have ended it before.
@@ -406,6 +432,9 @@ class Network(BaseEstimator):
                 "or tol",
                 ConvergenceWarning,
             )
+
+    def _schedule(self, epochs):
+        return Cosine(epochs) if getattr(self, "learning_rate", "constant") == "cosine" else None
 
     def _stopping(self, data, validation):
         patience = self._in_epochs(self.n_iter_no_change, _PATIENCE, _LEAST_PATIENCE, data)
@@ -467,10 +496,105 @@ class Network(BaseEstimator):
         self.best_loss_ = lowest
         return _taken(data, np.concatenate([aside for _, aside in pairs])), np.concatenate(outputs)
 
+    def _cross_classify(self, data, pairs, callbacks, comm, words):
+        """Find by folds whether fewer steps are better, train so on all sequences, and calibrate.
+
+        The networks of the folds are trained to the end, side by side. After each epoch they are judged by
+        the cross entropy of the sequences set aside, once all logits are divided by the one number >= 1 that
+        is best for that (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural
+        networks", ICML 2017, section 4.2): a network that is too sure of itself is mended so, and need not be
+        stopped long before it tells the classes apart best. The training ends early where that is better by
+        more than a standard error, of the mean over the folds of the difference. Few sequences seldom show
+        that. The last network's logits are divided by the number that is best for the folds' networks, which
+        were trained as long.
+        """
+        model, start = self.model_, self.model_.parameters.copy()
+        parts = [_counting(_taken(data, learn)) for learn, _ in pairs]
+        tests = [_taken(data, aside) for _, aside in pairs]
+        counts = np.array([_sum_of_weights(test, model.every_step) for test in tests])
+        held = _taken(data, np.concatenate([aside for _, aside in pairs]))
+        ends = np.cumsum([len(aside) for _, aside in pairs])
+        places = [slice(end - len(aside), end) for end, (_, aside) in zip(ends, pairs, strict=True)]
+        checked = model._checked(**held)
+
+        def trained(epochs, judge):
+            """Train the folds' networks anew, and return what they give for the sequences set aside."""
+            states = [start.copy() for _ in pairs]
+            optimizers = [self._new_optimizer() for _ in pairs]
+            schedule = self._schedule(epochs)
+            for done in range(epochs):
+                now = None if schedule is None else _From(schedule, done)
+                outputs = []
+                for part, test, state, optimizer in zip(parts, tests, states, optimizers, strict=True):
+                    model.parameters, self._optimizer = state, optimizer
+                    self._steps(part, 1, comm=comm, schedule=now, **words)
+                    state[...] = model.parameters
+                    if judge or done + 1 == epochs:
+                        outputs.append(self._raw_outputs(test))
+                if judge:
+                    judge(np.concatenate(outputs))
+            return np.concatenate(outputs)
+
+        curves = []
+
+        def judge(outputs):
+            temperature, _ = self._temperature(checked, outputs)
+            curves.append([
+                self._loss_of(checked[place], outputs[place] / temperature) if count else 0.0
+                for place, count in zip(places, counts, strict=True)
+            ])
+
+        full = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, parts[0])
+        outputs = trained(full, judge)
+        curves = np.array(curves)
+        curve = np.average(curves, axis=1, weights=counts)
+        best = 1 + int(curve.argmin())
+        gain = curves[-1] - curves[best - 1]
+        mean = float(np.average(gain, weights=counts))
+        error = math.sqrt(float(np.average((gain - mean) ** 2, weights=counts)) / max(len(pairs) - 1, 1))
+        length = full
+        if mean > error:
+            length = min(_STRETCH * best, full)
+            outputs = trained(length, None)
+        temperature, lowest = self._temperature(checked, outputs)
+        per_epoch, per_fold = self._steps_of(len(data["x"])), self._steps_of(len(parts[0]["x"]))
+        epochs = max(1, round(length * per_fold / per_epoch))
+        model.parameters, self._optimizer = start, self._new_optimizer()
+        self._curve_beside(True)
+        done = self.n_iter_
+        with _learning():
+            self._steps(
+                data, epochs, callbacks=callbacks, comm=comm, schedule=self._schedule(epochs), **words
+            )
+        for epoch in range(done, self.n_iter_):
+            after = (epoch - done + 1) * per_epoch // per_fold
+            self.validation_loss_curve_[epoch] = curve[min(max(after, 1), len(curve)) - 1]
+        self.best_loss_ = lowest
+        model.weight /= temperature
+        model.bias /= temperature
+        return held, outputs
+
+    def _temperature(self, held, outputs):
+        """Return the number >= 1 by which logits are best divided, and the loss after that."""
+
+        def loss_at(log):
+            return self._loss_of(held, outputs * math.exp(-log))
+
+        found = minimize_scalar(
+            loss_at, bounds=(0, _LOG_TEMPERATURE), method="bounded", options={"xatol": 1e-3}
+        )
+        as_they_are = loss_at(0)
+        if as_they_are <= found.fun:
+            return 1.0, float(as_they_are)
+        return math.exp(found.x), float(found.fun)
+
+    def _loss_of(self, held, outputs):
+        return self.model_.loss.value_and_gradient(outputs, held.y, held.weights(self.model_.every_step))[0]
+
     def _steps(self, data, epochs, **words):
         return self.model_.fit(
-            **data, epochs=epochs, batch_size=self.batch_size, optimizer=self._optimizer, rng=self._rng,
-            **words,
+            **data, epochs=epochs, batch_size=self._batch_of(len(data["x"])), optimizer=self._optimizer,
+            rng=self._rng, **words,
         )
 
     def _raw_outputs(self, data):

@@ -74,6 +74,8 @@ class _Supervised(Network):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [StrOptions({"constant", "cosine"})],
         "every_step": ["boolean"],
         "static_columns": ["array-like", None],
         "categorical_columns": ["array-like", None],
@@ -86,7 +88,9 @@ class _Supervised(Network):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
-    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream:
+    def stream(
+        self, batch: int = 1, static: _X | None = None, *, max_steps: int | None = None
+    ) -> EstimatorStream:
         """Predict step by step: one time step at a time, from the state of those before it.
 
         Parameters
@@ -95,6 +99,9 @@ class _Supervised(Network):
             Sequences that advance together.
         static : array_like of shape (batch, S), optional
             Static inputs, in their own units.
+        max_steps : int, optional
+            Refuse more steps than this. Needed for a network that reads backwards, as `LSTMClassifier` by
+            default does: the stream keeps so many steps, and reads all of them again at each.
 
         Returns
         -------
@@ -102,7 +109,7 @@ class _Supervised(Network):
             Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
             far, a classifier's `predict_proba`.
         """
-        return stream(self, batch, static)  # type: ignore[return-value, arg-type]
+        return stream(self, batch, static, max_steps=max_steps)  # type: ignore[return-value, arg-type]
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -411,8 +418,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         "lbfgs" is SciPy's L-BFGS-B on all sequences at once: for few sequences.
     learning_rate_init : float, default=0.003
         Step size; not used by "lbfgs".
-    batch_size : int, default=32
-        Sequences in a mini-batch.
+    batch_size : int or "auto", default=32
+        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8; all
+        of an epoch are as large, within one.
     max_iter : int or "auto", default="auto"
         Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
         steps of the optimiser (up to 160 sequences with the default `batch_size`).
@@ -468,6 +476,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         embedding. A category that `fit` did not have is refused.
     bptt : int, optional
         With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
+    learning_rate : {"constant", "cosine"}, default="constant"
+        "cosine": the step size falls from `learning_rate_init` to 0 along half a cosine over `max_iter`
+        epochs, as `schedules.Cosine`. Not used by "lbfgs" and `partial_fit`.
 
     Attributes
     ----------
@@ -552,7 +563,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     def __init__(
         self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, loss: str = "mse",
         quantiles: float | Sequence[float] = 0.5, solver: str = "adam", learning_rate_init: float = 0.003,
-        batch_size: int = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
+        batch_size: int | str = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
         max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | str = "auto",
         early_stopping: bool | str = "auto", validation_fraction: float = 0.1, warm_start: bool = False,
         scale: bool = True, dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
@@ -560,6 +571,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         verbose: bool = False, target_weight: npt.ArrayLike | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -567,6 +579,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.loss = loss
         self.quantiles = quantiles
         self.target_weight = target_weight
@@ -1059,7 +1072,9 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     Parameters
     ----------
-    hidden_size, num_layers, every_step, solver, learning_rate_init, batch_size, max_iter, alpha, momentum
+    hidden_size, num_layers, every_step, solver, learning_rate_init, max_iter, alpha, momentum
+        As in `LSTMRegressor`.
+    batch_size : int or "auto", default="auto"
         As in `LSTMRegressor`.
     max_norm, tol, n_iter_no_change, validation_fraction, warm_start, scale, dtype, lstm_options, callbacks
         As in `LSTMRegressor`.
@@ -1067,7 +1082,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
         In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
-        As in `LSTMRegressor`; the same share of every class is set aside.
+        As in `LSTMRegressor`; the same share of every class is set aside. Where that is fewer than 50
+        sequences, five networks are trained to the end, and the last one, on all sequences, is ended early
+        only where theirs are better so by more than a standard error. Its logits are divided by the number
+        >= 1 that makes the five networks' probabilities best, so that it is not too sure of itself.
     pooling : {"max", "mean", "attention", "last"}, default="max"
         What the readout reads of the hidden states of all steps: see `Model`. Not used with
         ``every_step=True``.
@@ -1079,6 +1097,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
     static_columns, categorical_columns, bptt
+        As in `LSTMRegressor`.
+    learning_rate : {"constant", "cosine"}, default="cosine"
         As in `LSTMRegressor`.
 
     Attributes
@@ -1131,7 +1151,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     def __init__(
         self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
-        learning_rate_init: float = 0.003, batch_size: int = 32, max_iter: int | str = "auto",
+        learning_rate_init: float = 0.003, batch_size: int | str = "auto", max_iter: int | str = "auto",
         alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
         n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
         warm_start: bool = False, scale: bool = True, dtype: str = "float32",
@@ -1140,6 +1160,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "cosine",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -1147,6 +1168,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.pooling = pooling
         self.merge_steps = merge_steps
         self.class_weight = class_weight

@@ -60,6 +60,7 @@ def test_no_weights_passed_have_a_lower_loss_than_those_kept(kind, seed):
     estimator = quick(kind, hidden_size=8, max_iter=200, learning_rate_init=0.2, random_state=seed)
     if kind is LSTMClassifier:
         estimator.set_params(pooling="last", lstm_options={"bidirectional": False})
+        estimator.set_params(learning_rate="constant", batch_size=32)  # a rate that falls ends without one
     watcher = StopAtASpike(estimator, X, numbers[:, None] if kind is LSTMRegressor else numbers)
     estimator.set_params(callbacks=[watcher]).fit(X, y)
     assert watcher.losses[-1] > 1.2 * min(watcher.losses)

@@ -32,6 +32,7 @@ LAYERS = (
     ("sktime",),
     ("io.",),
     ("_commands", "_demo", "_launch"),
+    ("_demo_catchment", "_demo_elnino", "_demo_spring"),
     ("__main__",),
 )
 # What is imported only once it is asked for, by the name of a module as text. The package's own __init__
@@ -40,6 +41,7 @@ BY_NAME = {
     "lstm_ext": "public names; lstm_ext.io.native for Model.save and Model.load",
     "lstm_ext.io": "names of its own modules",
     "lstm_ext.io._packing": "the estimators, where a file holds one",
+    "lstm_ext._demo": "the demo that is run, by its name",
     "lstm_ext._optional": "optional libraries",
 }
 # Adapters of estimators are a part of them, in a module of its own for the sake of what it imports.

@@ -70,6 +70,24 @@ def nets():
             y = self.drop(self.a(x)[0])
             return self.fc(self.b(y)[0][:, -1, :])
 
+    class Widths(nn.Module):
+        """LSTMs of different widths, one after the other."""
+
+        def __init__(self, sizes, bidirectional=False):
+            super().__init__()
+            D = 2 if bidirectional else 1
+            fed = (I, *(D * size for size in sizes))
+            self.stack = nn.ModuleList(
+                nn.LSTM(*pair, batch_first=True, bidirectional=bidirectional)
+                for pair in zip(fed, sizes, strict=False)
+            )
+            self.fc = nn.Linear(fed[-1], O)
+
+        def forward(self, x):
+            for one in self.stack:
+                x, (h, _) = one(x)
+            return self.fc(torch.cat((h[0], h[1]), -1) if len(h) > 1 else x[:, -1])
+
     class Permuted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -152,6 +170,18 @@ def nets():
         "last through h, four layers": net(top, layers=4),
         "bidirectional, last of y forward": net(
             lambda s, x, y, h, c: s.heads[0](torch.cat((y[:, -1, :H], y[:, 0, H:]), -1)), **both),
+        "bidirectional, cat(h) the other way": net(
+            lambda s, x, y, h, c: s.heads[0](torch.cat((h[-1], h[-2]), dim=1)), **both),
+        "bidirectional, h[-1] alone": net(top, bidirectional=True),
+        "mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(1))),
+        "bidirectional, mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(dim=1)), **both),
+        "max over time": net(lambda s, x, y, h, c: s.heads[0](y.amax(1))),
+        "max over time, values": net(lambda s, x, y, h, c: s.heads[0](y.max(dim=1).values)),
+        "widths 8, 5": lambda: Widths((8, 5)),
+        "widths 4, 7, 3": lambda: Widths((4, 7, 3)),
+        "bidirectional, widths 6, 4": lambda: Widths((6, 4), True),
+        "standardized output": net(lambda s, x, y, h, c: (s.heads[0](y[:, -1]) - 0.5) / 3.0),
+        "negative output": net(lambda s, x, y, h, c: 1.0 - s.heads[0](y[:, -1])),
         "chunk of h": net(lambda s, x, y, h, c: s.heads[0](torch.cat(h.chunk(2, 0), -1).squeeze(0)), **both),
     }
 
@@ -270,14 +300,15 @@ def _apart(mine, theirs):
     return float(np.abs(mine - theirs).max()) if mine.shape == theirs.shape else np.inf
 
 
-def main():
-    """Print the table."""
+def main(only=None):
+    """Print the table, of the networks whose names have `only` in them."""
     import tempfile
     from pathlib import Path
 
     print("| network | dynamo | torchscript |\n|---|---|---|")
     counts = {True: 0, False: 0}
-    for name, make in nets().items():
+    chosen = {name: make for name, make in nets().items() if only is None or only in name}
+    for name, make in chosen.items():
         cells = []
         for dynamo in (True, False):
             with tempfile.TemporaryDirectory() as folder:
@@ -290,8 +321,8 @@ def main():
                 counts[dynamo] += found == "taken"
                 cells.append(f"{worst:.0e}" if found == "taken" else f"refused: {found}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    print(f"| taken of {len(nets())} | {counts[True]} | {counts[False]} |")
+    print(f"| taken of {len(chosen)} | {counts[True]} | {counts[False]} |")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))
