@@ -521,7 +521,7 @@ class Network(BaseEstimator):
         held = _taken(data, np.concatenate([aside for _, aside in pairs]))
         ends = np.cumsum([len(aside) for _, aside in pairs])
         places = [slice(end - len(aside), end) for end, (_, aside) in zip(ends, pairs, strict=True)]
-        checked = model._checked(**held)
+        checked = model.prepare(**held)
 
         def trained(epochs, schedule, judge=None):
             """Train the folds' networks anew, and return what they give for the sequences set aside."""
