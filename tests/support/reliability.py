@@ -119,7 +119,8 @@ def render(records):
         of[kind].sort(key=lambda r, keys=keys: [str(r.get(key)) for key in keys])
     total = sum(r["count"] for r in of["collected"] if r["what"].startswith("tests: "))
     reported = {(r["sanitizer"], r["job"]) for r in of["sanitizer"]}
-    missing = [(kind, job) for kind, jobs in sanitize.RUNS.items() for job in jobs if (kind, job) not in reported]
+    runs = [(kind, job) for kind, jobs in sanitize.RUNS.items() for job in jobs]
+    missing = [run for run in runs if run not in reported]
     calls, random = sum(r["calls"] for r in of["random calls"]), of["random calls"]
     named, operator = of["named"], of["operator"]
 
