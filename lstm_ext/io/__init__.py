@@ -19,6 +19,9 @@ _ROOMS = {
     "from_onnx": "onnx",
     "to_onnx": "onnx",
     "export_c": "c_export",
+    "export_casadi": "control",
+    "export_fmu": "control",
+    "to_casadi": "casadi",
     "from_neuralhydrology": "hydrology",
     "HydrologyModel": "hydrology",
     "stream": "native",
@@ -27,6 +30,8 @@ _ROOMS = {
 
 if TYPE_CHECKING:
     from lstm_ext.io.c_export import export_c
+    from lstm_ext.io.casadi import to_casadi
+    from lstm_ext.io.control import export_casadi, export_fmu
     from lstm_ext.io.hydrology import HydrologyModel, from_neuralhydrology
     from lstm_ext.io.keras import from_keras, to_keras
     from lstm_ext.io.native import EstimatorStream, load, save, stream
@@ -38,6 +43,8 @@ __all__ = [
     "FormatError",
     "HydrologyModel",
     "export_c",
+    "export_casadi",
+    "export_fmu",
     "from_keras",
     "from_neuralhydrology",
     "from_onnx",
@@ -45,6 +52,7 @@ __all__ = [
     "load",
     "save",
     "stream",
+    "to_casadi",
     "to_keras",
     "to_onnx",
     "to_torch",

@@ -4,11 +4,15 @@ import contextlib
 import io
 import itertools
 import math
+import mmap
+import re
+import struct
 
 from lstm_ext._files import open_archive, open_file, size_of
 from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
 
 MAX_MEMBERS = 1000  # of a group, and layers of a model
+MAX_OBJECTS = 2**16  # of a heap of texts
 
 
 @contextlib.contextmanager
@@ -23,12 +27,36 @@ def open_hdf5(path):
             model = _model_of_archive(archive)
             file = io.BytesIO(archive.read("model.weights.h5"))
         else:
+            check_heaps(file, size)
             file.seek(0)
         h5 = Hdf5(h5py, stack.enter_context(h5py.File(file, "r")), size)
         if model is None and "model_config" in h5.file.attrs:
             h5.version = h5.text(h5.file, "keras_version")
             model = parse_json(h5.text(h5.file, "model_config"), "model_config")
         yield h5, model
+
+
+def check_heaps(file, size):
+    """Check the global heaps of an HDF5 file, where texts are: HDF5 walks over a damaged one forever.
+
+    A heap is GCOL, version 1, its size, and objects: index, count, size, then so many bytes, rounded up to 8.
+    The object of index 0 is what is left, to the end (HDF5 File Format Specification 3.0, III.E).
+    """
+    if not size:
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for number, match in enumerate(re.finditer(rb"GCOL\x01\0\0\0", content)):
+            start = match.start()
+            (length,) = struct.unpack("<Q", content[start + 8 : start + 16].ljust(8, b"\xff"))
+            end, position, objects = start + length, start + 16, 0
+            if number > MAX_MEMBERS or end > size:
+                raise FormatError("a heap of the file is longer than the file, or there are too many")
+            while position + 16 <= end:
+                index, _, _, count = struct.unpack("<HHIQ", content[position : position + 16])
+                objects += 1
+                if objects > MAX_OBJECTS or count > end - position or (not index and position + count != end):
+                    raise FormatError("a heap of the file is damaged: its objects do not fill it")
+                position = end if not index else position + 16 + -(-count // 8) * 8
 
 
 def _model_of_archive(archive):

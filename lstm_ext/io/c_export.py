@@ -16,6 +16,7 @@ from lstm_ext import __version__, _options
 from lstm_ext._files import replace_files
 from lstm_ext._fitted import chain_of
 from lstm_ext.io import _c_templates
+from lstm_ext.io._common import refuse_pooling
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -68,39 +69,59 @@ def export_c(
     OSError
         If a file cannot be written. After any error all former files stand: all are replaced, or none.
     """
-    chain = None
-    if not isinstance(model, (LSTM, Model)):
-        if not hasattr(model, "get_params"):
-            raise TypeError(
-                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
-            )
-        chain = chain_of(model, "C code", merging=True)
-        model = chain.model
-    lstm = model if isinstance(model, LSTM) else model.lstm
     path = os.fspath(path)
     folder, file_name = os.path.split(path)
     if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+\.c", file_name):
         raise ValueError(f"path is {path!r}, expected the name of a C source: letters, digits, _, - and .c")
     if weights not in ("inline", "binary"):
         raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
+    contents, _, _, _ = sources(model, file_name.removesuffix(".c"), name, weights == "binary")
+    return write_sources(folder, contents)
+
+
+def sources(model, stem, name, binary=False, target="C code"):
+    """Return ({file: bytes}, options and words of the templates, the model written) of an export.
+
+    C code has a function of whole sequences; other targets take models that make one step after another.
+    """
+    sequences = target == "C code"
+    chain = None
+    if not isinstance(model, (LSTM, Model)):
+        if not hasattr(model, "get_params"):
+            raise TypeError(
+                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
+            )
+        chain = chain_of(model, target, merging=sequences)
+        model = chain.model
+    lstm = model if isinstance(model, LSTM) else model.lstm
+    if not sequences:
+        refuse_pooling(model, target)
+        for option in ("bidirectional", "reverse"):
+            if getattr(lstm, option):
+                raise ValueError(
+                    f"{option} is True; expected False for {target}, which reads one step after another"
+                )
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
         )
-    _refuse(model, lstm)
-
-    stem = file_name.removesuffix(".c")
+    refuse_c(model, lstm)
     names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}
     arrays = _arrays(model, lstm, chain)
-    options, words = _options_and_words(model, lstm, arrays, weights == "binary", name, names, chain)
+    options, words = _options_and_words(model, lstm, arrays, binary, name, names, chain)
     contents = {
-        "c": _c_templates.render(_c_templates.SOURCE, options, words).encode(),
-        "h": _c_templates.render(_c_templates.HEADER, options, words).encode(),
-        "f90": _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
+        names["c"]: _c_templates.render(_c_templates.SOURCE, options, words).encode(),
+        names["h"]: _c_templates.render(_c_templates.HEADER, options, words).encode(),
+        names["f90"]: _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
     }
-    if weights == "binary":
-        contents["bin"] = _binary(model, lstm, arrays, chain)
-    written = [os.path.join(folder, names[kind]) for kind in contents]
+    if binary:
+        contents[names["bin"]] = _binary(model, lstm, arrays, chain)
+    return contents, options, words, (lstm, arrays)
+
+
+def write_sources(folder, contents):
+    """Write files, all of them or none; return their paths."""
+    written = [os.path.join(folder, name) for name in contents]
     with replace_files(written) as temporaries:
         for temporary, content in zip(temporaries, contents.values(), strict=True):
             with open(temporary, "wb") as file:
@@ -108,7 +129,7 @@ def export_c(
     return written
 
 
-def _refuse(model, lstm):
+def refuse_c(model, lstm):
     """Raise ValueError for what is not written as C."""
     for option, wanted, why in (
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
@@ -161,7 +182,9 @@ def _suffixes(lstm):
 def _options_and_words(model, lstm, arrays, binary, name, names, chain):
     """Return what the templates ask for: which lines stand, and what is put in."""
     single = lstm.dtype == np.float32
-    functions = [_function(given, lstm.dtype) for given in lstm.activations]
+    functions = [
+        expression(given, lstm.dtype, _c_templates.ACTIVATIONS) for given in lstm.activations
+    ]
     merge = 1 if chain is None else chain.merge
     pooling = "last" if model is lstm else model.pooling
     streams = not (lstm.bidirectional or lstm.reverse)
@@ -331,15 +354,15 @@ def _sequence(lstm, arrays, options):
     return "\n".join(lines)
 
 
-def _function(given, dtype):
-    """Return the C expression of an activation of x."""
+def expression(given, dtype, table):
+    """Return the C expression of an activation of x, or of its slope, as `table` has it."""
     name, *numbers = given if isinstance(given, tuple) else (given,)
     defaults = _options.ACTIVATIONS[name][1:3]
     values = [n if n is not None else d for n, d in zip([*numbers, None, None], defaults, strict=False)]
     alpha, beta = (_hexadecimal(v, dtype) if np.isfinite(v) else "" for v in values)
-    return _c_templates.Template(_c_templates.ACTIVATIONS[name]).substitute(
+    return _c_templates.Template(table[name]).substitute(
         f="f" if dtype == np.float32 else "", alpha=alpha, beta=beta,
-        root_half=_hexadecimal(np.sqrt(0.5), dtype),
+        root_half=_hexadecimal(np.sqrt(0.5), dtype), normal=_hexadecimal(1 / np.sqrt(2 * np.pi), dtype),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from lstm_ext._options import as_flag
 from lstm_ext.io._common import (
     FormatError,
     as_weights,
@@ -22,6 +23,7 @@ from lstm_ext.io._common import (
 )
 from lstm_ext.io._hdf5 import open_hdf5
 from lstm_ext.io._keras_models import cells, ordered_layers
+from lstm_ext.io._networks import keras_model
 from lstm_ext.io._widths import check_widths, padded, widened
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -561,7 +563,15 @@ def _activation(name, value, version):
 # ---- out
 
 
-def to_keras(obj: LSTM | Model) -> list[npt.NDArray[np.floating[Any]]]:
+@overload
+def to_keras(
+    obj: LSTM | Model, *, model: Literal[False] = ...
+) -> list[npt.NDArray[np.floating[Any]]]: ...
+@overload
+def to_keras(obj: LSTM | Model, *, model: Literal[True]) -> Any: ...
+
+
+def to_keras(obj: LSTM | Model, *, model: bool = False) -> Any:
     """Return weights for the ``set_weights`` of Keras's layers, stacked as in a ``Sequential``.
 
     Parameters
@@ -571,10 +581,13 @@ def to_keras(obj: LSTM | Model) -> list[npt.NDArray[np.floating[Any]]]:
         ``reverse`` (``go_backwards`` of the first layer, whose outputs Keras turns round), and activations
         that Keras has, the same for the candidate and the cell. The layers that take the weights must have
         the same; what acts in training alone is no part of weights.
+    model : bool, default False
+        Return a ``keras.Model`` that has these weights and computes what `Model.predict` does for sequences
+        of one length, its pooling included, or y of an LSTM.
 
     Returns
     -------
-    list of ndarray
+    list of ndarray, or keras.Model with `model`
         Copies: for each layer and direction kernel (I, 4H), recurrent_kernel (H, 4H), bias (4H,); then,
         of a model, kernel (D*H, O) and bias (O,) of a Dense.
 
@@ -585,7 +598,8 @@ def to_keras(obj: LSTM | Model) -> list[npt.NDArray[np.floating[Any]]]:
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
-    refuse_pooling(obj, "Keras's LSTM")
+    if not as_flag("model", model):
+        refuse_pooling(obj, "weights for Keras's layers")
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "Keras's LSTM", ("bidirectional", "reverse", "bias", "activations"))
     gates, inner, output = lstm.activations
@@ -598,4 +612,14 @@ def to_keras(obj: LSTM | Model) -> list[npt.NDArray[np.floating[Any]]]:
     weights = [np.ascontiguousarray(view.T) for view in lstm.named_parameters().values()]
     if not isinstance(obj, LSTM):
         weights += [np.ascontiguousarray(obj.weight.T), obj.bias]
-    return [array.copy() for array in weights]
+    weights = [array.copy() for array in weights]
+    if not model:
+        return weights
+    return keras_model(obj, weights, tuple(_name_in_keras(own) for own in (gates, inner)))
+
+
+def _name_in_keras(given):
+    """Return Keras's name of one of our activations."""
+    if given == _HARD_SIGMOID:
+        return "hard_sigmoid"
+    return next((name for name, own in _ACTIVATIONS.items() if own == given), "linear")

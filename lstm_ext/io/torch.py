@@ -9,11 +9,12 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from lstm_ext._files import open_file
+from lstm_ext._options import as_flag
 from lstm_ext._safetensors import TensorFile
 from lstm_ext.io._common import (
     FormatError,
@@ -24,9 +25,9 @@ from lstm_ext.io._common import (
     fill,
     reading,
     refuse_options,
-    refuse_pooling,
     shorten,
 )
+from lstm_ext.io._networks import torch_module
 from lstm_ext.io._torch_archive import Archive, as_float32
 from lstm_ext.io._widths import check_widths, padded, widened
 from lstm_ext.lstm import LSTM
@@ -396,9 +397,19 @@ def _build(place, parts, head, readout, batch_first, dropout, every_step, loss, 
     return model
 
 
+@overload
 def to_torch(
-    obj: LSTM | Model, *, prefix: str | None = None, head: str = "head"
-) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    obj: LSTM | Model, *, prefix: str | None = ..., head: str = ..., module: Literal[False] = ...
+) -> dict[str, npt.NDArray[np.floating[Any]]]: ...
+@overload
+def to_torch(
+    obj: LSTM | Model, *, prefix: str | None = ..., head: str = ..., module: Literal[True]
+) -> Any: ...
+
+
+def to_torch(
+    obj: LSTM | Model, *, prefix: str | None = None, head: str = "head", module: bool = False
+) -> Any:
     """Return the state dict of a ``torch.nn.LSTM``, or of a module with an LSTM and a ``torch.nn.Linear``.
 
     Parameters
@@ -409,11 +420,14 @@ def to_torch(
     prefix : str, optional
         Name of the LSTM within the module. None: "" for an LSTM, "lstm" for a model.
     head : str, default "head"
-        Name of the linear layer, for a model.
+        Name of the linear layer, for a model. `Model.attention` is "attention".
+    module : bool, default False
+        Return a ``torch.nn.Module`` that has these weights, in evaluation mode: a ``torch.nn.LSTM``, or of a
+        model a module whose call ``(x, lengths=None)`` gives what `Model.predict` does, its pooling included.
 
     Returns
     -------
-    dict of ndarray
+    dict of ndarray, or torch.nn.Module with `module`
         Copies, by PyTorch's names: ``bias_ih_l0`` is the bias, ``bias_hh_l0`` zeros. For PyTorch:
         ``module.load_state_dict({name: torch.from_numpy(a) for name, a in to_torch(lstm).items()})``.
 
@@ -424,7 +438,10 @@ def to_torch(
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
-    refuse_pooling(obj, "torch.nn.LSTM")
+    if as_flag("module", module) and (prefix, head) != (None, "head"):
+        raise ValueError(
+            "module is True, and prefix or head was given; expected one: the module has names of its own"
+        )
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "torch.nn.LSTM", ("bidirectional", "proj_size", "bias"))
     if lstm.proj_size and lstm.proj_size >= lstm.hidden_size:
@@ -442,5 +459,7 @@ def to_torch(
         else:
             state[_join(prefix, name)] = view.copy()
     if not isinstance(obj, LSTM):
+        if obj.pooling == "attention":
+            state["attention"] = obj.attention.copy()
         state |= {_join(head, "weight"): obj.weight.copy(), _join(head, "bias"): obj.bias.copy()}
-    return state
+    return torch_module(obj, state) if module else state

@@ -363,6 +363,31 @@ def test_masks_of_keras_are_lengths_here(keras):
     assert_close(from_keras(layer)(x, lengths=lengths)[0], expected, 1e-5)
 
 
+@pytest.mark.parametrize("name", [
+    "last", "every_step", "mean", "max", "attention", "bidirectional", "bidirectional mean", "reverse",
+    "lstm", "activations",
+])
+def test_a_model_of_keras_computes_what_predict_does(name, keras):
+    words = {"num_layers": 2} if name != "attention" else {}
+    words |= {"bidirectional": True} if "bidirectional" in name else {}
+    words |= {"reverse": True} if name == "reverse" else {}
+    if name == "activations":
+        words["activations"] = (KERAS_3, "identity", "identity")
+    pooling = next((own for own in ("mean", "max", "attention") if own in name), "last")
+    lstm = LSTM(2, 4, **words)
+    obj = lstm if name == "lstm" else Model(lstm, 3, every_step=name == "every_step", pooling=pooling)
+    obj.parameters = np.random.default_rng(0).normal(size=obj.parameters.shape) / 2
+    x = np.random.default_rng(1).normal(size=(3, 5, 2)).astype("float32")
+    assert_close(called(to_keras(obj, model=True), x), output(obj, x, name == "lstm"), 1e-5)
+
+
+def test_what_keras_gives_in_another_order_is_no_model(keras):
+    with pytest.raises(ValueError, match="the LSTM has reverse=True and its outputs at all steps are read"):
+        to_keras(LSTM(2, 3, reverse=True), model=True)
+    with pytest.raises(ValueError, match="pooling is 'mean'; expected 'last' for weights"):
+        to_keras(Model(LSTM(2, 3), 1, pooling="mean"))
+
+
 # ---- arrays
 
 

@@ -283,3 +283,39 @@ def test_a_projection_that_pytorch_does_not_take_is_refused(size):
     with pytest.raises(ValueError, match=f"proj_size is {size}, hidden_size 3; expected"):
         to_torch(LSTM(2, 3, proj_size=size))
     assert "weight_hr_l0" in to_torch(LSTM(2, 3, proj_size=2))
+
+
+# ---- whole models as modules
+
+READOUTS = {
+    "last": {}, "every step": {"every_step": True}, "mean": {"pooling": "mean"}, "max": {"pooling": "max"},
+    "attention": {"pooling": "attention"},
+}
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 1, 4]])
+@pytest.mark.parametrize("words", [{}, {"num_layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("name", READOUTS)
+def test_a_module_computes_what_predict_does(name, words, lengths):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no module to make")
+    model = Model(LSTM(3, 4, dtype="float64", **words), 2, **READOUTS[name])
+    model.parameters = np.random.default_rng(0).normal(size=model.parameters.shape) / 2
+    module, x = to_torch(model, module=True), np.random.default_rng(1).normal(size=(3, 6, 3))
+    with torch.no_grad():
+        given = () if lengths is None else (torch.tensor(lengths),)
+        theirs = module(torch.from_numpy(x), *given).numpy()
+    assert_close(theirs, model.predict(x, lengths), 1e-12)
+    assert set(module.state_dict()) == set(to_torch(model))
+    if "pooling" not in READOUTS[name]:
+        again = from_torch(module, prefix="lstm", head="head", every_step=model.every_step)
+        assert np.array_equal(again.parameters, model.parameters)
+
+
+def test_a_module_of_an_lstm_is_pytorchs_own():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no module to make")
+    lstm = LSTM(3, 5, 2, dropout=0.25, proj_size=2, batch_first=False, rng=0)
+    module = to_torch(lstm, module=True)
+    assert isinstance(module, torch.nn.LSTM) and (module.dropout, module.batch_first) == (0.25, False)
+    assert repr(from_torch(module)) == repr(lstm)
+    with pytest.raises(ValueError, match="module is True, and prefix or head was given"):
+        to_torch(lstm, module=True, prefix="a")

@@ -837,10 +837,28 @@ def hostile_former_hdf5():
             h5["model_weights/lstm/lstm/kernel:0"] = link
         return former_hdf5(build=build)
 
+    def heap(change):
+        good = bytearray(former_hdf5())
+        start = good.index(b"GCOL")
+        free = start + 16
+        while struct.unpack("<H", good[free : free + 2]) != (0,):
+            free += 16 + -(-struct.unpack("<Q", good[free + 8 : free + 16])[0] // 8) * 8
+        change(good, start, free)
+        return bytes(good)
+
+    def put(place, value):
+        return heap(lambda good, start, free: good.__setitem__(
+            slice({"heap": start, "free": free}[place] + 8, {"heap": start, "free": free}[place] + 16),
+            struct.pack("<Q", value),
+        ))
+
     def attribute(name, value):
         return former_hdf5(build=lambda h5: h5.attrs.__setitem__(name, value))
 
     return {
+        "a heap that is walked forever": put("free", 0), "a heap with too little left": put("free", 16),
+        "a heap with too much left": put("free", 2**40), "a heap of 2**63": put("heap", 2**63),
+        "a heap of nothing": put("heap", 0),
         "configuration not JSON": former_hdf5("{"), "configuration deep": former_hdf5("[" * 20_000),
         "configuration a list": former_hdf5("[]"), "configuration a number": attribute("model_config", 7),
         "configuration of arrays": attribute("model_config", np.ones(40, "f4")),

@@ -1,7 +1,7 @@
 """Networks with an LSTM as people write them in PyTorch, and their graphs: what `from_onnx` is tried on.
 
-``python tests/support/onnx_zoo.py`` exports them with both of PyTorch's exporters, and prints the table of
-``docs/io_onnx.md``: taken, refused and why, the largest difference from ONNX Runtime.
+``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both exporters of PyTorch, and
+writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def nets():
         "h.squeeze(0)": net(lambda s, x, y, h, c: s.heads[0](h.squeeze(0))),
         "h[0]": net(lambda s, x, y, h, c: s.heads[0](h[0])),
         "every step": net(every),
-        "y alone": net(lambda s, x, y, h, c: y),
+        "only y": net(lambda s, x, y, h, c: y),
         "y, h, c": net(lambda s, x, y, h, c: (y, h, c)),
         "two layers, y[:, -1]": net(last, layers=2),
         "two layers, h[-1]": net(top, layers=2),
@@ -156,7 +156,7 @@ def nets():
         "select": net(lambda s, x, y, h, c: s.heads[0](y.select(1, -1))),
         "narrow": net(lambda s, x, y, h, c: s.heads[0](y.narrow(1, y.size(1) - 1, 1)).squeeze(1)),
         "zeros as states": own_states(False),
-        "learnt states": own_states(True),
+        "learned states": own_states(True),
         "two LSTMs": Stack,
         "two LSTMs, dropout": lambda: Stack(True),
         "permute first": Permuted,
@@ -172,7 +172,7 @@ def nets():
             lambda s, x, y, h, c: s.heads[0](torch.cat((y[:, -1, :H], y[:, 0, H:]), -1)), **both),
         "bidirectional, cat(h) the other way": net(
             lambda s, x, y, h, c: s.heads[0](torch.cat((h[-1], h[-2]), dim=1)), **both),
-        "bidirectional, h[-1] alone": net(top, bidirectional=True),
+        "bidirectional, only h[-1]": net(top, bidirectional=True),
         "mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(1))),
         "bidirectional, mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(dim=1)), **both),
         "max over time": net(lambda s, x, y, h, c: s.heads[0](y.amax(1))),
@@ -300,12 +300,16 @@ def _apart(mine, theirs):
     return float(np.abs(mine - theirs).max()) if mine.shape == theirs.shape else np.inf
 
 
-def main(only=None):
-    """Print the table, of the networks whose names have `only` in them."""
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+
+
+def rows(only=None):
+    """Give the lines of the table, of the networks whose names have `only` in them."""
     import tempfile
     from pathlib import Path
 
-    print("| network | dynamo | torchscript |\n|---|---|---|")
+    yield "| network | dynamo | torchscript |"
+    yield "|---|---|---|"
     counts = {True: 0, False: 0}
     chosen = {name: make for name, make in nets().items() if only is None or only in name}
     for name, make in chosen.items():
@@ -320,9 +324,31 @@ def main(only=None):
                 found, worst = tried(path)
                 counts[dynamo] += found == "taken"
                 cells.append(f"{worst:.0e}" if found == "taken" else f"refused: {found}")
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    print(f"| taken of {len(chosen)} | {counts[True]} | {counts[False]} |")
+        yield f"| {name} | {' | '.join(cells)} |"
+    yield f"| taken of {len(chosen)} | {counts[True]} | {counts[False]} |"
+
+
+def main():
+    """Print the table, or put it into a page between its marks."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("only", nargs="?", help="a part of the networks' names")
+    parser.add_argument("--write", metavar="PAGE", help="such as docs/io_onnx.md")
+    arguments = parser.parse_args()
+    lines = []
+    for line in rows(arguments.only):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.write:
+        with open(arguments.write) as file:
+            before, _, rest = file.read().partition(BEGIN)
+        _, mark, after = rest.partition(END)
+        if not mark:
+            raise SystemExit(f"{arguments.write} has no {BEGIN} and {END}")
+        with open(arguments.write, "w") as file:
+            file.write("\n".join([before + BEGIN, *lines, END + after]))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    sys.exit(main())

@@ -39,7 +39,7 @@ KEYS = {
     "fuzz": ("target", "date"),
 }
 NEVER = [
-    "Python on Windows: there are no wheels; the kernels alone run, as the table of platforms says",
+    "Python on Windows: there are no wheels; only the kernels run, as the table of platforms says",
     "macOS, Intel or Apple silicon: the workflow builds and tests it, and has not run yet",
     "Python on a real arm64 or s390x machine; Python under an emulator",
     "free-threaded Python, PyPy, GraalPy, Pyodide; Python 3.14",
