@@ -159,6 +159,7 @@ def render(records):
         "## Sanitizers\n",
         "AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer with libomp and archer, which "
         "tells it the barriers of OpenMP; a planted race is found, its mended form is silent. "
+        "Under it no thread writes `parameters` while another computes, which would be a race of the caller. "
         "`tests/support/sanitize.py` builds and runs all of it; "
         "[profiling](profiling.md#memory-errors-and-races) has the commands.\n",
         table(["sanitizer", "job", "reports", "exit code", "its last line"], [
