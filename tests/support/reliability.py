@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sanitize
+
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "tests" / "data" / "reliability.jsonl"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -116,6 +118,9 @@ def render(records):
     for kind, keys in KEYS.items():
         of[kind].sort(key=lambda r, keys=keys: [str(r.get(key)) for key in keys])
     total = sum(r["count"] for r in of["collected"] if r["what"].startswith("tests: "))
+    reported = {(r["sanitizer"], r["job"]) for r in of["sanitizer"]}
+    runs = [(kind, job) for kind, jobs in sanitize.RUNS.items() for job in jobs]
+    missing = [run for run in runs if run not in reported]
     calls, random = sum(r["calls"] for r in of["random calls"]), of["random calls"]
     named, operator = of["named"], of["operator"]
 
@@ -154,11 +159,12 @@ def render(records):
         "## Sanitizers\n",
         "AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer with libomp and archer, which "
         "tells it the barriers of OpenMP; a planted race is found, its mended form is silent. "
+        "Under it no thread writes `parameters` while another computes, which would be a race of the caller. "
         "`tests/support/sanitize.py` builds and runs all of it; "
         "[profiling](profiling.md#memory-errors-and-races) has the commands.\n",
         table(["sanitizer", "job", "reports", "exit code", "its last line"], [
-            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"].replace("|", "/"))
-            for r in of["sanitizer"]]),
+            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"] + r.get("note", ""))
+            for r in of["sanitizer"]] + [(kind, job, "-", "-", "no report yet") for kind, job in missing]),
         "## Out of memory\n",
         (f"One allocation of Python after the other fails: {number(sums['calls'])} calls, "
          f"{number(sums['memory_errors'])} of which ended in MemoryError; after {sums['wrong']} of them the "
