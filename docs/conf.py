@@ -42,7 +42,7 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_default_options = {"members": True, "inherited-members": True, "special-members": "__call__"}
 autodoc_class_signature = "mixed"
-autodoc_typehints = "none"  # the docstrings say them, in words
+autodoc_typehints = "none"  # the docstrings say them
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 

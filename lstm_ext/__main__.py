@@ -32,9 +32,9 @@ Train LSTMs beside other methods, and print errors of validation and test.
 
   catchment  15 s: discharge of a simulated snow-fed river from rain and temperature
              catchment.png, catchment.csv (the data), catchment-1 to -3.safetensors
-  spring     10 s: displacement of a simulated spring with hysteresis from the force
+  spring     8 s:  displacement of a simulated spring with hysteresis from the force
              spring.png, spring.safetensors
-  elnino     25 s: the temperature of the tropical Pacific, 1 to 12 months ahead
+  elnino     5 s:  the temperature of the tropical Pacific, 1 to 12 months ahead
              elnino.png, elnino-1 to -5.safetensors
 
 Times are those of one core of an AMD EPYC (Zen 4). Pictures need matplotlib,

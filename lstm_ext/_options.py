@@ -230,8 +230,8 @@ _DEFAULT_ACTIVATIONS = (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identi
 # Options that exclude one another, and why; `None` for the second: a value of the first alone.
 EXCLUSIONS = (
     ("proj_size", "zoneout", "zoneout keeps units of h, and a projected h has none of the cell's"),
-    ("layer_norm", "coupled_gates", "the normalisation would run over pre-activations without a gate"),
-    ("layer_norm", "entity_aware", "the normalisation would run over pre-activations without a gate"),
+    ("layer_norm", "coupled_gates", "the normalization would run over pre-activations without a gate"),
+    ("layer_norm", "entity_aware", "the normalization would run over pre-activations without a gate"),
     ("bidirectional", "reverse", "a bidirectional LSTM reads both ways already"),
 )
 

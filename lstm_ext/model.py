@@ -18,9 +18,8 @@ from lstm_ext._provided import provided
 from lstm_ext.distributed import as_group
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
-from lstm_ext.training import loop
-from lstm_ext.training.data import SequenceData
-from lstm_ext.training.stored import Stored
+from lstm_ext.training import SequenceData, Stored
+from lstm_ext.training import fit as fit_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -687,7 +686,7 @@ class Model(Fixed):
             Truncated backpropagation through time (R. J. Williams, J. Peng, "An efficient
             gradient-based algorithm for on-line training of recurrent network trajectories", *Neural
             Computation* 2(4), 1990): every mini-batch is cut into windows of so many steps; each
-            window makes one step of the optimiser, begins with the states in which the last one
+            window makes one step of the optimizer, begins with the states in which the last one
             ended, and its gradient ends where it began. With every_step=True alone.
         checkpoint : str or path-like, optional
             A file that holds the state of the training, replaced in one piece after every
@@ -698,7 +697,7 @@ class Model(Fixed):
             such file. `rng` and `optimizer` are set to what they were then.
         comm : MPI communicator or distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with its part of the training set, or with
-            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimiser state and generator
+            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimizer state and generator
             are everybody's; rank 0 alone reads and writes `checkpoint`.
 
         Returns
@@ -707,7 +706,7 @@ class Model(Fixed):
             For every epoch a record ``{"epoch": 1, "loss": ..., "validation_loss": ..., "lr": ...,
             "seconds": ...}``. The loss is the mean over the epoch's mini-batches, each as it was before
             its step; the validation loss, present where validation is, is that after the last of them;
-            lr is the last step's, present where the optimiser has one.
+            lr is the last step's, present where the optimizer has one.
 
         Raises
         ------
@@ -726,7 +725,7 @@ class Model(Fixed):
         del arguments["self"]
         if comm is not None:
             arguments["comm"] = as_group(comm)
-        return loop.fit(self, **arguments)
+        return fit_model(self, **arguments)
 
     # Files ------------------------------------------------------------------------------------
 

@@ -6,6 +6,6 @@ and ``Bcast(array, root)``, for NumPy arrays, as mpi4py's have them; mpi4py itse
 it has ``Iallreduce`` and ``Ibcast``, too, every wait ends after `timeout`.
 """
 
-from lstm_ext.distributed.group import DataParallel, RankError, as_group
+from lstm_ext.distributed._group import DataParallel, RankError, as_group
 
 __all__ = ["DataParallel", "RankError", "as_group"]

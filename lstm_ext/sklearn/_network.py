@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import stdtrit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -389,12 +390,13 @@ class Network(BaseEstimator):
             return None
         stops = self.early_stopping if early_stopping is None else early_stopping
         if validation is None and stops:
-            counting = _counting(data)
+            counting, drawn = _counting(data), copy.deepcopy(self._rng.bit_generator.state)
             pairs = folds(counting) if folds is not None and self.solver != "lbfgs" else None
             if pairs is not None:
                 classes = isinstance(self.model_.loss, CrossEntropy | BinaryCrossEntropy)
-                cross = self._cross_classify if classes else self._cross_train
-                return cross(counting, pairs, callbacks, comm, words)
+                if classes:
+                    return self._cross_classify(counting, pairs, callbacks, comm, words, drawn)
+                return self._cross_train(counting, pairs, callbacks, comm, words)
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
         data = _counting(data)
@@ -496,17 +498,21 @@ class Network(BaseEstimator):
         self.best_loss_ = lowest
         return _taken(data, np.concatenate([aside for _, aside in pairs])), np.concatenate(outputs)
 
-    def _cross_classify(self, data, pairs, callbacks, comm, words):
+    def _cross_classify(self, data, pairs, callbacks, comm, words, drawn):
         """Find by folds whether fewer steps are better, train so on all sequences, and calibrate.
 
         The networks of the folds are trained to the end, side by side. After each epoch they are judged by
         the cross entropy of the sequences set aside, once all logits are divided by the one number >= 1 that
         is best for that (C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural
         networks", ICML 2017, section 4.2): a network that is too sure of itself is mended so, and need not be
-        stopped long before it tells the classes apart best. The training ends early where that is better by
-        more than a standard error, of the mean over the folds of the difference. Few sequences seldom show
-        that. The last network's logits are divided by the number that is best for the folds' networks, which
-        were trained as long.
+        stopped long before it tells the classes apart best. The training ends early, with a learning rate
+        that falls to 0 over twice the best number of epochs, where the folds say with a confidence of 95 %
+        that this is better, by a one-sided t test of the difference, and by more than `tol`: the lowest of
+        many losses is low by chance, too, and few sequences seldom show more than that. The last network's
+        logits are divided by the number that is best for the folds' networks, which were trained as long.
+
+        `drawn` is the state of the random numbers before the folds were drawn: a training that does not end
+        early is that of `early_stopping=False`.
         """
         model, start = self.model_, self.model_.parameters.copy()
         parts = [_counting(_taken(data, learn)) for learn, _ in pairs]
@@ -517,11 +523,10 @@ class Network(BaseEstimator):
         places = [slice(end - len(aside), end) for end, (_, aside) in zip(ends, pairs, strict=True)]
         checked = model._checked(**held)
 
-        def trained(epochs, judge):
+        def trained(epochs, schedule, judge=None):
             """Train the folds' networks anew, and return what they give for the sequences set aside."""
             states = [start.copy() for _ in pairs]
             optimizers = [self._new_optimizer() for _ in pairs]
-            schedule = self._schedule(epochs)
             for done in range(epochs):
                 now = None if schedule is None else _From(schedule, done)
                 outputs = []
@@ -545,27 +550,28 @@ class Network(BaseEstimator):
             ])
 
         full = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, parts[0])
-        outputs = trained(full, judge)
+        outputs = trained(full, self._schedule(full), judge)
         curves = np.array(curves)
         curve = np.average(curves, axis=1, weights=counts)
         best = 1 + int(curve.argmin())
-        gain = curves[-1] - curves[best - 1]
+        gain = curves[-max(1, full // 10) :].mean(axis=0) - curves[best - 1]
         mean = float(np.average(gain, weights=counts))
         error = math.sqrt(float(np.average((gain - mean) ** 2, weights=counts)) / max(len(pairs) - 1, 1))
-        length = full
-        if mean > error:
-            length = min(_STRETCH * best, full)
-            outputs = trained(length, None)
+        early = mean > max(error * stdtrit(max(len(pairs) - 1, 1), 0.95), self.tol)
+        length = min(_STRETCH * best, full)
+        if early:
+            outputs = trained(length, Cosine(length))
         temperature, lowest = self._temperature(checked, outputs)
         per_epoch, per_fold = self._steps_of(len(data["x"])), self._steps_of(len(parts[0]["x"]))
         epochs = max(1, round(length * per_fold / per_epoch))
         model.parameters, self._optimizer = start, self._new_optimizer()
         self._curve_beside(True)
-        done = self.n_iter_
-        with _learning():
-            self._steps(
-                data, epochs, callbacks=callbacks, comm=comm, schedule=self._schedule(epochs), **words
-            )
+        done, self._rng.bit_generator.state = self.n_iter_, drawn
+        if early:
+            with _learning():
+                self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **words)
+        else:
+            self._descend(data, None, callbacks, comm, words)
         for epoch in range(done, self.n_iter_):
             after = (epoch - done + 1) * per_epoch // per_fold
             self.validation_loss_curve_[epoch] = curve[min(max(after, 1), len(curve)) - 1]

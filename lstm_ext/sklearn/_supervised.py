@@ -1072,9 +1072,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     Parameters
     ----------
-    hidden_size, num_layers, every_step, solver, learning_rate_init, max_iter, alpha, momentum
-        As in `LSTMRegressor`.
-    batch_size : int or "auto", default="auto"
+    hidden_size, num_layers, every_step, solver, learning_rate_init, batch_size, max_iter, alpha, momentum
         As in `LSTMRegressor`.
     max_norm, tol, n_iter_no_change, validation_fraction, warm_start, scale, dtype, lstm_options, callbacks
         As in `LSTMRegressor`.
@@ -1084,8 +1082,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     early_stopping : bool, default=False
         As in `LSTMRegressor`; the same share of every class is set aside. Where that is fewer than 50
         sequences, five networks are trained to the end, and the last one, on all sequences, is ended early
-        only where theirs are better so by more than a standard error. Its logits are divided by the number
-        >= 1 that makes the five networks' probabilities best, so that it is not too sure of itself.
+        only where theirs are better so by a t test, at 95 %. Its logits are divided by the number >= 1 that
+        makes the five networks' probabilities best, so that it is not too sure of itself.
     pooling : {"max", "mean", "attention", "last"}, default="max"
         What the readout reads of the hidden states of all steps: see `Model`. Not used with
         ``every_step=True``.
@@ -1096,9 +1094,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     class_weight : dict, "balanced" or None, default=None
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
-    static_columns, categorical_columns, bptt
-        As in `LSTMRegressor`.
-    learning_rate : {"constant", "cosine"}, default="cosine"
+    static_columns, categorical_columns, bptt, learning_rate
         As in `LSTMRegressor`.
 
     Attributes
@@ -1151,7 +1147,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     def __init__(
         self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
-        learning_rate_init: float = 0.003, batch_size: int | str = "auto", max_iter: int | str = "auto",
+        learning_rate_init: float = 0.003, batch_size: int | str = 32, max_iter: int | str = "auto",
         alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
         n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
         warm_start: bool = False, scale: bool = True, dtype: str = "float32",
@@ -1160,7 +1156,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
-        learning_rate: str = "cosine",
+        learning_rate: str = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,

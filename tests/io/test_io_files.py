@@ -20,7 +20,7 @@ import pytest
 from lstm_ext import LSTM, Adam, Model, _files, _launch
 from lstm_ext._safetensors import TensorFile, pack_tensors
 from lstm_ext.io import FormatError, export_c, from_keras, from_onnx, from_torch, load, save
-from lstm_ext.training import checkpoint
+from lstm_ext.training import _checkpoint
 
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="pipes, devices and limits as Linux has them"
@@ -32,7 +32,7 @@ def model(seed=0, **options):
 
 
 def state_of(model):
-    """Arguments of `checkpoint` for a training of this model."""
+    """Arguments of `_checkpoint` for a training of this model."""
     return model, {"n": 1}, np.random.default_rng(0), Adam(), None, None
 
 
@@ -40,7 +40,7 @@ def checkpointed(path):
     trained = model()
     state = state_of(trained)
     state[3].step(trained.parameters, np.ones_like(trained.parameters))
-    checkpoint.save(path, *state, [{"epoch": 1, "loss": 0.5}])
+    _checkpoint.save(path, *state, [{"epoch": 1, "loss": 0.5}])
 
 
 def former(path, **changes):
@@ -75,7 +75,7 @@ READERS = {
     "from_torch": (FormatError, from_torch),
     "from_keras": (FormatError, from_keras),
     "from_onnx": (FormatError, from_onnx),
-    "checkpoint": (ValueError, lambda path: checkpoint.load(path, *state_of(model()))),
+    "checkpoint": (ValueError, lambda path: _checkpoint.load(path, *state_of(model()))),
     "lstm-ext fit": (ValueError, lambda path: _launch._read(path, 0)),
     "load_array": (ValueError, lambda path: _files_blamed(_files.load_array, path)),
     "load_arrays": (ValueError, lambda path: _files_blamed(_files.load_arrays, path, ["x", "y"])),
@@ -314,7 +314,7 @@ def test_no_reader_blames_a_file_for_what_happens_to_the_process(
         "lstm_ext.io.native",
         "lstm_ext.io.torch",
         "lstm_ext.io._hdf5",
-        "lstm_ext.training.checkpoint",
+        "lstm_ext.training._checkpoint",
     ):
         monkeypatch.setattr(f"{module}.open_file", fails)
     with pytest.raises(error) as caught:
@@ -336,7 +336,7 @@ import sys
 import _testcapi
 import numpy as np
 from lstm_ext import LSTM, Adam, Model
-from lstm_ext.training import checkpoint
+from lstm_ext.training import _checkpoint
 from lstm_ext.io import from_torch, load
 folder = {folder!r}
 model = Model(LSTM(2, 3, rng=0), 1, rng=0)
@@ -347,7 +347,7 @@ readers = {{
     "old": lambda: Model.load(folder + "/old.npz"),
     "lstm": lambda: load(folder + "/lstm.safetensors"),
     "torch": lambda: from_torch(folder + "/torch.safetensors"),
-    "checkpoint": lambda: checkpoint.load(
+    "checkpoint": lambda: _checkpoint.load(
         folder + "/run.checkpoint", model, {{"n": 1}}, rng, optimizer, None, None),
 }}
 read = readers[sys.argv[1]]
@@ -557,7 +557,7 @@ def test_a_checkpoint_of_the_former_format_is_read(tmp_path):
         "settings": {"n": 1},
         "history": [{"epoch": 1, "loss": float("inf")}],
         "optimizer": {"t": 1},
-        "rng": checkpoint._plain(np.random.default_rng(7).bit_generator.state),
+        "rng": _checkpoint._plain(np.random.default_rng(7).bit_generator.state),
         "schedule": None,
         "early_stopping": None,
     }
@@ -568,7 +568,7 @@ def test_a_checkpoint_of_the_former_format_is_read(tmp_path):
             np.save(buffer, 2 * trained.parameters)
             archive.writestr(f"{name}.npy", buffer.getvalue())
     state = state_of(model())
-    assert checkpoint.load(tmp_path / "c.npz", *state) == configuration["history"]
+    assert _checkpoint.load(tmp_path / "c.npz", *state) == configuration["history"]
     assert np.array_equal(state[0].parameters, 2 * trained.parameters) and state[3].state["t"] == 1
 
 
@@ -577,8 +577,8 @@ def test_a_history_of_any_length_and_kind_comes_back(tmp_path):
     mixed = [{"epoch": 1, "loss": 1.0, "note": "a"}, {"epoch": 2, "loss": float("nan"), "list": [1, None]}]
     huge = [{"epoch": 2**70}, {"epoch": 1, "x": True}]
     for history in (long, mixed, huge, []):
-        checkpoint.save(tmp_path / "c", *state_of(model()), history)
-        found = checkpoint.load(tmp_path / "c", *state_of(model()))
+        _checkpoint.save(tmp_path / "c", *state_of(model()), history)
+        found = _checkpoint.load(tmp_path / "c", *state_of(model()))
         assert repr(found) == repr(history)
 
 
@@ -588,11 +588,11 @@ def test_a_refused_checkpoint_changes_nothing(tmp_path):
 
     own, rng, optimizer = model(), np.random.default_rng(3), Adam()
     optimizer.step(own.parameters, np.ones_like(own.parameters))
-    checkpoint.save(tmp_path / "c", own, {}, rng, optimizer, Cosine(3), None, [])
+    _checkpoint.save(tmp_path / "c", own, {}, rng, optimizer, Cosine(3), None, [])
     other, fresh, schedule = Adam(), np.random.default_rng(4), Plateau()
     expected = fresh.bit_generator.state, schedule.state
     with pytest.raises(ValueError, match="does not fit this training"):
-        checkpoint.load(tmp_path / "c", own, {}, fresh, other, schedule, None)
+        _checkpoint.load(tmp_path / "c", own, {}, fresh, other, schedule, None)
     assert (fresh.bit_generator.state, schedule.state) == expected and other.state["t"] == 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ext import LSTM, _lstm_general
-from lstm_ext._options import EXCLUSIONS, OPTIONS, PARAMETER_KINDS, REQUIRED
+from lstm_ext._options import EXCLUSIONS, OPTIONS, PARAMETER_KINDS, REQUIRED, takes_default_driver
 
 pytestmark = pytest.mark.every_kernel
 
@@ -385,6 +385,13 @@ def together(option):
     return {**needed.get(option, {}), option: value_of(option)}
 
 
+def engine_is_default(lstm):
+    """Return whether the engine takes the default driver, or None where it does not say."""
+    if lstm._engine is None:
+        return False
+    return not lstm._engine.general if hasattr(lstm._engine, "general") else None
+
+
 def test_the_signature_and_the_docstring_are_those_of_the_records():
     signature = inspect.signature(LSTM).parameters
     required = inspect.Parameter.empty
@@ -424,8 +431,9 @@ def test_each_record_says_what_the_option_does(name):
     assert kinds[0] ^ kinds[1] == set(option.parameters)
     assert kinds[0] | kinds[1] <= set(PARAMETER_KINDS)
     assert set(PARAMETER_KINDS[:2]) <= kinds[0]
-    if not set(base) & {"static_size"}:
-        assert (with_it._engine is not None) == option.in_default_driver
+    if "static_size" not in base:  # which needs the general driver by itself
+        assert takes_default_driver(vars(with_it)) == option.in_default_driver
+        assert engine_is_default(with_it) in (None, option.in_default_driver)
     assert option.check(name, value_of(name)) is not None
     with pytest.raises((TypeError, ValueError), match=f"^{name}(\\[[0-9]\\])? is "):
         option.check(name, object())

@@ -81,6 +81,14 @@ def test_nothing_optional_is_imported_before_it_is_used():
     assert run("-c", code, command=[sys.executable, "-P"]).stdout == "[]\n"
 
 
+def test_a_warning_under_python_m_is_a_warning(tmp_path):
+    program = "from lstm_ext._checks import warn\nwarn('careful')\nprint('done')\n"
+    (tmp_path / "program.py").write_text(program)
+    result = run(command=[sys.executable, "-m", "program"], cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout == "done\n"
+    assert "program.py:2: UserWarning: careful" in result.stderr
+
+
 # The example ------------------------------------------------------------------------------------
 
 

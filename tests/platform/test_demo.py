@@ -190,7 +190,7 @@ def test_an_error_while_writing_leaves_the_old_files(tmp_path, monkeypatch):
 def test_help_says_how_long_and_which_files():
     text = run("demo", "--help").stdout
     for name in _demo.NAMES:
-        assert re.search(rf"^  {name} +\d+ s: ", text, re.MULTILINE)
+        assert re.search(rf"^  {name} +\d+ s: +", text, re.MULTILINE)
         demo = {"catchment": _demo_catchment, "spring": _demo_spring, "elnino": _demo_elnino}[name]
         for file in demo.FILES:
             stem, number = re.fullmatch(r"(.*?)(-\d+)?\.\w+", file).groups()
@@ -358,6 +358,9 @@ def test_no_method_reads_the_future():
     day = other.test.start + 400
     other.precipitation[day:] += 50
     other.temperature[day:] -= 20
+    # Trees may leave a feature unused: look at all of them.
+    before, after = (_demo_catchment.features(p) for p in (problem, other))
+    np.testing.assert_array_equal(before[:day], after[:day])
     found = methods(problem)
     for name, values in methods(other).items():
         np.testing.assert_allclose(values[:day], found[name][:day], rtol=1e-6, err_msg=name)
@@ -386,6 +389,17 @@ def test_the_picture_shows_the_largest_flood_of_the_test_years():
     assert problem.day[part.start] == 273
     later = problem.discharge[problem.test.start + 273 : problem.test.start + 273 + 5 * 365]
     assert problem.discharge[part].max() == later.max()
+
+
+def test_features_of_the_spring_are_past_forces():
+    force = _demo_spring.random_force(np.random.default_rng(0), samples=400)
+    changed = np.concatenate([force[:250], force[250:] + 10])
+    before, after = (_demo_spring.features(one, lags=5) for one in (force, changed))
+    np.testing.assert_array_equal(before[:250], after[:250])
+    assert not np.array_equal(before[250:], after[250:])
+    np.testing.assert_array_equal(before[100, :5], force[100:95:-1])
+    np.testing.assert_allclose(before[100, 5], force[96:101].mean())
+    np.testing.assert_array_equal(before[100, 10:12], [force[91:101].max(), force[91:101].min()])
 
 
 def test_records_of_the_spring_are_apart():

@@ -1,6 +1,8 @@
 """The documentation: links lead somewhere, names exist, pictures are described, and the English is plain."""
 
 import importlib
+import importlib.util
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -124,6 +126,23 @@ def test_the_english_is_plain(page):
     assert not found, "\n".join(found)
 
 
+SCRIPTS = [*sorted((CHECKOUT / "examples").glob("*.py")), *sorted(DOCS.glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_the_english_of_the_examples_is_plain(script):
+    text = plain_english.commentary(script.read_text(encoding="utf-8"))
+    found = plain_english.found(plain_english.prose(text))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["_demo", "_demo_catchment", "_demo_spring", "_demo_elnino"])
+def test_the_english_of_the_demos_is_plain(name):
+    source = inspect.getsource(importlib.import_module(f"lstm_ext.{name}"))
+    found = plain_english.found(plain_english.prose(plain_english.commentary(source)))
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("text, says", [
     ("the words of `fit`", "words"),
     ("an error is one sentence", "sentence"),
@@ -150,3 +169,27 @@ def test_pictures_are_small_and_text(picture):
 def test_the_gallery_has_examples():
     for example in (CHECKOUT / "examples").glob("plot_*.py"):
         assert re.match(r'"""\n(.+)\n=+\n\n', example.read_text(encoding="utf-8")), example.name
+
+
+@pytest.mark.parametrize("change, says", [
+    (None, []),
+    (("other.html#here", "gone.html"), ["gone.html is missing"]),
+    (("other.html#here", "other.html#nowhere"), ["other.html#nowhere has no such anchor"]),
+    (('alt="a wave"', 'alt=""'), ["no alternative text"]),
+    (('<meta name="description" content="what it is">', ""), ["no description"]),
+    (("<script>", '<script src="https://elsewhere.example/script.js">'), ["loads from elsewhere"]),
+])
+def test_the_check_of_the_site_finds_faults(change, says, tmp_path):
+    spec = importlib.util.spec_from_file_location("check_site", DOCS / "check_site.py")
+    check_site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_site)
+    page = (
+        '<meta name="description" content="what it is"><script></script>'
+        '<article><a href="other.html#here">x</a><a href="https://example.org/x">y</a>'
+        '<img src="wave.svg" alt="a wave"></article>'
+    )
+    (tmp_path / "wave.svg").write_text("<svg/>")
+    (tmp_path / "other.html").write_text('<h1 id="here">Other</h1>')
+    (tmp_path / "page.html").write_text(page.replace(*change) if change else page)
+    found = check_site.faults(tmp_path)
+    assert len(found) == len(says) and all(word in line for line, word in zip(found, says, strict=True))

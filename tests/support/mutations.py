@@ -70,11 +70,14 @@ GROUPS = {
     "arrays": [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")],
     "node": ["tests/kernels/test_node.py", "tests/kernels/test_node_layer.py"],
     "training": [f"tests/training/test_{name}.py" for name in ("optim", "model", "losses")],
+    "ranks": ["tests/training/test_rank_agreement.py"],
+    "records": ["tests/layer/test_options.py"],
 }
 CELL = KERNEL = KERNELS = DRIVER = ENGINE = LAYER = "layer"
 OPTIONS = GENERAL = FAMILY = PHILOX = JACOBIAN = MISSING = INITIALIZERS = MODEL = LOSSES = "options"
 PACKING = TENSORS = HDF5 = TORCH = KERAS = IO = "io"
 C_LEVEL, ARRAYS = "c-level", "arrays"
+RANKS, RECORDS = "ranks", "records"
 
 
 @dataclass(frozen=True)
@@ -523,14 +526,50 @@ MUTATIONS = [
     Mutation(
         "jacobian-not-causal-enough",
         JACOBIAN,
-        "steps = int(at[-1]) + 1 if shorter",
-        "steps = int(at[0]) + 1 if shorter",
+        "steps = int(step[-1]) + 1 if shorter",
+        "steps = int(step[0]) + 1 if shorter",
     ),
     Mutation(
         "jacobian-seed-where-nothing-counts",
         JACOBIAN,
-        "dh[np.arange(K), :, -1, unit] = self.counted[:, at].T",
+        "dh[np.arange(K), :, -1, unit] = self.counted[:, step].T",
         "dh[np.arange(K), :, -1, unit] = 1",
+    ),
+    Mutation(
+        "ranks-options-not-compared",
+        RANKS,
+        "settings = dict(options)",
+        "settings = {}",
+    ),
+    Mutation(
+        "ranks-data-not-compared",
+        RANKS,
+        "settings |= {prefix + name: text for",
+        "text = {prefix + name: text for",
+    ),
+    Mutation(
+        "ranks-first-meeting-without-an-error-of-before",
+        RANKS,
+        "self.settle(None)  # a rank that has failed before",
+        "# a rank that has failed before",
+    ),
+    Mutation(
+        "ranks-mean-of-a-decision",
+        RANKS,
+        "return bool(answers.any())",
+        "return bool(answers[self.rank])",
+    ),
+    Mutation(
+        "record-with-another-default",
+        RECORDS,
+        'Option("zoneout", (0.0, 0.0)',
+        'Option("zoneout", (0.0, 0.1)',
+    ),
+    Mutation(
+        "record-of-another-driver",
+        RECORDS,
+        '"reverse", False, as_flag, "sequences are read from their end", **_ALWAYS',
+        '"reverse", False, as_flag, "sequences are read from their end"',
     ),
     Mutation(
         "held-gradient-not-carried",

@@ -1,7 +1,7 @@
 """Networks with an LSTM as people write them in PyTorch, and their graphs: what `from_onnx` is tried on.
 
-``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both of PyTorch's exporters
-and writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
+``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both exporters of PyTorch, and
+writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def nets():
         "h.squeeze(0)": net(lambda s, x, y, h, c: s.heads[0](h.squeeze(0))),
         "h[0]": net(lambda s, x, y, h, c: s.heads[0](h[0])),
         "every step": net(every),
-        "y alone": net(lambda s, x, y, h, c: y),
+        "only y": net(lambda s, x, y, h, c: y),
         "y, h, c": net(lambda s, x, y, h, c: (y, h, c)),
         "two layers, y[:, -1]": net(last, layers=2),
         "two layers, h[-1]": net(top, layers=2),
@@ -156,7 +156,7 @@ def nets():
         "select": net(lambda s, x, y, h, c: s.heads[0](y.select(1, -1))),
         "narrow": net(lambda s, x, y, h, c: s.heads[0](y.narrow(1, y.size(1) - 1, 1)).squeeze(1)),
         "zeros as states": own_states(False),
-        "learnt states": own_states(True),
+        "learned states": own_states(True),
         "two LSTMs": Stack,
         "two LSTMs, dropout": lambda: Stack(True),
         "permute first": Permuted,
@@ -172,7 +172,7 @@ def nets():
             lambda s, x, y, h, c: s.heads[0](torch.cat((y[:, -1, :H], y[:, 0, H:]), -1)), **both),
         "bidirectional, cat(h) the other way": net(
             lambda s, x, y, h, c: s.heads[0](torch.cat((h[-1], h[-2]), dim=1)), **both),
-        "bidirectional, h[-1] alone": net(top, bidirectional=True),
+        "bidirectional, only h[-1]": net(top, bidirectional=True),
         "mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(1))),
         "bidirectional, mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(dim=1)), **both),
         "max over time": net(lambda s, x, y, h, c: s.heads[0](y.amax(1))),

@@ -4,7 +4,10 @@ Each entry is a regular expression, matched without regard to case, and the plai
 are left out before (`prose`).
 """
 
+import ast
+import io
 import re
+import tokenize
 
 AVOIDED = {
     # what belongs to a call
@@ -53,6 +56,19 @@ def prose(markdown):
     text = re.sub(r"``.*?``|`[^`]*`", "", text)
     text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)|<[^>]*>|https?://\S+", "]", text)
+
+
+def commentary(source):
+    """Return the docstrings and comments of Python code, one after the other."""
+    texts = [
+        ast.get_docstring(node) or ""
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            texts.append(token.string.lstrip("# "))
+    return "\n".join(texts)
 
 
 def found(text):

@@ -21,7 +21,7 @@ import lstm_ext.io
 from lstm_ext import LSTM, SGD, Adam, Model
 from lstm_ext.callbacks import EarlyStopping
 from lstm_ext.distributed import DataParallel, RankError
-from lstm_ext.distributed.run import quanta
+from lstm_ext.distributed._run import quanta
 from lstm_ext.schedules import Plateau
 
 

@@ -12,7 +12,7 @@ from communicators import Ranks
 import lstm_ext
 from lstm_ext import LSTM, SGD, Model
 from lstm_ext.distributed import DataParallel, RankError
-from lstm_ext.training.stored import POOL, Stored, ahead, shuffled
+from lstm_ext.training._stored import POOL, Stored, ahead, shuffled
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 7, 3)).astype(np.float32)

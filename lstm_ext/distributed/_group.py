@@ -1,11 +1,4 @@
-"""Data-parallel training: several processes, one model, one Allreduce for each step.
-
-``Model.fit(..., comm=MPI.COMM_WORLD)`` is all that most programs need. `DataParallel` stands in the place
-of a bare communicator where something is to be said about it. A communicator is any object with
-``Get_rank()``, ``Get_size()``, ``Allreduce(send, receive)``, which adds up, and ``Bcast(array, root)``, for
-NumPy arrays, as mpi4py's have them; mpi4py itself is not imported here. Where it has ``Iallreduce`` and
-``Ibcast``, too, nobody waits for ever.
-"""
+"""The ranks of a communicator: what they send each other, and how they agree."""
 
 from __future__ import annotations
 
@@ -19,17 +12,16 @@ import numpy as np
 
 from lstm_ext import __version__
 from lstm_ext._checks import count, positive, warn
-from lstm_ext.distributed.batches import CutBatches, GivenBatches
-from lstm_ext.distributed.run import ParallelRun
-from lstm_ext.training import checkpoint as checkpoints
-from lstm_ext.training.stored import Stored
+from lstm_ext.distributed._batches import CutBatches, GivenBatches
+from lstm_ext.distributed._run import ParallelRun
+from lstm_ext.training import Stored, TrainingState, packed, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
-    from lstm_ext.training.data import SequenceData
+    from lstm_ext.training import SequenceData
 
 __all__ = ["DataParallel", "RankError"]
 
@@ -101,7 +93,7 @@ class DataParallel:
         After so many steps the parameters' checksums are compared.
     timeout : float or None
         Seconds that a rank waits for the others in one operation, if the communicator has ``Iallreduce``
-        and ``Ibcast``. None: for ever.
+        and ``Ibcast``. None: without limit.
 
     Attributes
     ----------
@@ -165,7 +157,7 @@ class DataParallel:
         """Whether this is the rank that writes files and shows bars."""
         return self.rank == 0
 
-    # What goes over the wire ------------------------------------------------------------------
+    # Collective operations ------------------------------------------------------------------
 
     def add(
         self, send: npt.NDArray[np.float64], receive: npt.NDArray[np.float64] | None = None
@@ -217,11 +209,11 @@ class DataParallel:
             # At first only a turn for others on this CPU: a pause is longer than most messages take.
             time.sleep(0 if waited < _SPIN else min(waited / 20, 0.05))
 
-    # What the ranks have to agree on ----------------------------------------------------------
+    # Agreement ----------------------------------------------------------
 
     @contextlib.contextmanager
     def agreed(self) -> Iterator[None]:
-        """Return a context after which all ranks go on, or none: what one raises, the others hear of.
+        """Return a context after which all ranks go on, or none: an error on one is raised on all.
 
         Contexts may be nested, and trainings may be within one: all ranks begin and end them in one order.
         """
@@ -230,7 +222,7 @@ class DataParallel:
             yield
         except BaseException as raised:
             if getattr(raised, _TOLD, False) or isinstance(raised, RankError):
-                raise  # the others know, or do not answer
+                raise  # the others know of it, or do not answer
             error = raised
         self.settle(error)
 
@@ -305,7 +297,7 @@ class DataParallel:
             ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
         )
 
-    # What a training asks for, see `training.fit` ---------------------------------------------
+    # As a ProcessGroup ---------------------------------------------
 
     def batches(self, *arguments: Any) -> Any:
         """Return what draws this rank's parts of the mini-batches."""
@@ -363,16 +355,16 @@ class DataParallel:
         batches.join()
         return total
 
-    def share(self, state: checkpoints.TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(self, state: TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give all ranks what rank 0 begins with: parameters, optimizer, generator, history."""
         content = None
         with self.agreed():
             if self.first:
-                content = checkpoints.packed(*state, history)
+                content = packed(*state, history)
         content = self.broadcast(content)
         with self.agreed():
             if not self.first:
-                history = checkpoints.unpack(content, "what rank 0 begins with", *state)
+                history = unpack(content, "what rank 0 begins with", *state)
         return history
 
     def run(self, *arguments: Any) -> Any:

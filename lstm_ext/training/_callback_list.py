@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from lstm_ext.training.interrupt import Interrupt
+    from lstm_ext.training._interrupt import Interrupt
 
 
 class CallbackList:
@@ -58,7 +58,7 @@ class _Function(Callback):
 
 
 def checked_callbacks(
-    early_stopping: EarlyStopping | None, callbacks: Iterable[Any], callback: Any, progress: object
+    early_stopping: EarlyStopping | None, callbacks: Any, callback: Any, progress: object
 ) -> list[Callback]:
     """Return all callbacks of a training, each a `Callback`."""
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from lstm_ext.lstm import LSTM
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.batches import Batches
-    from lstm_ext.training.checkpoint import TrainingState
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.run import Run
+    from lstm_ext.training._batches import Batches
+    from lstm_ext.training._checkpoint import TrainingState
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._run import Run
 
-    Array = npt.NDArray[np.floating[Any]]
+    _Array = npt.NDArray[np.floating[Any]]
 
 
 class Trainable(Protocol):
@@ -37,14 +37,14 @@ class Trainable(Protocol):
         """Whether a seed changes what is computed."""
 
     @property
-    def parameters(self) -> Array:
+    def parameters(self) -> _Array:
         """Flat vector of all parameters, which an optimizer changes in place."""
 
     @parameters.setter
     def parameters(self, values: npt.ArrayLike) -> None: ...
 
     @property
-    def gradient(self) -> Array:
+    def gradient(self) -> _Array:
         """Flat vector that `gradient_of` fills."""
 
     def prepare(

@@ -10,10 +10,10 @@ import numpy as np
 
 from lstm_ext import _optim
 from lstm_ext._checks import count, nonnegative
-from lstm_ext.training.batches import Batches
-from lstm_ext.training.callback_list import CallbackList, checked_callbacks
-from lstm_ext.training.interrupt import Interrupt
-from lstm_ext.training.validation import check_monitors, checked_validation
+from lstm_ext.training._batches import Batches
+from lstm_ext.training._callback_list import CallbackList, checked_callbacks
+from lstm_ext.training._interrupt import Interrupt
+from lstm_ext.training._validation import check_monitors, checked_validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
     from lstm_ext.callbacks import Callback, EarlyStopping
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._protocols import Trainable
 
 __all__ = ["fit_lbfgs"]
 

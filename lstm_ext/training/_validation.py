@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lstm_ext.callbacks import EarlyStopping
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
 
 def checked_validation(
-    model: Trainable, validation: Any, alone: bool = True
+    model: Trainable, validation: Any, serial: bool = True
 ) -> SequenceData | None:
     """Return the validation set, checked; where several share it, this part of it may be empty."""
     if validation is None:
@@ -30,7 +30,7 @@ def checked_validation(
         data = model.prepare(**validation)
         weights = data.weights(model.every_step)
         steps = data.x.shape[1] if model.every_step else 1
-        if alone and not (len(data.x) * steps if weights is None else weights.any()):
+        if serial and not (len(data.x) * steps if weights is None else weights.any()):
             raise ValueError("there is nothing to average over: no element counts")
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_ext import _optim
-from lstm_ext.training.interrupt import Interrupt
+from lstm_ext.training._interrupt import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.batches import Batches
-    from lstm_ext.training.callback_list import CallbackList
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._batches import Batches
+    from lstm_ext.training._callback_list import CallbackList
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
 _SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
 

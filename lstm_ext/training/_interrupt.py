@@ -12,7 +12,7 @@ class Interrupt:
     """Within its ``with`` block SIGINT is held back, and let through where nothing is half done.
 
     Python raises KeyboardInterrupt between any two instructions, so also in the middle of an
-    optimiser's step; and not at all while compiled code runs. Here it is raised by `check`, and within
+    optimizer's step; and not at all while compiled code runs. Here it is raised by `check`, and within
     `immediate`. `call` runs what changes no parameter: what takes long runs in a thread that is left to
     itself when SIGINT comes. Outside the main thread, which alone gets signals, all of this is idle.
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from lstm_ext.training.batches import Batches
-from lstm_ext.training.run import Run
+from lstm_ext.training._batches import Batches
+from lstm_ext.training._run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lstm_ext.schedules import Schedule
-    from lstm_ext.training.checkpoint import TrainingState
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._checkpoint import TrainingState
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
 
 class SerialGroup:

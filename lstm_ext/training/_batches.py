@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_ext._checks import count
-from lstm_ext.training.stored import Stored, ahead, shuffled
+from lstm_ext.training._stored import Stored, ahead, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._protocols import Trainable
 
-    Array = npt.NDArray[Any]
+    _Array = npt.NDArray[Any]
 
 POOL = 64  # mini-batches that are sorted by length together
 
@@ -65,7 +65,7 @@ class Batches:
                 "x holds no sequence to learn from: there is none, or all lengths, masks or weights are 0"
             )
 
-    def draw(self, rng: np.random.Generator) -> list[Array]:
+    def draw(self, rng: np.random.Generator) -> list[_Array]:
         """Draw the mini-batches of an epoch: a list of indices."""
         order = self.shuffled(self.used, rng)
         if self.bucket:
@@ -76,24 +76,24 @@ class Batches:
         order = self._cut(order)
         return [order[k] for k in rng.permutation(len(order))] if self.bucket else order
 
-    def shuffled(self, used: Array, rng: np.random.Generator) -> Array:
+    def shuffled(self, used: _Array, rng: np.random.Generator) -> _Array:
         """Return the sequences `used` in an order that reads few blocks of a source at a time."""
         rows = self.data.x.rows if isinstance(self.data.x, Stored) else 1
         return shuffled(used, rows, rng)
 
-    def read(self, order: list[Array]) -> Iterator[list[tuple[Any, Any]]]:
+    def read(self, order: list[_Array]) -> Iterator[list[tuple[Any, Any]]]:
         """Yield the mini-batches, as `windows` returns them; what is on the disk is read ahead."""
         windows = map(self.windows, order)
         return ahead(windows) if isinstance(self.data.x, Stored) else windows
 
-    def whole(self) -> list[Array]:
+    def whole(self) -> list[_Array]:
         """All sequences that count, in their order."""
         return self._cut(self.used)
 
-    def _cut(self, order: Array) -> list[Array]:
+    def _cut(self, order: _Array) -> list[_Array]:
         return [order[start : start + self.size] for start in range(0, order.size, self.size)]
 
-    def windows(self, index: Array) -> list[tuple[Any, Any]]:
+    def windows(self, index: _Array) -> list[tuple[Any, Any]]:
         """Return a mini-batch as pairs of data and their weight: one pair, or the windows of `bptt`."""
         data = self.data
         if data.lengths is not None:

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Array = npt.NDArray[Any]
+    _Array = npt.NDArray[Any]
 
 
 class SequenceData:
@@ -47,13 +47,13 @@ class SequenceData:
         return {"lengths": self.lengths, "mask": self.mask, "static": self.static}
 
     @property
-    def counted(self) -> Array | None:
+    def counted(self) -> _Array | None:
         """Which steps count, (N, T), or None where all do."""
         if self.lengths is None:
             return self.mask
         return np.arange(self.x.shape[1]) < self.lengths[:, None]
 
-    def weights(self, every_step: bool) -> Array | None:
+    def weights(self, every_step: bool) -> _Array | None:
         """Return what each element counts in the loss, (N, T) or (N,), or None: all the same."""
         if not every_step:
             return self.weight

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_ext import _optim
-from lstm_ext.training.run import Run
+from lstm_ext.training import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lstm_ext.distributed.group import DataParallel
-    from lstm_ext.training.callback_list import CallbackList
-    from lstm_ext.training.data import SequenceData
-    from lstm_ext.training.protocols import Trainable
+    from lstm_ext.distributed._group import DataParallel
+    from lstm_ext.training import CallbackList, SequenceData, Trainable
 
 _TOGETHER = 32  # sequences of a shared validation set that one rank evaluates at a time
 
@@ -64,7 +62,7 @@ class ParallelRun(Run):
         return record
 
     def notify(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call what may raise on this rank alone; the others hear of it in the next step."""
+        """Call what may raise on this rank alone; the other ranks are told in the next step."""
         try:
             function(*arguments)
         except BaseException as error:

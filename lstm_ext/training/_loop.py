@@ -12,11 +12,11 @@ import numpy as np
 from lstm_ext._checks import count
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
-from lstm_ext.training import checkpoint as checkpoints
-from lstm_ext.training.callback_list import CallbackList, checked_callbacks
-from lstm_ext.training.serial import SerialGroup
-from lstm_ext.training.stored import stored
-from lstm_ext.training.validation import check_monitors, checked_validation
+from lstm_ext.training import _checkpoint
+from lstm_ext.training._callback_list import CallbackList, checked_callbacks
+from lstm_ext.training._serial import SerialGroup
+from lstm_ext.training._stored import stored
+from lstm_ext.training._validation import check_monitors, checked_validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lstm_ext.callbacks import Callback, EarlyStopping
-    from lstm_ext.training.protocols import ProcessGroup, Trainable
+    from lstm_ext.training._protocols import ProcessGroup, Trainable
 
 __all__ = ["fit"]
 
@@ -59,7 +59,7 @@ def fit(
             stored(x), y, lengths, mask=mask, static=static, sample_weight=sample_weight
         )
         epochs = count("epochs", epochs, 0)
-        validation_data = checked_validation(model, validation, alone=comm is None)
+        validation_data = checked_validation(model, validation, serial=comm is None)
         optimizer = Adam() if optimizer is None else optimizer
         if not hasattr(optimizer, "step"):
             raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
@@ -99,11 +99,11 @@ def fit(
     settings = options | {
         "block": group.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
-    state = checkpoints.TrainingState(model, settings, rng, optimizer, schedule, early_stopping)
+    state = _checkpoint.TrainingState(model, settings, rng, optimizer, schedule, early_stopping)
     history: list[dict[str, Any]] = []
     with group.agreed():
         if group.first and resume and checkpoint is not None and os.path.exists(checkpoint):
-            history = checkpoints.load(checkpoint, *state)
+            history = _checkpoint.load(checkpoint, *state)
     history = group.share(state, history)
     with group.agreed():
         if schedule is not None and not history:
@@ -121,7 +121,7 @@ def fit(
     def save() -> None:
         with group.agreed():
             if group.first:
-                checkpoints.save(checkpoint, *state, history)
+                _checkpoint.save(checkpoint, *state, history)
 
     done = saved = len(history)
     with run.interrupt, contextlib.ExitStack() as ends:
