@@ -185,7 +185,7 @@ ${tangent_calls}
 
 CASADI = """\
 
-/* ---- for casadi.external("${name}", library): (x, h, c) -> (y, h, c), and its Jacobian */
+/* ---- for casadi.external("${name}_casadi", library): (x, h, c) -> (y, h, c), and its Jacobian */
 
 #ifndef casadi_real
 #define casadi_real double
@@ -233,35 +233,39 @@ static void given(casadi_real **res, const ${name}_state *state, const ${outer} 
     }
 }
 
-EXPORTED casadi_int ${name}_n_in(void) { return 3; }
-EXPORTED casadi_int ${name}_n_out(void) { return 3; }
-EXPORTED casadi_int jac_${name}_n_in(void) { return 6; }
-EXPORTED casadi_int jac_${name}_n_out(void) { return 9; }
+EXPORTED casadi_int ${name}_casadi_n_in(void) { return 3; }
+EXPORTED casadi_int ${name}_casadi_n_out(void) { return 3; }
+EXPORTED casadi_int jac_${name}_casadi_n_in(void) { return 6; }
+EXPORTED casadi_int jac_${name}_casadi_n_out(void) { return 9; }
 
-EXPORTED const char *${name}_name_in(casadi_int i)
+EXPORTED const char *${name}_casadi_name_in(casadi_int i)
 {
     static const char *const names[3] = {"x", "h", "c"};
     return i >= 0 && i < 3 ? names[i] : 0;
 }
 
-EXPORTED const char *${name}_name_out(casadi_int i)
+EXPORTED const char *${name}_casadi_name_out(casadi_int i)
 {
     static const char *const names[3] = {"y", "h_next", "c_next"};
     return i >= 0 && i < 3 ? names[i] : 0;
 }
 
-EXPORTED const casadi_int *${name}_sparsity_in(casadi_int i) { return i >= 0 && i < 3 ? in_patterns[i] : 0; }
-EXPORTED const casadi_int *${name}_sparsity_out(casadi_int i)
+EXPORTED const casadi_int *${name}_casadi_sparsity_in(casadi_int i)
+{
+    return i >= 0 && i < 3 ? in_patterns[i] : 0;
+}
+
+EXPORTED const casadi_int *${name}_casadi_sparsity_out(casadi_int i)
 {
     return i >= 0 && i < 3 ? out_patterns[i] : 0;
 }
 
-EXPORTED const casadi_int *jac_${name}_sparsity_in(casadi_int i)
+EXPORTED const casadi_int *jac_${name}_casadi_sparsity_in(casadi_int i)
 {
     return i < 0 || i > 5 ? 0 : i < 3 ? in_patterns[i] : out_patterns[i - 3];
 }
 
-EXPORTED const casadi_int *jac_${name}_sparsity_out(casadi_int i)
+EXPORTED const casadi_int *jac_${name}_casadi_sparsity_out(casadi_int i)
 {
     static const casadi_int patterns[9][3] = {
         {OUTPUTS, INPUTS, 1}, {OUTPUTS, H_SIZE, 1}, {OUTPUTS, C_SIZE, 1},
@@ -271,7 +275,7 @@ EXPORTED const casadi_int *jac_${name}_sparsity_out(casadi_int i)
     return i >= 0 && i < 9 ? patterns[i] : 0;
 }
 
-EXPORTED int ${name}_work(casadi_int *arg, casadi_int *res, casadi_int *iw, casadi_int *w)
+EXPORTED int ${name}_casadi_work(casadi_int *arg, casadi_int *res, casadi_int *iw, casadi_int *w)
 {
     if (arg) *arg = 3;
     if (res) *res = 3;
@@ -280,7 +284,7 @@ EXPORTED int ${name}_work(casadi_int *arg, casadi_int *res, casadi_int *iw, casa
     return 0;
 }
 
-EXPORTED int jac_${name}_work(casadi_int *arg, casadi_int *res, casadi_int *iw, casadi_int *w)
+EXPORTED int jac_${name}_casadi_work(casadi_int *arg, casadi_int *res, casadi_int *iw, casadi_int *w)
 {
     if (arg) *arg = 6;
     if (res) *res = 9;
@@ -289,7 +293,8 @@ EXPORTED int jac_${name}_work(casadi_int *arg, casadi_int *res, casadi_int *iw, 
     return 0;
 }
 
-EXPORTED int ${name}(const casadi_real **arg, casadi_real **res, casadi_int *iw, casadi_real *w, int mem)
+EXPORTED int ${name}_casadi(
+    const casadi_real **arg, casadi_real **res, casadi_int *iw, casadi_real *w, int mem)
 {
     ${name}_state state;
     ${outer} x[INPUTS], y[OUTPUTS];
@@ -302,7 +307,8 @@ EXPORTED int ${name}(const casadi_real **arg, casadi_real **res, casadi_int *iw,
 }
 
 /* One column of the blocks for each input: the derivative along it. */
-EXPORTED int jac_${name}(const casadi_real **arg, casadi_real **res, casadi_int *iw, casadi_real *w, int mem)
+EXPORTED int jac_${name}_casadi(
+    const casadi_real **arg, casadi_real **res, casadi_int *iw, casadi_real *w, int mem)
 {
     int j, input, column;
 

@@ -95,12 +95,7 @@ def sources(model, stem, name, binary=False, target="C code"):
         model = chain.model
     lstm = model if isinstance(model, LSTM) else model.lstm
     if not sequences:
-        refuse_pooling(model, target)
-        for option in ("bidirectional", "reverse"):
-            if getattr(lstm, option):
-                raise ValueError(
-                    f"{option} is True; expected False for {target}, which reads one step after another"
-                )
+        refuse_steps(model, target)
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
@@ -127,6 +122,17 @@ def write_sources(folder, contents):
             with open(temporary, "wb") as file:
                 file.write(content)
     return written
+
+
+def refuse_steps(model, target):
+    """Raise ValueError for a model that does not make one step after another, as `target` does."""
+    refuse_pooling(model, target)
+    lstm = model if isinstance(model, LSTM) else model.lstm
+    for option in ("bidirectional", "reverse"):
+        if getattr(lstm, option):
+            raise ValueError(
+                f"{option} is True; expected False for {target}, which reads one step after another"
+            )
 
 
 def refuse_c(model, lstm):

@@ -8,8 +8,8 @@ import numpy as np
 
 from lstm_ext import _options
 from lstm_ext._fitted import chain_of
-from lstm_ext.io._common import refuse_pooling, require
-from lstm_ext.io.c_export import refuse_c
+from lstm_ext.io._common import require
+from lstm_ext.io.c_export import refuse_c, refuse_steps
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -100,7 +100,7 @@ def to_casadi(model: LSTM | Model | Any, *, name: str = "step") -> casadi.Functi
         if chain.kind == "sorted" and chain.group > 1:
             raise ValueError("the estimator's quantiles are put in order, which is no smooth function")
         model = chain.model
-    refuse_pooling(model, "a CasADi function")
+    refuse_steps(model, "a CasADi function")
     lstm = model if isinstance(model, LSTM) else model.lstm
     refuse_c(model, lstm)
     L, H, P = lstm.num_layers, lstm.hidden_size, lstm.proj_size or lstm.hidden_size

@@ -36,7 +36,7 @@ def export_casadi(
 
     Beside the files of `export_c` stands ``NAME_casadi.c``, which includes the source. Compile it as a shared
     library, without CasADi, and load it: ``cc -O3 -shared -fPIC controller_casadi.c -o controller.so -lm``,
-    ``casadi.external("controller", "./controller.so")``. For second derivatives see `to_casadi`.
+    ``casadi.external("controller_casadi", "./controller.so")``. For second derivatives see `to_casadi`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def export_casadi(
     path : path
         Of the C source, ``controller.c``.
     name : str, default "model"
-        Of the function, and what all names begin with.
+        What all names begin with; the function is ``NAME_casadi``.
 
     Returns
     -------

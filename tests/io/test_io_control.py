@@ -79,7 +79,7 @@ def loaded(model, folder):
     subprocess.run(
         [COMPILER, "-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-shared",
          "-fPIC", files[-1], "-o", library, "-lm"], check=True)
-    return casadi.external("unit", str(library))
+    return casadi.external("unit_casadi", str(library))
 
 
 def test_second_derivatives_are_those_of_differences_of_gradients():
