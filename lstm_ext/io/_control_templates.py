@@ -368,7 +368,7 @@ typedef struct {
     ${outer} x[INPUTS], x_last[INPUTS], y[OUTPUTS];
 } instance;
 
-static void begin_instance(instance *own)
+static void begin_unit(instance *own)
 {
     memset(own, 0, sizeof *own);
     ${name}_reset(&own->state);
@@ -396,7 +396,7 @@ EXPORTED void *fmi3InstantiateCoSimulation(
         return NULL;
     own = malloc(sizeof *own);
     if (own)
-        begin_instance(own);
+        begin_unit(own);
     return own;
 }
 
@@ -436,7 +436,7 @@ EXPORTED status fmi3Terminate(void *own) { (void)own; return OK; }
 
 EXPORTED status fmi3Reset(void *own)
 {
-    begin_instance(own);
+    begin_unit(own);
     return OK;
 }
 

@@ -75,21 +75,27 @@ def export_c(
         raise ValueError(f"path is {path!r}, expected the name of a C source: letters, digits, _, - and .c")
     if weights not in ("inline", "binary"):
         raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
-    stem = file_name.removesuffix(".c")
-    return write_sources(folder, sources(model, stem, name, weights == "binary")[0])
+    contents, _, _, _ = sources(model, file_name.removesuffix(".c"), name, weights == "binary")
+    return write_sources(folder, contents)
 
 
-def sources(model, stem, name, binary=False):
-    """Return ({file: bytes}, options and words of the templates, LSTM, arrays) of an export."""
+def sources(model, stem, name, binary=False, target="C code"):
+    """Return ({file: bytes}, options and words of the templates, the model written) of an export.
+
+    C code has a function of whole sequences; other targets take models that make one step after another.
+    """
+    sequences = target == "C code"
     chain = None
     if not isinstance(model, (LSTM, Model)):
         if not hasattr(model, "get_params"):
             raise TypeError(
                 f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
             )
-        chain = chain_of(model, "C code", merging=True)
+        chain = chain_of(model, target, merging=sequences)
         model = chain.model
     lstm = model if isinstance(model, LSTM) else model.lstm
+    if not sequences:
+        refuse_steps(model, target)
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
@@ -105,7 +111,7 @@ def sources(model, stem, name, binary=False):
     }
     if binary:
         contents[names["bin"]] = _binary(model, lstm, arrays, chain)
-    return contents, options, words, lstm, arrays
+    return contents, options, words, (lstm, arrays)
 
 
 def write_sources(folder, contents):
@@ -119,12 +125,14 @@ def write_sources(folder, contents):
 
 
 def refuse_steps(model, target):
-    """Raise ValueError for a model that is not computed step by step from h and c alone."""
+    """Raise ValueError for a model that does not make one step after another, as `target` does."""
+    refuse_pooling(model, target)
     lstm = model if isinstance(model, LSTM) else model.lstm
     for option in ("bidirectional", "reverse"):
         if getattr(lstm, option):
-            raise ValueError(f"an LSTM with {option}=True has no steps for {target}: it begins at the end")
-    refuse_pooling(model, target)
+            raise ValueError(
+                f"{option} is True; expected False for {target}, which reads one step after another"
+            )
 
 
 def refuse_c(model, lstm):

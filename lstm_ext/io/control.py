@@ -17,14 +17,14 @@ from xml.sax.saxutils import quoteattr
 
 from lstm_ext import __version__
 from lstm_ext._files import replace_file
-from lstm_ext._fitted import chain_of
 from lstm_ext.io import _c_templates, _control_templates
-from lstm_ext.io.c_export import expression, refuse_steps, sources, write_sources
-from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model
+from lstm_ext.io.c_export import expression, sources, write_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from lstm_ext.lstm import LSTM
+    from lstm_ext.model import Model
 
 __all__ = ["export_casadi", "export_fmu"]
 
@@ -69,11 +69,7 @@ def export_casadi(
 
 def _with_tangent(model, stem, name, target):
     """Return files, options and words of an export with what the template of tangents asks for besides."""
-    if hasattr(model, "get_params"):
-        refuse_steps(chain_of(model, target).model, target)
-    elif isinstance(model, (LSTM, Model)):
-        refuse_steps(model, target)
-    contents, options, words, lstm, arrays = sources(model, stem, name)
+    contents, options, words, (lstm, arrays) = sources(model, stem, name, False, target)
     if options["y_sorted"]:
         raise ValueError(f"the estimator's quantiles are put in order, which {target} cannot differentiate")
     slopes = [expression(given, lstm.dtype, _control_templates.SLOPES) for given in lstm.activations]

@@ -285,7 +285,7 @@ def test_names_and_steps_are_checked_and_the_same_model_gives_the_same_unit(tmp_
                      lambda lstm: export_fmu(lstm, tmp_path / "c.fmu")):
         if function is to_casadi:
             pytest.importorskip("casadi", reason="casadi is not installed: nothing of CasADi is tested")
-        with pytest.raises(ValueError, match="an LSTM with bidirectional=True has no steps for"):
+        with pytest.raises(ValueError, match="bidirectional is True; expected False for"):
             function(LSTM(3, 4, bidirectional=True))
         with pytest.raises(TypeError, match="model is int; expected an LSTM, a Model or a fitted estimator"):
             function(3)

@@ -5,7 +5,7 @@ import pytest
 from harness import assert_close
 
 from lstm_ext import LSTM, Model
-from lstm_ext.io import FormatError, from_onnx
+from lstm_ext.io import FormatError, from_onnx, to_onnx
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: the extra onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -75,6 +75,63 @@ def test_means_and_maxima_over_time_are_poolings(node, pooling, directions, keep
     model, x, theirs = read(nodes, tensors, "features", H)
     assert model.pooling == pooling and not model.every_step
     assert_close(model.predict(x), theirs, 1e-12)
+
+
+@pytest.mark.parametrize("how", ["mul", "mul turned round", "matmul", "squeezed"])
+@pytest.mark.parametrize("widths", [(H,), (6, 3)])
+def test_an_attention_is_a_pooling(how, widths):
+    """Softmax over time of a linear score, with a bias, which changes nothing."""
+    nodes, tensors = lstm_nodes(widths)
+    tensors |= {"v": np.random.default_rng(5).normal(size=(widths[-1], 1)), "b": np.array([0.7]),
+                "one": np.array([1]), "two": np.array([2])}
+    nodes += [helper.make_node("MatMul", ["y", "v"], ["s"]), helper.make_node("Add", ["s", "b"], ["score"])]
+    if how == "squeezed":
+        nodes += [helper.make_node("Squeeze", ["score", "two"], ["flat"]),
+                  helper.make_node("Softmax", ["flat"], ["part"], axis=1),
+                  helper.make_node("Unsqueeze", ["part", "two"], ["share"])]
+    else:
+        nodes.append(helper.make_node("Softmax", ["score"], ["share"], axis=1))
+    if how == "matmul":
+        nodes += [helper.make_node("Transpose", ["share"], ["across"], perm=[0, 2, 1]),
+                  helper.make_node("MatMul", ["across", "y"], ["row"]),
+                  helper.make_node("Squeeze", ["row", "one"], ["features"])]
+    else:
+        order = ["y", "share"] if how == "mul turned round" else ["share", "y"]
+        nodes += [helper.make_node("Mul", order, ["weighted"]),
+                  helper.make_node("ReduceSum", ["weighted", "one"], ["features"], keepdims=0)]
+    model, x, theirs = read(nodes, tensors, "features", widths[-1])
+    assert model.pooling == "attention"
+    assert_close(model.predict(x), theirs, 1e-12)
+
+
+def test_what_is_no_attention_is_refused():
+    for change, said in (
+        (lambda nodes, tensors: tensors.update(v=np.ones((H, 2))), "a softmax over time is read of one"),
+        (lambda nodes, tensors: nodes[-1].op_type == "ReduceSum" and nodes[-1].input.__setitem__(0, "y"),
+         "a attention of y"),
+        (lambda nodes, tensors: nodes[-2].input.__setitem__(1, "share"), "an attention of share"),
+    ):
+        nodes, tensors = lstm_nodes([H])
+        tensors |= {"v": np.ones((H, 1)), "one": np.array([1])}
+        nodes += [
+            helper.make_node("MatMul", ["y", "v"], ["score"]),
+            helper.make_node("Softmax", ["score"], ["share"], axis=1),
+            helper.make_node("Mul", ["share", "y"], ["weighted"]),
+            helper.make_node("ReduceSum", ["weighted", "one"], ["out"], keepdims=0),
+        ]
+        change(nodes, tensors)
+        with pytest.raises(FormatError, match=said):
+            from_onnx(graph(nodes, tensors))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_what_to_onnx_writes_of_a_pooling_is_read_back(pooling):
+    model = Model(LSTM(2, 3, 2, bidirectional=True, rng=0), 2, pooling=pooling, rng=0)
+    model.parameters = np.random.default_rng(0).normal(size=model.parameters.shape)
+    again = from_onnx(to_onnx(model))
+    assert again.pooling == pooling and np.array_equal(again.parameters, model.parameters)
+    with pytest.raises(FormatError, match="cannot be taken over"):
+        from_onnx(to_onnx(model, lengths=True))
 
 
 def test_a_mean_over_features_or_sequences_is_none():

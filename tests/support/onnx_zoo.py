@@ -1,7 +1,7 @@
 """Networks with an LSTM as people write them in PyTorch, and their graphs: what `from_onnx` is tried on.
 
-``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both of PyTorch's exporters
-and writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
+``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both exporters of PyTorch, and
+writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
 """
 
 import contextlib
@@ -176,6 +176,13 @@ def nets():
         "mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(1))),
         "bidirectional, mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(dim=1)), **both),
         "max over time": net(lambda s, x, y, h, c: s.heads[0](y.amax(1))),
+        "attention": net(
+            lambda s, x, y, h, c: s.heads[1]((torch.softmax(s.heads[0](y), 1) * y).sum(1)),
+            heads=((H, 1), (H, O))),
+        "bidirectional, attention": net(
+            lambda s, x, y, h, c: s.heads[1](
+                torch.bmm(torch.softmax(s.heads[0](y), 1).transpose(1, 2), y).squeeze(1)),
+            heads=((2 * H, 1), (2 * H, O)), bidirectional=True),
         "max over time, values": net(lambda s, x, y, h, c: s.heads[0](y.max(dim=1).values)),
         "widths 8, 5": lambda: Widths((8, 5)),
         "widths 4, 7, 3": lambda: Widths((4, 7, 3)),

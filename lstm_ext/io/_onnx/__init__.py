@@ -120,11 +120,13 @@ def _model(graph, lstm, where, value, widths):
         raise FormatError(f"the readout's weights are {head.weight.dtype}, the LSTM's {lstm.dtype}")
     model = Model(
         lstm, len(head.weight), every_step=head.what == "y", rng=0, loss=LOSSES[head.function],
-        pooling=head.what if head.what in ("mean", "max") else "last",
+        pooling=head.what if head.what in ("mean", "max", "attention") else "last",
     )
     numbers = [head.weight, np.zeros(1) if head.bias is None else head.bias]
     if not all(np.isfinite(array).all() for array in numbers):
         raise FormatError("the readouts together have weights that are not finite")
+    if head.vector is not None:
+        model.attention = padded(head.vector, widths[-1], max(widths))
     model.weight = padded(head.weight, widths[-1], max(widths), axis=1)
     model.bias = 0 * model.bias if head.bias is None else head.bias
     return model

@@ -9,7 +9,8 @@ from lstm_ext.io._onnx.graph import operator
 from lstm_ext.io._onnx.moves import atoms, state_of
 from lstm_ext.io._onnx.values import Constant, Head, Signal, difference, plus, quotient, times
 
-READ = {"y": (("N", "T"), ("T", "N")), "h": (("N",),), "mean": (("N",),), "max": (("N",),)}
+READ = {"y": (("N", "T"), ("T", "N")), "h": (("N",),), "mean": (("N",),), "max": (("N",),),
+        "attention": (("N",),)}
 
 
 def _read_out(graph, where, value, weight):
@@ -33,6 +34,7 @@ def _read_out(graph, where, value, weight):
     value = state_of(graph, where, value)
     rows = _rows_read(graph, where, value)
     weight = as_weights(f"{where}: weights", weight, (O, value.sizes[-1]))
+    vector = value.head.weight[0] if value.what == "attention" else None
     if value.rows != rows:  # in another order, or of one direction alone
         own = np.split(weight, len(value.rows), axis=1)
         weight = np.concatenate(
@@ -40,7 +42,7 @@ def _read_out(graph, where, value, weight):
         )
     return replace(
         value, what="prediction", axes=(*value.axes[:-1], "O"), sizes=(*value.sizes[:-1], O),
-        head=Head(value.what, weight),
+        head=Head(value.what, weight, vector=vector),
     )
 
 
@@ -75,6 +77,8 @@ def _head_of(graph, where, value, doing):
 
 @operator("MatMul")
 def _matmul(graph, where, value, weight):
+    if isinstance(value, Signal) and value.what == "share" and len(value.axes) == 3:
+        return _attended(graph, where, value.pick((0, 2, 1)), weight, (1,))
     if not isinstance(weight, Constant):
         graph.refuse(where, weight, "as weights")
     if weight.array.ndim == 1:
@@ -143,6 +147,9 @@ def _add(graph, where, first, second):
 
 @operator("Mul", of_sizes=times)
 def _mul(graph, where, first, second):
+    for share, y in ((first, second), (second, first)):
+        if isinstance(share, Signal) and share.what == "share":
+            return _attended(graph, where, share, y)
     return _scaled(graph, where, *_and_numbers(graph, where, first, second, "a multiple of"))
 
 
@@ -176,6 +183,8 @@ def _function(name):
         head = _head_of(graph, where, value, f"a {name} of")
         axis = (-1 if graph.opset >= 13 else 1) if axis is None else axis
         axis = graph.axis(where, axis, len(value.axes))
+        if value.axes[axis] == "T" and name == "softmax":
+            return _share(graph, where, value, head)
         if value.axes[axis] != "O" or axis != len(value.axes) - 1:
             raise FormatError(f"{where}: a {name} over another axis than that of the outputs")
         return replace(value, head=replace(head, function=name))
@@ -198,7 +207,8 @@ def _sigmoid(graph, where, value):
 def _pooled(what):
     def over_time(graph, where, value, given=None, *, axes=None, keepdims=1, noop_with_empty_axes=0):
         axes = graph.axes(where, axes, given)
-        if not (isinstance(value, Signal) and value.what == "y" and axes is not None and len(axes) == 1):
+        of = "weighted" if what == "attention" else "y"
+        if not (isinstance(value, Signal) and value.what == of and axes is not None and len(axes) == 1):
             graph.refuse(where, value, f"a {what} of")
         axis = graph.axis(where, axes[0], len(value.axes))
         if value.axes[axis] != "T":
@@ -218,3 +228,31 @@ def _pooled(what):
 _POOLING = {"axes": "INTS", "keepdims": "INT", "noop_with_empty_axes": "INT"}
 operator("ReduceMean", **_POOLING)(_pooled("mean"))
 operator("ReduceMax", **_POOLING)(_pooled("max"))
+operator("ReduceSum", **_POOLING)(_pooled("attention"))
+
+
+# ---- attention: softmax over time of v.h_t, times h_t, summed
+
+
+def _share(graph, where, value, head):
+    """Return the share of each step: a softmax over time of one score, whose bias changes nothing."""
+    if head.what != "y" or len(head.weight) != 1 or graph.lengths is not None:
+        raise FormatError(
+            f"{where}: a softmax over time is read of one score of all steps of y, without sequence_lens; "
+            "expected an attention, or a softmax over the outputs"
+        )
+    return replace(value, what="share")
+
+
+def _attended(graph, where, share, y, summed=()):
+    """Return y weighted by a share (N, T, 1); with `summed` (N, 1, F), the sum over the steps."""
+    every = tuple((len(graph.layers) - 1, d) for d in range(graph.layers[-1].directions))
+    features = "DF" if len(every) > 1 else "F"
+    fits = isinstance(y, Signal) and y.what == "y" and y.rows == every and y.axes == ("N", "T", features)
+    if not fits or share.axes not in (("N", "T", "O"), ("N", "T", "1")):
+        graph.refuse(where, y, "an attention of")
+    if not summed:
+        return replace(y, what="weighted", head=share.head)
+    return replace(
+        y, what="attention", head=share.head, axes=("N", "1", features), sizes=(y.sizes[0], 1, y.sizes[2])
+    )

@@ -33,25 +33,26 @@ class Filled:
 class Head:
     """A readout: prediction = weight signal + bias. A node that changes it makes another."""
 
-    what: str  # it reads: "y", "h", "mean" or "max"
+    what: str  # it reads: "y", "h", "mean", "max" or "attention"
     weight: np.ndarray  # (O, F)
     bias: np.ndarray | None = None
     function: str | None = None  # after it: "softmax", "log_softmax" or "sigmoid"
     masked: bool = False  # whether what lies beyond the lengths is 0
+    vector: np.ndarray | None = None  # of an attention
 
 
 @dataclass(frozen=True)
 class Signal:
     """Something that is known when the LSTM runs.
 
-    what : "input"; "y", "h", "c"; "last step", "first step", "mean" or "max" of y; "prediction"; "steps" or
-        "counted"
+    what : "input"; "y", "h", "c"; "last step", "first step", "mean", "max", "attention" of y; "share", a
+        softmax of scores over time, and "weighted", y times it; "prediction"; "steps" or "counted"
     axes : what each axis is: a number (of an input, its own axes), "T", "N", "D" (rows: directions, or
         layers and directions), "F" (features of one row), "DF" (of all rows, joined), "1" (a unit)
     sizes : the size of each axis, as in `Sizes`
     rows : which (layer, direction) it holds, in order; of an input, which of its first axis, None for all
     name : of an input
-    head : of a prediction
+    head : of a prediction; of "share", "weighted" and "attention" that of the scores
     """
 
     what: str
