@@ -317,7 +317,7 @@ cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noe
     return s if seqs.times == NULL else seqs.times[seqs.order[position] * seqs.time + s]
 
 
-cdef void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(n):
         target[j] = source[j]
