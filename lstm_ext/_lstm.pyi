@@ -25,7 +25,10 @@ class Engine:
         input_size: int,
         options: Mapping[str, Any],
         activations: Sequence[tuple[str, float | None, float | None]],
+        general: bool,
     ) -> Self: ...
+    @property
+    def general(self) -> bool: ...
     @property
     def input_size(self) -> int: ...
     @property

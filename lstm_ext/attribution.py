@@ -79,11 +79,11 @@ class _Output:
     def value(self, points, tape=None):
         """Return f at points (K, N, T, I), as (K, N), and y and h_n of the K N sequences, run in one pass."""
         K, N = points.shape[:2]
-        words = {
-            word: None if value is None else np.concatenate([value] * K)
-            for word, value in self.data.words.items()
+        options = {
+            name: None if value is None else np.concatenate([value] * K)
+            for name, value in self.data.options.items()
         }
-        y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
+        y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **options)
         features = self.model._features(y, h_n, np.concatenate([self.counted] * K))
         if self.model.every_step:
             features = features[np.arange(K * N), np.tile(self.at, K)]
@@ -143,7 +143,7 @@ def gradient_times_input(
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \, \frac{\partial f}{\partial x_{nti}}(x_n)
 
     (A. Shrikumar, P. Greenside, A. Kundaje, 2017, *ICML*, arXiv:1704.02685, section 2.) One forward and one
-    backward pass. It speaks of small changes at x alone: where a gate is saturated the gradient is near 0,
+    backward pass. It describes small changes of x only: where a gate is saturated the gradient is near 0,
     however much the input did to saturate it. `integrated_gradients` sees that.
 
     Parameters
@@ -196,7 +196,7 @@ def integrated_gradients(
     arXiv:1703.01365.) They add up to what is to be explained (the paper's axiom of completeness):
     :math:`\sum_{ti} a_{nti} = f(x_n) - f(b_n)`. The integral is a Gauss-Legendre sum, exact for polynomials
     of degree ``2 * points - 1``, where the paper's is a Riemann sum. How far completeness is missed tells
-    whether `points` were enough: where the way leads layer normalisation past 0, where it is steep,
+    whether `points` were enough: where the way leads layer normalization past 0, where it is steep,
     thousands may not be.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What looks on while a model learns: the hooks, early stopping, the progress bar."""
+"""Training callbacks: the hooks, early stopping, the progress bar."""
 
 from __future__ import annotations
 
@@ -132,23 +132,23 @@ class ProgressBar(Callback):
 
     Parameters
     ----------
-    **words
+    **options
         Go to ``tqdm.tqdm``, for example ``desc`` or ``file``.
     """
 
-    def __init__(self, **words: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         try:
             from tqdm import tqdm
         except ImportError:
             raise ImportError(
                 "the progress bar needs tqdm: pip install tqdm, or give progress=False"
             ) from None
-        self._tqdm, self._words, self._bar = tqdm, words, None
+        self._tqdm, self._options, self._bar = tqdm, options, None
 
     def on_fit_begin(self, model, epochs, done):
         """Draw the bar."""
         form = "{desc}{percentage:3.0f}%|{bar}| epoch {n:.1f}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-        self._bar = self._tqdm(total=epochs, initial=done, **{"bar_format": form, **self._words})
+        self._bar = self._tqdm(total=epochs, initial=done, **{"bar_format": form, **self._options})
         self._epoch_losses = None
 
     def on_batch_end(self, epoch, share, loss):

@@ -97,8 +97,8 @@ class Loss:
     _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
     def __repr__(self) -> str:
-        words = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({words})"
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({arguments})"
 
     @property
     def options(self) -> dict[str, Any]:

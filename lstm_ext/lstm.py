@@ -21,6 +21,7 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
+    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -245,9 +246,9 @@ class LSTM(Fixed):
         if count * dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
+        engine = _lstm.Engine(inputs, options, activations, not takes_default_driver(options))
         self._fix(
-            **options, _activations=activations, _engine=_lstm.Engine(inputs, options, activations),
-            _shapes=parameter_shapes(options, inputs),
+            **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
         )
         self._fix(_family=Family(self, self._shapes))
         self._attach(parameters, gradient)
@@ -826,6 +827,13 @@ class Stream(Fixed):
     @state.setter
     def state(self, state: _StateLike) -> None:
         self.reset(state)
+
+    def _follow(self, other):
+        """Take over the state of another stream of the same LSTM, and the values that it holds for NaN."""
+        h, c = other._stepper.save()
+        (self._online or self._stepper).load(h, c)
+        if self._online is not None:
+            self._online.last[...] = other._online.last
 
     def reset(self, state: _StateLike | None = None) -> None:
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""

@@ -1,7 +1,7 @@
-"""Optimisers over one flat vector of parameters.
+"""Optimizers over one flat vector of parameters.
 
 The arithmetic is compiled (``_optim``): every step is one pass over the vectors, in place, without
-a temporary array. An optimiser owns its state and nothing else; it never keeps a reference to the
+a temporary array. An optimizer owns its state and nothing else; it never keeps a reference to the
 parameters or to the gradient.
 """
 
@@ -124,7 +124,7 @@ def clip_by_value(gradient: _Vector, max_value: float) -> None:
 
 
 class _Optimizer:
-    """What optimisers share: the checks, clipping, and a state that can be saved."""
+    """What optimizers share: the checks, clipping, and a state that can be saved."""
 
     lr: float
     weight_decay: float
@@ -157,7 +157,7 @@ class _Optimizer:
         self.__dict__.update({"_owner": Owner("optimizer"), **state})
 
     def _names(self):
-        """Names of the vectors that this optimiser remembers."""
+        """Names of the vectors that this optimizer remembers."""
         raise NotImplementedError
 
     def _update(self, parameters, gradient, scale):
@@ -178,12 +178,12 @@ class _Optimizer:
         Raises
         ------
         TypeError, ValueError
-            If the arrays do not fit each other or this optimiser's state.
+            If the arrays do not fit each other or this optimizer's state.
         FloatingPointError
             If `max_norm` is set and the gradient (clipped by `max_value`) holds NaN or inf. Parameters
             and state are left as they were.
         RuntimeError
-            If another thread is in a step of this optimiser.
+            If another thread is in a step of this optimizer.
         """
         with self._owner:
             self._step(parameters, gradient)
@@ -202,8 +202,8 @@ class _Optimizer:
             if moment.shape != parameters.shape or moment.dtype != parameters.dtype:
                 raise ValueError(
                     f"parameters have shape {parameters.shape} and dtype {parameters.dtype}, this "
-                    f"optimiser's state {name!r} has shape {moment.shape} and dtype {moment.dtype}:"
-                    " take a new optimiser for a new model"
+                    f"optimizer's state {name!r} has shape {moment.shape} and dtype {moment.dtype}:"
+                    " take a new optimizer for a new model"
                 )
         scale = 1.0
         if self.max_value is not None:

@@ -1,4 +1,4 @@
-"""Learning rates over a training: factors of the optimiser's ``lr``.
+"""Learning rates over a training: factors of the optimizer's ``lr``.
 
 A schedule is a function of the epochs done, which need not be whole: `Model.fit` asks before every
 step. Two schedules multiply: ``WarmUp(2) * Cosine(100)``. ``optimizer.lr`` is what factors are of; it
@@ -16,13 +16,13 @@ __all__ = ["Cosine", "Plateau", "Schedule", "Step", "WarmUp"]
 
 
 class Schedule:
-    """A factor of the learning rate for every moment of a training."""
+    """A factor of the learning rate, as a function of the epoch."""
 
     _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
     def __repr__(self) -> str:
-        words = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
-        return f"{type(self).__name__}({words})"
+        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+        return f"{type(self).__name__}({arguments})"
 
     def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs.

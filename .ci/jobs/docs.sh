@@ -10,3 +10,4 @@ python -m pip install -q "$(echo "$work"/dist/*.whl)[docs]"
 cp -R "$work/source" "$work/site-source"
 cd "$work/site-source"
 sphinx-build -W --keep-going -b html docs "$work/site" -q
+python docs/check_site.py "$work/site" # links, anchors, alternative texts, nothing from elsewhere

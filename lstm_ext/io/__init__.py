@@ -19,12 +19,20 @@ _ROOMS = {
     "from_onnx": "onnx",
     "to_onnx": "onnx",
     "export_c": "c_export",
+    "export_casadi": "control",
+    "export_fmu": "control",
+    "to_casadi": "casadi",
+    "from_neuralhydrology": "hydrology",
+    "HydrologyModel": "hydrology",
     "stream": "native",
     "EstimatorStream": "native",
 }
 
 if TYPE_CHECKING:
     from lstm_ext.io.c_export import export_c
+    from lstm_ext.io.casadi import to_casadi
+    from lstm_ext.io.control import export_casadi, export_fmu
+    from lstm_ext.io.hydrology import HydrologyModel, from_neuralhydrology
     from lstm_ext.io.keras import from_keras, to_keras
     from lstm_ext.io.native import EstimatorStream, load, save, stream
     from lstm_ext.io.onnx import from_onnx, to_onnx
@@ -33,13 +41,18 @@ if TYPE_CHECKING:
 __all__ = [
     "EstimatorStream",
     "FormatError",
+    "HydrologyModel",
     "export_c",
+    "export_casadi",
+    "export_fmu",
     "from_keras",
+    "from_neuralhydrology",
     "from_onnx",
     "from_torch",
     "load",
     "save",
     "stream",
+    "to_casadi",
     "to_keras",
     "to_onnx",
     "to_torch",

@@ -284,7 +284,7 @@ class LSTMForecaster(Network):
                 "fit(X, y) "
                 "would forecast the inputs"
             )
-        with self._all_or_nothing():
+        with self._all_or_nothing(comm):
             self._learn(y, X, sample_weight, comm)
         return self
 

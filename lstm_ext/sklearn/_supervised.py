@@ -25,7 +25,7 @@ from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
 from lstm_ext._fitted import stream
-from lstm_ext.sklearn._network import _FEW_ASIDE, _FOLDS, Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._network import FEW_ASIDE, FOLDS, Network, only_stochastic, to_dtype
 from lstm_ext.sklearn._readings import (
     COUNTS,
     DISTRIBUTIONS,
@@ -74,6 +74,8 @@ class _Supervised(Network):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [StrOptions({"constant", "cosine"})],
         "every_step": ["boolean"],
         "static_columns": ["array-like", None],
         "categorical_columns": ["array-like", None],
@@ -86,7 +88,9 @@ class _Supervised(Network):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
-    def stream(self, batch: int = 1, static: _X | None = None) -> EstimatorStream:
+    def stream(
+        self, batch: int = 1, static: _X | None = None, *, max_steps: int | None = None
+    ) -> EstimatorStream:
         """Predict step by step: one time step at a time, from the state of those before it.
 
         Parameters
@@ -95,6 +99,9 @@ class _Supervised(Network):
             Sequences that advance together.
         static : array_like of shape (batch, S), optional
             Static inputs, in their own units.
+        max_steps : int, optional
+            Refuse more steps than this. Needed for a network that reads backwards, as `LSTMClassifier` by
+            default does: the stream keeps so many steps, and reads all of them again at each.
 
         Returns
         -------
@@ -102,7 +109,7 @@ class _Supervised(Network):
             Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
             far, a classifier's `predict_proba`.
         """
-        return stream(self, batch, static)  # type: ignore[return-value, arg-type]
+        return stream(self, batch, static, max_steps=max_steps)  # type: ignore[return-value, arg-type]
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -311,7 +318,7 @@ class _Supervised(Network):
                 f"sequences aside, and that does not go: {error}"
             ) from error
 
-    def _folds(self, data, labels=None, few=_FEW_ASIDE):
+    def _folds(self, data, labels=None, few=FEW_ASIDE):
         """Return pairs of numbers, each sequence set aside once; None where one split sets enough aside."""
         n = len(data["x"])
         if n * self.validation_fraction >= few or n < 2:
@@ -319,9 +326,9 @@ class _Supervised(Network):
         seed = int(self._rng.integers(2**31))
         counts = None if labels is None else np.unique(labels, return_counts=True)[1]
         if counts is not None and counts.min() > 1:
-            folds = StratifiedKFold(int(min(_FOLDS, counts.min())), shuffle=True, random_state=seed)
+            folds = StratifiedKFold(int(min(FOLDS, counts.min())), shuffle=True, random_state=seed)
         else:
-            folds, labels = KFold(min(_FOLDS, n), shuffle=True, random_state=seed), None
+            folds, labels = KFold(min(FOLDS, n), shuffle=True, random_state=seed), None
         return list(folds.split(np.zeros(n), labels))
 
     # ---- what comes out
@@ -339,7 +346,7 @@ class _Supervised(Network):
         check_is_fitted(self)
         if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
             raise ValueError(f"n_draws is {n_draws!r}; expected an integer of at least 1, or None")
-        if not self.model_._regularised:
+        if not self.model_.stochastic:
             raise ValueError(
                 f"n_draws is {n_draws}; expected None for a network that drops nothing: fit with "
                 "lstm_options={'recurrent_dropout': 0.2}, or 'dropout' with several layers"
@@ -411,8 +418,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         "lbfgs" is SciPy's L-BFGS-B on all sequences at once: for few sequences.
     learning_rate_init : float, default=0.003
         Step size; not used by "lbfgs".
-    batch_size : int, default=32
-        Sequences in a mini-batch.
+    batch_size : int or "auto", default=32
+        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8; all
+        of an epoch are as large, within one.
     max_iter : int or "auto", default="auto"
         Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
         steps of the optimiser (up to 160 sequences with the default `batch_size`).
@@ -468,6 +476,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         embedding. A category that `fit` did not have is refused.
     bptt : int, optional
         With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
+    learning_rate : {"constant", "cosine"}, default="constant"
+        "cosine": the step size falls from `learning_rate_init` to 0 along half a cosine over `max_iter`
+        epochs, as `schedules.Cosine`. Not used by "lbfgs" and `partial_fit`.
 
     Attributes
     ----------
@@ -552,7 +563,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     def __init__(
         self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, loss: str = "mse",
         quantiles: float | Sequence[float] = 0.5, solver: str = "adam", learning_rate_init: float = 0.003,
-        batch_size: int = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
+        batch_size: int | str = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
         max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | str = "auto",
         early_stopping: bool | str = "auto", validation_fraction: float = 0.1, warm_start: bool = False,
         scale: bool = True, dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
@@ -560,6 +571,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         verbose: bool = False, target_weight: npt.ArrayLike | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -567,6 +579,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.loss = loss
         self.quantiles = quantiles
         self.target_weight = target_weight
@@ -672,7 +685,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return True
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
@@ -733,7 +746,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
     @property
     def _few_aside(self):
-        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else _FEW_ASIDE
+        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else FEW_ASIDE
 
     def _check_counts(self, name, y):
         if self.loss in COUNTS and (y < 0).any():
@@ -1067,7 +1080,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
         In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
-        As in `LSTMRegressor`; the same share of every class is set aside.
+        As in `LSTMRegressor`; the same share of every class is set aside. Where that is fewer than 50
+        sequences, five networks are trained to the end, and the last one, on all sequences, is ended early
+        only where theirs are better so by a t test, at 95 %. Its logits are divided by the number >= 1 that
+        makes the five networks' probabilities best, so that it is not too sure of itself.
     pooling : {"max", "mean", "attention", "last"}, default="max"
         What the readout reads of the hidden states of all steps: see `Model`. Not used with
         ``every_step=True``.
@@ -1078,7 +1094,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     class_weight : dict, "balanced" or None, default=None
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
-    static_columns, categorical_columns, bptt
+    static_columns, categorical_columns, bptt, learning_rate
         As in `LSTMRegressor`.
 
     Attributes
@@ -1131,7 +1147,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
 
     def __init__(
         self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
-        learning_rate_init: float = 0.003, batch_size: int = 32, max_iter: int | str = "auto",
+        learning_rate_init: float = 0.003, batch_size: int | str = 32, max_iter: int | str = "auto",
         alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
         n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
         warm_start: bool = False, scale: bool = True, dtype: str = "float32",
@@ -1140,6 +1156,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -1147,6 +1164,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.pooling = pooling
         self.merge_steps = merge_steps
         self.class_weight = class_weight
@@ -1250,7 +1268,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return y
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _classes_of(self, y, classes, incremental, goes_on):

@@ -21,7 +21,7 @@ def run(tmp_path):
     """Return a function that runs the script with jobs of one line each: (exit code, output)."""
     shutil.copytree(CHECKOUT / ".ci", tmp_path / ".ci")
     (tmp_path / ".ci/machine.sh").write_text("python=python3 compiler=cc\n")
-    names = [path.stem for path in (tmp_path / ".ci/jobs").glob("*.sh")]
+    names = sorted(path.stem for path in (tmp_path / ".ci/jobs").glob("*.sh"))
     (tmp_path / "tmp").mkdir()
 
     def run(jobs, *arguments):
@@ -36,7 +36,7 @@ def run(tmp_path):
         assert list((tmp_path / "tmp").iterdir()) == []  # nothing is left behind
         return done.returncode, done.stdout + done.stderr
 
-    run.names = names
+    run.names = [name for name in names if name != "reproducible"]  # that one runs before a release
     return run
 
 

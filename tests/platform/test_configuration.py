@@ -59,3 +59,18 @@ def test_whatever_a_workflow_runs_is_here():
             assert (CHECKOUT / script).exists(), script
     for name in re.findall(r"constraints: (\w+)", read(".github/workflows/ci.yml")):
         assert (CHECKOUT / f".ci/constraints/{name}.txt").exists()
+
+
+def test_the_page_of_counts_is_that_of_its_records():
+    """Numbers come from records that tools wrote, and nobody edits them on the page."""
+    reliability = pytest.importorskip("reliability")
+    assert reliability.PAGE.read_text(encoding="utf-8") == reliability.render(reliability.read())
+
+
+def test_a_newer_record_replaces_the_older_one():
+    reliability = pytest.importorskip("reliability")
+    old = {"kind": "platform", "name": "a", "errors": 1}
+    new = {"kind": "platform", "name": "a", "errors": 0}
+    assert reliability.merge([old], [new]) == [new]
+    with pytest.raises(SystemExit, match="guess"):
+        reliability.merge([], [{"kind": "guess"}])

@@ -1,6 +1,5 @@
 """The package as installed: metadata, files, what a checkout does, and the README's examples."""
 
-import doctest
 import importlib.metadata
 import json
 import os
@@ -204,12 +203,6 @@ def test_examples_of_the_readme(tmp_path, monkeypatch, capsys):
         promised = re.findall(r"print\(.*\)  # (.*)$", example, re.MULTILINE)
         assert printed[: len(promised)] == promised
 
-    sessions = blocks("pycon")
-    assert sessions
-    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
-    for session in sessions:
-        runner.run(parser.get_doctest(session, names, "README.md", "README.md", 0))
-    assert runner.summarize(verbose=False).failed == 0, capsys.readouterr().out
 
 
 @needs_readme

@@ -71,11 +71,14 @@ GROUPS = {
         "tests/layer/test_cython_lstm.py",
     ],
     "training": [f"tests/training/test_{name}.py" for name in ("optim", "model", "losses")],
+    "ranks": ["tests/training/test_rank_agreement.py"],
+    "records": ["tests/layer/test_options.py"],
 }
 CELL = KERNEL = KERNELS = DRIVER = ENGINE = LAYER = "layer"
 OPTIONS = GENERAL = FAMILY = PHILOX = JACOBIAN = MISSING = INITIALIZERS = MODEL = LOSSES = "options"
 PACKING = TENSORS = HDF5 = TORCH = KERAS = IO = "io"
 C_LEVEL, ARRAYS, STACK = "c-level", "arrays", "stack"
+RANKS, RECORDS = "ranks", "records"
 
 
 @dataclass(frozen=True)
@@ -397,8 +400,8 @@ MUTATIONS = [
         of_options=True,
     ),
     Mutation(
-        "peepholes-on-the-default-driver", ENGINE, 'get, ("peepholes", "coupled_gates",',
-        'get, ("coupled_gates",', of_options=True,
+        "peepholes-on-the-default-driver", LAYER, "activations, not takes_default_driver(options))",
+        "activations, False)", of_options=True,
     ),
     Mutation("stream-forgets-h", ENGINE, "            self.h, self.h_next = self.h_next, swap\n", ""),
     # the layer
@@ -564,14 +567,50 @@ MUTATIONS = [
     Mutation(
         "jacobian-not-causal-enough",
         JACOBIAN,
-        "steps = int(at[-1]) + 1 if shorter",
-        "steps = int(at[0]) + 1 if shorter",
+        "steps = int(step[-1]) + 1 if shorter",
+        "steps = int(step[0]) + 1 if shorter",
     ),
     Mutation(
         "jacobian-seed-where-nothing-counts",
         JACOBIAN,
-        "dh[np.arange(K), :, -1, unit] = self.counted[:, at].T",
+        "dh[np.arange(K), :, -1, unit] = self.counted[:, step].T",
         "dh[np.arange(K), :, -1, unit] = 1",
+    ),
+    Mutation(
+        "ranks-options-not-compared",
+        RANKS,
+        "settings = dict(options)",
+        "settings = {}",
+    ),
+    Mutation(
+        "ranks-data-not-compared",
+        RANKS,
+        "settings |= {prefix + name: text for",
+        "text = {prefix + name: text for",
+    ),
+    Mutation(
+        "ranks-first-meeting-without-an-error-of-before",
+        RANKS,
+        "self.settle(None)  # a rank that has failed before",
+        "# a rank that has failed before",
+    ),
+    Mutation(
+        "ranks-mean-of-a-decision",
+        RANKS,
+        "return bool(answers.any())",
+        "return bool(answers[self.rank])",
+    ),
+    Mutation(
+        "record-with-another-default",
+        RECORDS,
+        'Option("zoneout", (0.0, 0.0)',
+        'Option("zoneout", (0.0, 0.1)',
+    ),
+    Mutation(
+        "record-of-another-driver",
+        RECORDS,
+        '"reverse", False, as_flag, "sequences are read from their end", **_ALWAYS',
+        '"reverse", False, as_flag, "sequences are read from their end"',
     ),
     Mutation(
         "held-gradient-not-carried",

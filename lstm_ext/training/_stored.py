@@ -31,7 +31,7 @@ class Stored:
     def __init__(self, source):
         self.source, self.dtype, self.shape = source, source.dtype, tuple(source.shape)
         self.ndim, self.window = len(self.shape), slice(None)
-        self.gaps = False  # whether masked elements are NaN to whoever reads, or an error
+        self.gaps = False  # whether masked elements are read as NaN, or raise an error
         self.rows = 1
         if not isinstance(source, np.memmap) and not getattr(source, "random_access", False):
             chunks = getattr(source, "chunks", None)

@@ -12,8 +12,8 @@ class Interrupt:
     """Within its ``with`` block SIGINT is held back, and let through where nothing is half done.
 
     Python raises KeyboardInterrupt between any two instructions, so also in the middle of an
-    optimiser's step; and not at all while compiled code runs. Here it is raised by `check`, and within
-    `at_once`. `call` runs what changes no parameter: what takes long runs in a thread that is left to
+    optimizer's step; and not at all while compiled code runs. Here it is raised by `check`, and within
+    `immediate`. `call` runs what changes no parameter: what takes long runs in a thread that is left to
     itself when SIGINT comes. Outside the main thread, which alone gets signals, all of this is idle.
     """
 
@@ -56,9 +56,9 @@ class Interrupt:
             arguments, self._pending = self._pending, None
             self._previous(*arguments)
 
-    def at_once(self):
+    def immediate(self):
         """Return a context in which a signal is let through when it comes."""
-        return _AtOnce(self)
+        return _Immediate(self)
 
     def call(self, function, *arguments):
         """Return what the function returns; a signal that comes meanwhile does not wait long."""
@@ -82,7 +82,7 @@ class Interrupt:
             done.set()
 
         threading.Thread(target=work, name="lstm_ext training", daemon=True).start()
-        with self.at_once():
+        with self.immediate():
             done.wait()
         result, error = outcome[0]
         if error is not None:
@@ -90,7 +90,7 @@ class Interrupt:
         return result
 
 
-class _AtOnce:
+class _Immediate:
     def __init__(self, interrupt):
         self._interrupt = interrupt
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,17 @@ _FORMAT = "lstm_ext.Training 2"
 _FORMER_FORMAT = "lstm_ext.Training 1"  # an .npz
 _METADATA = "lstm_ext.checkpoint"
 _MAX_STATE = 2**24  # characters of JSON
+
+
+class TrainingState(NamedTuple):
+    """The objects of a training whose state a checkpoint holds; of `settings` a checkpoint has to be."""
+
+    model: Any
+    settings: dict[str, Any]
+    rng: Any
+    optimizer: Any
+    schedule: Any
+    early_stopping: Any
 
 
 def save(path, model, settings, rng, optimizer, schedule, early_stopping, history):
