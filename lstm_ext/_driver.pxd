@@ -163,7 +163,6 @@ cdef void default_step(
 
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
 cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil
-cdef void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void gather(
     const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,

@@ -25,6 +25,7 @@ class Engine:
         input_size: int,
         options: Mapping[str, Any],
         activations: Sequence[tuple[str, float | None, float | None]],
+        general: bool,
     ) -> Self: ...
     @property
     def general(self) -> bool: ...

@@ -21,6 +21,7 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
+    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
 
@@ -245,9 +246,9 @@ class LSTM(Fixed):
         if count * dtype.itemsize > 2**63 - 1:
             raise MemoryError(f"{count} parameters are more than this machine can address")
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
+        engine = _lstm.Engine(inputs, options, activations, not takes_default_driver(options))
         self._fix(
-            **options, _activations=activations, _engine=_lstm.Engine(inputs, options, activations),
-            _shapes=parameter_shapes(options, inputs),
+            **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
         )
         self._fix(_family=Family(self, self._shapes))
         self._attach(parameters, gradient)

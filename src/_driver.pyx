@@ -309,15 +309,19 @@ cdef void cut_sequences(sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t
 # ---- rows between callers' arrays and dense blocks
 
 
-cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil:
-    """The time index that is step s of a sequence."""
-    cdef const sequences_t *seqs = run.seqs
-    if run.reverse:
+cdef inline Py_ssize_t time_at(const sequences_t *seqs, bint reverse, Py_ssize_t position,
+                               Py_ssize_t s) noexcept nogil:
+    if reverse:
         s = seqs.lengths[position] - 1 - s
     return s if seqs.times == NULL else seqs.times[seqs.order[position] * seqs.time + s]
 
 
-cdef void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
+cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil:
+    """The time index that is step s of a sequence."""
+    return time_at(run.seqs, run.reverse, position, s)
+
+
+cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(n):
         target[j] = source[j]
@@ -332,28 +336,34 @@ cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexce
 cdef void gather(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
                  const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil:
     """rows (alive, width) = x at step s of the sequences from position `first` on."""
+    cdef const sequences_t *seqs = run.seqs
+    cdef bint reverse = run.reverse
     cdef Py_ssize_t n
     for n in range(first, first + alive):
-        copy_row(width, x + run.seqs.order[n] * sx.n + time_of(run, n, s) * sx.t, rows)
+        copy_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
         rows += ld
 
 
 cdef void gather_add(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
                      const floating *x, strides_t sx, floating *rows) noexcept nogil:
     """rows (alive, width) += x at step s."""
+    cdef const sequences_t *seqs = run.seqs
+    cdef bint reverse = run.reverse
     cdef Py_ssize_t n
     for n in range(first, first + alive):
-        add_row(width, x + run.seqs.order[n] * sx.n + time_of(run, n, s) * sx.t, rows)
+        add_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
         rows += width
 
 
 cdef void scatter(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
                   const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil:
     """y at step s = (or +=) rows (alive, width)."""
+    cdef const sequences_t *seqs = run.seqs
+    cdef bint reverse = run.reverse
     cdef Py_ssize_t n
     cdef floating *target
     for n in range(first, first + alive):
-        target = y + run.seqs.order[n] * sy.n + time_of(run, n, s) * sy.t
+        target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
         if add:
             add_row(width, rows, target)
         else:

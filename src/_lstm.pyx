@@ -166,10 +166,10 @@ cdef class Engine:
     """The network, for Python. Parameters and gradient are memory of the Python layer's.
 
     `options` are those of `LSTM` by name, checked; `activations` three of (name, alpha, beta); `input_size`
-    features of x as the first layer sees them.
+    features of x as the first layer sees them; `general`: they ask for more than the default driver has.
     """
 
-    def __cinit__(self, Py_ssize_t input_size, options, activations):
+    def __cinit__(self, Py_ssize_t input_size, options, activations, bint general):
         cdef Stack stack = Stack()
         cdef stack_t *net = &stack.net
         cdef layer_t *L = &net.layer[0]
@@ -202,14 +202,9 @@ cdef class Engine:
         L.cell.gate, L.cell.candidate = activation(activations[0]), activation(activations[1])
         L.cell.output = activation(activations[2])
         L.cell.cell_activation = L.cell.output.kind
-        sigmoid_tanh = L.cell.gate.kind == LSTM_ACT_SIGMOID and L.cell.candidate.kind == LSTM_ACT_TANH
-        L.cell.standard = sigmoid_tanh and L.cell.output.kind == LSTM_ACT_TANH
-        # The default driver has the cell of these activations, with a bias, and nothing else.
-        net.general = (
-            not sigmoid_tanh or L.cell.output.kind not in (LSTM_ACT_TANH, LSTM_ACT_IDENTITY)
-            or not net.has_bias or L.cell.gate_clipped or L.cell.cell_clipped or L.zone_h or L.zone_c
-            or any(map(get, ("peepholes", "coupled_gates", "proj_size", "layer_norm", "static_size",
-                             "learn_state", "dropout", "recurrent_dropout", "weight_dropout"))))
+        L.cell.standard = (L.cell.gate.kind == LSTM_ACT_SIGMOID and L.cell.candidate.kind == LSTM_ACT_TANH
+                           and L.cell.output.kind == LSTM_ACT_TANH)
+        net.general = general
         describe(net, table_s(), table_d())
         self.parameter_count = net.parameter_count
         check_size(times(self.parameter_count, self.itemsize), "parameters")
@@ -218,8 +213,8 @@ cdef class Engine:
 
     @property
     def general(self):
-        """Whether the general driver makes every call; the default driver makes those it can."""
-        return bool(self._stack.net.general)
+        """Whether the general driver computes every call."""
+        return self._stack.net.general
 
     def bind(self, parameters, gradient):
         """Compute on these two 1-D arrays from now on."""

@@ -125,7 +125,7 @@ def empty(shape):
 
 def engine(inputs, options):
     options = {**DEFAULTS, "hidden_size": 1, "dtype": "float32", **options}
-    return _lstm.Engine(inputs, options, [(word, None, None) for word in ("sigmoid", "tanh", "tanh")])
+    return _lstm.Engine(inputs, options, [(word, None, None) for word in ("sigmoid", "tanh", "tanh")], True)
 
 network = Network(LSTM(1, 1, 2, rng=0))
 

@@ -312,6 +312,17 @@ def test_time_major():
     np.testing.assert_array_equal(y, lstm(x, (a["h_0"], a["c_0"]))[0])
 
 
+@pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=str)
+def test_checkpoints_save_memory(options):
+    """Tape and workspace grow as T / checkpoint + checkpoint, those without checkpoints as T."""
+    N, T = 8, 900
+    plain, saving = (Network(LSTM(3, 32, checkpoint=k, rng=0, **options)) for k in (None, 30))
+    whole, states = plain.tape_size(N, T), saving.tape_size(N, T)
+    assert states < whole / 50
+    more = saving.backward_workspace(N, T) - plain.backward_workspace(N, T)
+    assert whole / 60 < more < whole / 15  # the rows of 30 steps
+
+
 @pytest.mark.parametrize("offset", [1, 4, 37])
 def test_memory_of_any_alignment(offset):
     case = CASES[4]

@@ -16,11 +16,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("_provided", "_optional", "_checks", "_fixed", "_files", "_data", "_blas", "_kernels", "_optim"),
     ("_arrays", "_safetensors", "_threads", "_table"),
-    ("_node", "_driver"),
-    ("_general",),
-    ("_stack",),
-    ("_lstm",),
-    ("cython_lstm",),
+    ("_node", "_driver", "_general", "_stack"),
+    ("_lstm", "cython_lstm"),
     ("_options", "initializers", "_missing", "_pooling"),
     ("_family", "_jacobian"),
     ("lstm", "node"),

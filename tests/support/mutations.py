@@ -406,8 +406,8 @@ MUTATIONS = [
         of_options=True,
     ),
     Mutation(
-        "peepholes-on-the-default-driver", ENGINE, 'get, ("peepholes", "coupled_gates",',
-        'get, ("coupled_gates",', of_options=True,
+        "peepholes-on-the-default-driver", LAYER, "activations, not takes_default_driver(options))",
+        "activations, False)", of_options=True,
     ),
     Mutation("stream-forgets-h", ENGINE, "            self.h, self.h_next = self.h_next, swap\n", ""),
     # the layer

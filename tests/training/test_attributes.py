@@ -196,7 +196,8 @@ def test_a_network_and_its_handle_are_read_only():
 
 def test_engines_are_not_constructed_twice():
     engine = LSTM(3, 4, rng=0)._engine
-    engine.__init__(3, {**DEFAULTS, "hidden_size": 4000, "dtype": "float32"}, 3 * [("tanh", None, None)])
+    options = {**DEFAULTS, "hidden_size": 4000, "dtype": "float32"}
+    engine.__init__(3, options, 3 * [("tanh", None, None)], False)
     assert engine.hidden_size == 4
     for name in ("input_size", "hidden_size", "num_layers", "directions", "checkpoint", "is_float", "dtype"):
         with pytest.raises(AttributeError):
