@@ -9,7 +9,16 @@ import re
 import struct
 
 from lstm_ext._files import open_archive, open_file, size_of
-from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
+from lstm_ext.io._common import (
+    MAX_BYTES,
+    MAX_TEXT,
+    FormatError,
+    check_names,
+    parse_json,
+    reading,
+    require,
+    shorten,
+)
 
 MAX_MEMBERS = 1000  # of a group, and layers of a model
 MAX_OBJECTS = 2**16  # of a heap of texts
@@ -48,6 +57,8 @@ def check_heaps(file, size):
     A heap is GCOL, version 1, its size, and objects: index, count, size, then so many bytes, rounded up to 8.
     The object of index 0 is what is left, to the end (HDF5 File Format Specification 3.0, III.E).
     """
+    if size > MAX_BYTES:
+        raise FormatError(f"it has {size} bytes; expected at most {MAX_BYTES}")
     if not size:
         return
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
