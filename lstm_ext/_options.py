@@ -6,6 +6,7 @@ import operator
 import numpy as np
 
 from lstm_ext import _lstm_general
+from lstm_ext._kernels import PRECISIONS
 
 ACTIVATIONS = _lstm_general.ACTIVATIONS
 BLAS_INT_MAX = 2**31 - 1
@@ -36,6 +37,7 @@ DEFAULTS = {
     "nan": None,
     "nan_mask": False,
     "checkpoint": None,
+    "precision": "float32",
 }
 CONFIGURATION = ("input_size", "hidden_size", "dtype", *DEFAULTS)
 
@@ -86,6 +88,15 @@ def as_clip(name, value):
     if not 0 < number < np.inf:
         raise ValueError(f"{name} is {number}, expected a positive number, or None for no clip")
     return number
+
+
+def as_precision(value, dtype):
+    """`value` as one of PRECISIONS that `dtype` can have."""
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise ValueError(f"precision is {value!r}, expected one of {', '.join(PRECISIONS)}")
+    if value != "float32" and dtype != np.float32:
+        raise ValueError(f"precision is {value!r} and dtype is {dtype}, expected dtype float32 with it")
+    return value
 
 
 def as_activation(name, value):
@@ -165,6 +176,7 @@ def checked_options(given):
     options["nan"] = get("nan")
     if options["nan"] not in (None, "raise", "zero", "hold"):
         raise ValueError(f"nan is {options['nan']!r}, expected None, 'raise', 'zero' or 'hold'")
+    options["precision"] = as_precision(get("precision"), options["dtype"])
     refuse(options)
     directions = 2 if options["bidirectional"] else 1
     for name, times in (

@@ -5,7 +5,7 @@ import operator
 
 import numpy as np
 
-from lstm_ext import _lstm, _missing, initializers
+from lstm_ext import _kernels, _lstm, _missing, initializers
 from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
 from lstm_ext._family import Family, Record
 from lstm_ext._fixed import Fixed
@@ -14,6 +14,7 @@ from lstm_ext._options import (
     CONFIGURATION,
     DEFAULTS,
     as_flag,
+    as_precision,
     as_size,
     checked_options,
     parameter_count,
@@ -147,6 +148,12 @@ class LSTM(Fixed):
     checkpoint : int or None
         Keep the state of every `checkpoint`-th step alone for backward, which computes the steps
         between once more: memory grows as T / checkpoint + checkpoint instead of T.
+    precision : {"float32", "bfloat16x6", "bfloat16x3", "bfloat16"}, default "float32"
+        What the factors of matrix products may be rounded to, for speed, with dtype float32; may be set
+        later. A factor becomes a sum of 3, 2 or 1 bfloat16 numbers, and 6, 3 or 1 products of these stand for
+        a product (Henry, Tang and Heinecke, 2019, arXiv:1904.06376): relative errors of at most 2^-23 (as
+        float32 itself), 3 2^-16 and 2^-7. Sums, gates, states, gradients and parameters stay float32. It is
+        a permission: where the CPU gains nothing, products are float32's (``lstm-ext info`` says which).
     rng : int, numpy.random.Generator or None
         Draws the initial weights: `weight_ih` glorot uniform (Glorot and Bengio, 2010), `weight_hh`
         orthogonal gate by gate (Saxe, McClelland and Ganguli, 2014), biases 0, but 1 for the forget
@@ -171,7 +178,7 @@ class LSTM(Fixed):
     ((4, 10, 16), (1, 4, 16))
     """
 
-    _fixed = frozenset(CONFIGURATION)
+    _fixed = frozenset(CONFIGURATION) - {"precision"}
 
     def __init__(
         self,
@@ -203,6 +210,7 @@ class LSTM(Fixed):
         nan_mask=False,
         init=None,
         checkpoint=None,
+        precision="float32",
         rng=None,
     ):
         given = locals()
@@ -237,6 +245,7 @@ class LSTM(Fixed):
             **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
         )
         self._fix(_family=Family(self, self._shapes))
+        self.precision = options["precision"]
         self._attach(parameters, gradient)
 
     def _attach(self, parameters, gradient):
@@ -244,6 +253,20 @@ class LSTM(Fixed):
             self._engine.bind(parameters, gradient)
         # Views: what a caller does to the shape or dtype of an array of his changes nothing here.
         self._parameters, self._gradient = parameters[:], gradient[:]
+
+    @property
+    def precision(self):
+        """What factors of products may be rounded to; may be set. Tapes and streams keep their own."""
+        return vars(self)["precision"]
+
+    @precision.setter
+    def precision(self, value):
+        value = as_precision(value, self.dtype)
+        pieces = _kernels.prepare(value)
+        self._fix(precision=value)
+        for engine in (self._engine, self._family.engine):
+            if engine is not None:
+                engine.pieces = pieces
 
     # ---- parameters
 

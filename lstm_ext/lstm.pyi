@@ -12,6 +12,7 @@ _StateLike: TypeAlias = tuple[npt.ArrayLike | None, npt.ArrayLike | None]
 _Activation: TypeAlias = str | Sequence[str | float | None]
 _Result: TypeAlias = Literal["y", "h_n", "c_n"]
 _Input: TypeAlias = Literal["x", "h_0", "c_0", "static"]
+_Precision: TypeAlias = Literal["float32", "bfloat16x6", "bfloat16x3", "bfloat16"]
 
 class LSTM:
     input_size: int
@@ -40,6 +41,10 @@ class LSTM:
     nan: str | None
     nan_mask: bool
     checkpoint: int | None
+    @property
+    def precision(self) -> _Precision: ...
+    @precision.setter
+    def precision(self, value: _Precision) -> None: ...
     def __init__(
         self,
         input_size: int,
@@ -70,6 +75,7 @@ class LSTM:
         nan_mask: bool = False,
         init: _Init = None,
         checkpoint: int | None = None,
+        precision: _Precision = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None: ...
     @property

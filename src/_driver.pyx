@@ -18,7 +18,6 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from lstm_ext._arrays cimport (
-    TOO_LARGE,
     aligned,
     ceil_div,
     end_silence,
@@ -72,8 +71,9 @@ cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *
 
 cdef inline Py_ssize_t gradient_scratch(const layer_t *L, Py_ssize_t rows,
                                         bint is_double) noexcept nogil:
-    cdef Py_ssize_t lanes = L.d.lanes if is_double else L.s.lanes
-    return aligned(plus(times(rows, 4 * L.hidden_size + 4 * lanes), lanes))
+    if is_double:
+        return aligned(L.d.gradient_scratch(rows, 4 * L.hidden_size, L.xh_columns))
+    return aligned(L.s.gradient_scratch(rows, 4 * L.hidden_size, L.xh_columns))
 
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
@@ -117,12 +117,10 @@ cdef packed_t packed_layout(const layer_t *L, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size
     cdef packed_t at
     at.weight_ih = 0
-    at.weight_hh = aligned(times(I, L.gate_columns))
-    at.bias = plus(at.weight_hh, aligned(times(H, L.gate_columns)))
+    at.weight_hh = aligned(L.d.gates_size(H, I) if is_double else L.s.gates_size(H, I))
+    at.bias = plus(at.weight_hh, aligned(L.d.gates_size(H, H) if is_double else L.s.gates_size(H, H)))
     at.forward_size = at.weight_ih_back = plus(at.bias, aligned(L.gate_columns))
-    if at.forward_size == TOO_LARGE:  # the kernels' own products are no larger than four times these
-        at.weight_hh_back = at.size = TOO_LARGE
-    elif is_double:
+    if is_double:
         at.weight_hh_back = plus(at.weight_ih_back, aligned(L.d.packed_size(4 * H, I)))
         at.size = plus(at.weight_hh_back, aligned(L.d.packed_size(4 * H, H)))
     else:
@@ -175,14 +173,14 @@ cdef void pack_weights(const layer_t *L, const weights_t *at, const floating *pa
     if floating is float:
         L.s.pack_gates(H, I, weight_ih, packed + to.weight_ih)
         L.s.pack_gates(H, H, weight_hh, packed + to.weight_hh)
-        L.s.pack_gates(H, 1, bias, packed + to.bias)
+        L.s.pack_bias(H, bias, packed + to.bias)
         if backward:
             L.s.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
             L.s.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)
     else:
         L.d.pack_gates(H, I, weight_ih, packed + to.weight_ih)
         L.d.pack_gates(H, H, weight_hh, packed + to.weight_hh)
-        L.d.pack_gates(H, 1, bias, packed + to.bias)
+        L.d.pack_bias(H, bias, packed + to.bias)
         if backward:
             L.d.pack(4 * H, I, weight_ih, packed + to.weight_ih_back)
             L.d.pack(4 * H, H, weight_hh, packed + to.weight_hh_back)

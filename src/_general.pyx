@@ -163,17 +163,27 @@ cdef Py_ssize_t word_size(const general_t *g, int word) noexcept nogil:
     return H if word == NORM_C or word == NORM_C_BIAS else 4 * H
 
 
+cdef inline Py_ssize_t packed_size(const general_t *g, Py_ssize_t depth, Py_ssize_t cols,
+                                   bint is_double) noexcept nogil:
+    return g.layer.d.packed_size(depth, cols) if is_double else g.layer.s.packed_size(depth, cols)
+
+
+cdef inline Py_ssize_t gradient_scratch(const general_t *g, Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols,
+                                        bint is_double) noexcept nogil:
+    return (g.layer.d.gradient_scratch(rows, M, cols) if is_double
+            else g.layer.s.gradient_scratch(rows, M, cols))
+
+
 cdef panels_t panels_layout(const general_t *g, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size, I = g.layer.input_size, P = g.out_size, n = 0
-    cdef Py_ssize_t gates = whole(g, times(4, H), is_double)
     cdef panels_t at
     cdef int word
-    at.ih = take(&n, times(I, gates))
-    at.hh = take(&n, times(P, gates))
-    at.hr = take(&n, times(H, whole(g, P, is_double)) if g.projected else 0)
-    at.ih_back = take(&n, times3(4, H, whole(g, I, is_double)))
-    at.hh_back = take(&n, times3(4, H, whole(g, P, is_double)))
-    at.hr_back = take(&n, times(P, whole(g, H, is_double)) if g.projected else 0)
+    at.ih = take(&n, packed_size(g, I, 4 * H, is_double))
+    at.hh = take(&n, packed_size(g, P, 4 * H, is_double))
+    at.hr = take(&n, packed_size(g, H, P, is_double) if g.projected else 0)
+    at.ih_back = take(&n, packed_size(g, 4 * H, I, is_double))
+    at.hh_back = take(&n, packed_size(g, 4 * H, P, is_double))
+    at.hr_back = take(&n, packed_size(g, P, H, is_double) if g.projected else 0)
     for word in range(WORDS):
         at.vector[word] = -1
         if g.at[word] >= 0 and word != WEIGHT_IH and word != WEIGHT_HH and word != WEIGHT_HR:
@@ -253,7 +263,7 @@ cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, 
                         bint checkpointed, bint is_double) noexcept nogil:
     cdef Py_ssize_t H = g.layer.hidden_size, P = g.out_size, n = largest_block(seqs)
     cdef Py_ssize_t rows = max(g.layer.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
-    cdef Py_ssize_t I = whole(g, g.layer.input_size, is_double), v = lanes(g, is_double), size = 0
+    cdef Py_ssize_t I = whole(g, g.layer.input_size, is_double), size = 0
     cdef bint norm = g.layer.cell.layer_norm
     cdef work_t w
     cdef int p
@@ -288,7 +298,8 @@ cdef work_t work_layout(const general_t *g, const sequences_t *seqs, int parts, 
     w.zone_c = take(&size, times(n, H) if g.zone_c > 0 else 0)
     w.zone_h = take(&size, times(n, H) if g.zone_h > 0 else 0)
     w.mask = take(&size, times(n, P))
-    w.gradient = take(&size, plus(times(rows, max(4 * H, P) + 4 * v), v) if backward else 0)
+    w.gradient = take(&size, gradient_scratch(g, rows, max(4 * H, P), max(I, max(H, P)), is_double)
+                      if backward else 0)
     w.size = size
     return w
 

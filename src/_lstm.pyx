@@ -56,7 +56,7 @@ from lstm_ext._kernels cimport (
     lstm_kernels_d,
     lstm_kernels_s,
     table_d,
-    table_s,
+    table_of,
 )
 
 cdef object np_empty = np.empty
@@ -140,6 +140,7 @@ cdef class Engine:
     cdef readonly object dtype
     cdef readonly Py_ssize_t parameter_count
     cdef readonly int activation
+    cdef public int pieces       # bfloat16 numbers that factors of products may be split into; 0: float32
     cdef Py_ssize_t itemsize
     cdef Array parameters, gradient
     cdef Packed _packed          # of the last inference; used again while the parameters are the same
@@ -336,7 +337,7 @@ cdef class Engine:
         cdef Packed packed
         cdef Buffer work
         cdef Array parameters = self.parameters  # `bind` may replace it meanwhile
-        cdef const lstm_kernels_s *s = table_s()  # one kernel from here to the end
+        cdef const lstm_kernels_s *s = table_of(self.pieces)  # one kernel from here to the end
         cdef const lstm_kernels_d *d = table_d()
         cdef strides_t sx, sy
         steps = None
@@ -652,7 +653,7 @@ cdef class Stepper:
         self.owner = Owner("stream")
         self.engine = engine
         self.batch = batch
-        self.s, self.d = table_s(), table_d()
+        self.s, self.d = table_of(engine.pieces), table_d()
         self.packed = engine.packed(self.s, self.d)
         L = engine.layer(0, 0, self.s, self.d)
         self.layer_bytes = times(aligned(times(batch, engine.hidden_size)), engine.itemsize)

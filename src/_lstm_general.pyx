@@ -69,7 +69,7 @@ from lstm_ext._kernels cimport (
     lstm_kernels_d,
     lstm_kernels_s,
     table_d,
-    table_s,
+    table_of,
 )
 from lstm_ext._lstm cimport Batch, Packed
 
@@ -174,6 +174,7 @@ cdef class GeneralEngine:
     cdef readonly bint is_float, reverse
     cdef readonly object dtype
     cdef readonly double dropout
+    cdef public int pieces       # bfloat16 numbers that factors of products may be split into; 0: float32
     cdef Buffer _offsets         # (layers * directions, WORDS) into the flat parameters
     cdef Py_ssize_t itemsize, parameter_count
     cdef general_t description   # what all layers and directions have in common
@@ -391,7 +392,7 @@ cdef class GeneralEngine:
         cdef char *source[2]
         cdef char *target[2]
         cdef char *packed[2]
-        cdef const lstm_kernels_s *s = table_s()
+        cdef const lstm_kernels_s *s = table_of(self.pieces)
         cdef const lstm_kernels_d *d = table_d()
         cdef bint norm = self.description.layer.cell.layer_norm
         cdef Py_ssize_t column, ld, q, _
@@ -840,7 +841,7 @@ cdef class GeneralStepper:
         engine.check_batch(batch, 1)
         self.owner = Owner("stream")
         self.engine, self.batch = engine, batch
-        self.s, self.d = table_s(), table_d()
+        self.s, self.d = table_of(engine.pieces), table_d()
         self.packed, self.work, self.between = Buffer(), Buffer(), Buffer()
         values = held(parameters, "parameters", (engine.parameter_count,), "", engine.is_float)
         engine.pack(values.data, self.s, self.d, False, self.packed)

@@ -7,65 +7,7 @@
  * Packed columns (backward): panels of four vectors of columns [k][4 * LANES]; the last has as many
  * vectors as it needs. */
 
-#define CAT_(a, b) a##_##b
-#define CAT(a, b) CAT_(a, b)
-#define FN(name) CAT(name, T)
-#define VEC FN(vec)
-#define UVEC FN(uvec)
-#define IVEC FN(ivec)
-#define LANES ((ptrdiff_t)(VEC_BYTES / sizeof(REAL)))
-#define PANEL (4 * LANES)
-#define SET1(x) ((VEC)CAT(VEC_SET1, T)(x))
-#define FMA(a, b, c) CAT(VEC_FMA, T)(a, b, c)
-#define FNMA(a, b, c) CAT(VEC_FNMA, T)(a, b, c)
-#define MAX(a, b) CAT(VEC_MAX, T)(a, b)
-#define MIN(a, b) CAT(VEC_MIN, T)(a, b)
-#define LOAD(p) (*(const UVEC *)(p))
-#define STORE(p, v) (*(UVEC *)(p) = (v))
-#define LOADN(p, n) FN(loadn)(p, n)
-#define STOREN(p, v, n) FN(storen)(p, v, n)
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-typedef REAL VEC __attribute__((vector_size(VEC_BYTES)));
-typedef REAL UVEC __attribute__((vector_size(VEC_BYTES), aligned(sizeof(REAL)), may_alias));
-#if REAL_IS_FLOAT
-typedef int IVEC __attribute__((vector_size(VEC_BYTES)));
-#else
-typedef long long IVEC __attribute__((vector_size(VEC_BYTES)));
-#endif
-
-#ifdef VEC_NEEDS_LANES
-INLINE VEC FN(select)(IVEC mask, VEC a, VEC b) { return (VEC)((mask & (IVEC)a) | (~mask & (IVEC)b)); }
-
-INLINE VEC FN(load_lanes)(const REAL *p, ptrdiff_t n) {
-    VEC v = SET1((REAL)0);
-    for (ptrdiff_t j = 0; j < n; j++) v[j] = p[j];
-    return v;
-}
-
-INLINE void FN(store_lanes)(REAL *p, VEC v, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j++) p[j] = v[j];
-}
-#endif
-
-/* The first n <= LANES lanes: nothing else is read or written. */
-INLINE VEC FN(loadn)(const REAL *p, ptrdiff_t n) {
-    if (n == LANES) return LOAD(p);
-    return CAT(VEC_LOADN, T)(p, n);
-}
-
-INLINE void FN(storen)(REAL *p, VEC v, ptrdiff_t n) {
-    if (n == LANES)
-        STORE(p, v);
-    else
-        CAT(VEC_STOREN, T)(p, v, n);
-}
-
-#include "cell.h"
-
-INLINE ptrdiff_t FN(min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-INLINE ptrdiff_t FN(vectors)(ptrdiff_t n) { return (n + LANES - 1) / LANES; }
+#include "vectors.h"
 
 #include "general.h"
 
@@ -73,6 +15,10 @@ INLINE ptrdiff_t FN(vectors)(ptrdiff_t n) { return (n + LANES - 1) / LANES; }
 
 static ptrdiff_t FN(gate_columns)(ptrdiff_t H) {
     return H / LANES * PANEL + FN(vectors)(4 * (H % LANES)) * LANES;
+}
+
+static ptrdiff_t FN(gates_size)(ptrdiff_t H, ptrdiff_t K) {
+    return lstm_times(K, FN(gate_columns)(H));
 }
 
 static void FN(pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *panels) {
@@ -92,8 +38,10 @@ static void FN(pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *p
     }
 }
 
+static void FN(pack_bias)(ptrdiff_t H, const REAL *bias, REAL *row) { FN(pack_gates)(H, 1, bias, row); }
+
 static ptrdiff_t FN(packed_size)(ptrdiff_t depth, ptrdiff_t cols) {
-    return depth * FN(vectors)(cols) * LANES;
+    return lstm_times(depth, FN(vectors)(cols) * LANES);
 }
 
 static void FN(pack)(ptrdiff_t depth, ptrdiff_t cols, const REAL *b, REAL *panels) {
@@ -131,36 +79,6 @@ INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, con
         UNROLL for (int v = 0; v < 4; v++) acc[1][v] = FMA(x, LOAD(second + v * LANES), acc[1][v]);
     }
 }
-
-/* A narrow tile has more rows, so that its chains of multiply-adds are as many as hide their latency. */
-#define ROWS_OF(nv) ((nv) == 1 ? TILE_ROWS_1 : (nv) == 2 ? TILE_ROWS_2 : (nv) == 3 ? TILE_ROWS_3 : TILE_ROWS)
-#define MOST_ROWS TILE_ROWS_1
-
-/* Calls CALL(nr, nv) with both as constants. */
-#define ROWS_CASE(nr, CALL, nv) case nr: if (ROWS_OF(nv) >= (nr)) { CALL(nr, nv); } break;
-#define FOR_ROWS(nr, CALL, nv)      \
-    switch (nr) {                   \
-    ROWS_CASE(1, CALL, nv)          \
-    ROWS_CASE(2, CALL, nv)          \
-    ROWS_CASE(3, CALL, nv)          \
-    ROWS_CASE(4, CALL, nv)          \
-    ROWS_CASE(5, CALL, nv)          \
-    ROWS_CASE(6, CALL, nv)          \
-    ROWS_CASE(7, CALL, nv)          \
-    ROWS_CASE(8, CALL, nv)          \
-    default: __builtin_unreachable(); \
-    }
-#define FOR_TILE(nr, nv, CALL)                \
-    switch (nv) {                             \
-    case 1: FOR_ROWS(nr, CALL, 1) break;      \
-    case 2: FOR_ROWS(nr, CALL, 2) break;      \
-    case 3: FOR_ROWS(nr, CALL, 3) break;      \
-    default: FOR_ROWS(nr, CALL, 4) break;     \
-    }
-/* Rows are cut into tiles of nearly equal height, `most` at most, so that no tile is a thin remainder. */
-#define FOR_ROW_TILES(rows, most, r, nr)                                                    \
-    for (ptrdiff_t r = 0, tiles_ = ((rows) + (most) - 1) / (most), t_ = 0, nr = 0;          \
-         t_ < tiles_ && ((nr = ((rows) - r + tiles_ - t_ - 1) / (tiles_ - t_)), 1); r += nr, t_++)
 
 /* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel; init may be c, or NULL
  * for 0, and its rows lie ldi apart */
@@ -338,6 +256,11 @@ INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const 
         }
 }
 
+static ptrdiff_t FN(gradient_scratch)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols) {
+    (void)cols;
+    return lstm_plus(lstm_times(rows, M + PANEL), LANES);
+}
+
 /* Rows of dgates a page or more apart: many rows of one tile would fall on few cache sets, each on a page of
  * its own, so both factors are copied into the order in which the tiles read them. */
 static void FN(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
@@ -463,48 +386,18 @@ static void FN(cell_output)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, 
 
 /* ---------------------------------------------------------------- the fused step */
 
+#include "step_cell.h"
+
 /* Rows between whose product and whose cell nothing leaves L1. */
 #define GROUP ((ptrdiff_t)(6144 / (4 * VEC_BYTES)) / TILE_ROWS * TILE_ROWS)
-/* CALL with the cell's activation as the constant ACT. */
-#define FOR_ACT(CALL)                                        \
-    {                                                        \
-        if (cell->cell_activation == LSTM_ACT_TANH) {        \
-            enum { ACT = LSTM_ACT_TANH };                    \
-            CALL;                                            \
-        } else {                                             \
-            enum { ACT = LSTM_ACT_IDENTITY };                \
-            CALL;                                            \
-        }                                                    \
-    }
-
-/* The cell on `count` pieces of n units. Their pre-activations lie in `scratch`, gate after gate, one piece ld from
- * the next; what else they have is `apart` from that of the next. First the gates of all, then their cells: what
- * waits for nothing goes side by side. */
-INLINE void FN(step_cell)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t H, REAL *scratch,
-                          ptrdiff_t ld, ptrdiff_t apart, const REAL *c_prev, REAL *c, REAL *h, REAL *gates,
-                          ptrdiff_t gates_apart) {
-    for (ptrdiff_t r = 0; r < count; r++) {
-        REAL *pre = scratch + r * ld;
-        const FN(gates) a = FN(activate)(FN(load_gates)(pre, n, n));
-        FN(store_gates)(pre, n, n, a);
-        if (gates) FN(store_gates)(gates + r * gates_apart, H, n, a);
-    }
-    for (ptrdiff_t r = 0; r < count; r++) {
-        VEC c_t, h_t;
-        FN(cell_state)(act, FN(load_gates)(scratch + r * ld, n, n), LOADN(c_prev + r * apart, n), &c_t, &h_t);
-        STOREN(c + r * apart, c_t, n);
-        STOREN(h + r * apart, h_t, n);
-    }
-}
-
 /* One row: the pieces are its blocks of units. */
 INLINE void FN(step_row)(const int act, ptrdiff_t H, REAL *pre, const REAL *h_prev, const REAL *panels,
                          const REAL *c_prev, REAL *c, REAL *h, REAL *gates, int odd) {
     const ptrdiff_t blocks = H / LANES, u = blocks * LANES;
     FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, odd);
-    FN(step_cell)(act, blocks, LANES, H, pre, PANEL, LANES, c_prev, c, h, gates, LANES);
+    FN(step_cell)(act, blocks, LANES, H, pre, LANES, PANEL, LANES, c_prev, c, h, gates, LANES);
     if (u < H)
-        FN(step_cell)(act, 1, H - u, H, pre + 4 * u, PANEL, 0, c_prev + u, c + u, h + u,
+        FN(step_cell)(act, 1, H - u, H, pre + 4 * u, H - u, PANEL, 0, c_prev + u, c + u, h + u,
                       gates ? gates + u : NULL, 0);
 }
 
@@ -523,7 +416,7 @@ INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t
         const ptrdiff_t nr = FN(min)(GROUP, rows - r);
         FN(panel_product)(nr, nv, nv * LANES, H - before, h_prev + r * H + before, H, last, pre + r * ldp, ldp,
                           scratch, nv * LANES, next ? next + next_size * r / rows : NULL, next_size * nr / rows);
-        FN(step_cell)(act, nr, n, H, scratch, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
+        FN(step_cell)(act, nr, n, H, scratch, n, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
                       gates ? gates + 4 * r * H : NULL, 4 * H);
     }
 }
@@ -569,11 +462,14 @@ const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
     .name = KERNEL_NAME,
     .lanes = (int)(VEC_BYTES / sizeof(REAL)),
     .gate_columns = FN(gate_columns),
+    .gates_size = FN(gates_size),
     .pack_gates = FN(pack_gates),
+    .pack_bias = FN(pack_bias),
     .packed_size = FN(packed_size),
     .pack = FN(pack),
     .project = FN(project),
     .product = FN(product),
+    .gradient_scratch = FN(gradient_scratch),
     .weight_gradient = FN(weight_gradient),
     .column_sums = FN(column_sums),
     .cell_forward = FN(cell_forward),

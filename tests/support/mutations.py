@@ -29,11 +29,14 @@ INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "
 PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
 TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
 C_LEVEL, ARRAYS = "src/cython_lstm.pyx", "src/_arrays.pyx"
+BFLOAT16, TILES = "src/kernels/bfloat16_impl.h", "src/kernels/tiles_emulated.h"
 # What has to be built again; Python needs nothing.
 EXTENSION = {
     CELL: "_kernels",
     KERNEL: "_kernels",
     KERNELS: "_kernels",
+    BFLOAT16: "_kernels",
+    TILES: "_kernels",
     DRIVER: "_driver",
     ENGINE: "_lstm",
     OPTIONS: "_kernels",
@@ -91,12 +94,33 @@ class Mutation:
             return IO_TESTS
         if self.file == C_LEVEL:
             return ["tests/layer/test_cython_lstm.py"]
+        if self.file in (BFLOAT16, TILES):
+            return ["tests/layer/test_precision.py"]
         if self.file == ARRAYS:
             return [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")]
         return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
 
 
 MUTATIONS = [
+    # products in bfloat16, on emulated tiles
+    Mutation("bfloat16-cut-not-rounded", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "u"),
+    Mutation("bfloat16-ties-away", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "(u + 0x8000u)"),
+    Mutation("bfloat16-rest-forgotten", BFLOAT16, "rest.f[j] -= part.f[j];", "rest.f[j] -= 0;"),
+    Mutation("bfloat16-special-forgotten", BFLOAT16, "if (PIECES > 1 && special)", "if (0)"),
+    Mutation(
+        "bfloat16-special-of-the-sum", BFLOAT16, "sum == sum ? sum : first[r * 32 + j]", "sum"
+    ),
+    Mutation(
+        "bfloat16x6-without-a1-b1", BFLOAT16, "TILES_4(4, 5, 6, 7); /* a1 b1 */", "/* a1 b1 */"
+    ),
+    Mutation(
+        "bfloat16x6-without-a0-b2", BFLOAT16, "TILES_4(4, 5, 6, 7); /* a0 b2 */", "/* a0 b2 */"
+    ),
+    Mutation(
+        "bfloat16-cell-on-every-piece", BFLOAT16, "if (k + length < H) {", "if (0) {"
+    ),
+    Mutation("bfloat16-gradient-row-lost", BFLOAT16, "r + 1 < rows ? n : 0, odd);", "0, odd);"),
+    Mutation("tiles-odd-k-dropped", TILES, "emulated_result(even[n] + odd[n])", "even[n]"),
     # the cell
     Mutation(
         "gates-i-f-swapped", CELL, "FMA(a.f, c_prev, a.i * a.g)", "FMA(a.i, c_prev, a.f * a.g)"
@@ -557,7 +581,7 @@ cythonize = Cython.Build.cythonize
 def some(extensions, **options):
     extensions = [e for e in extensions if e.name.rpartition(".")[2] in names]
     for e in extensions:
-        e.sources = [s for s in e.sources if "kernels_avx" not in s]
+        e.sources = [s for s in e.sources if "kernels_a" not in s]
         e.extra_compile_args = [a.replace("-O3", "-O1") for a in e.extra_compile_args]
     return cythonize(extensions, **options)
 Cython.Build.cythonize = some
@@ -612,10 +636,11 @@ def copy_tree(to):
         else:
             shutil.copy2(source, to / name)
     # With the other kernels left out of the build, the choice among them has to be told.
-    dispatch = to / "src/kernels/dispatch.c"
-    text = dispatch.read_text()
-    assert "defined(__x86_64__)" in text
-    dispatch.write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
+    for name in ("dispatch.c", "kernels.h"):
+        path = to / "src/kernels" / name
+        text = path.read_text()
+        assert "defined(__x86_64__)" in text
+        path.write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
 
 
 def main():
