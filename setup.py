@@ -58,6 +58,7 @@ KERNELS = [
     "src/kernels/kernels_amx.c",
     "src/kernels/kernels_avx512_bf16.c",
     "src/kernels/kernels_emulated.c",
+    "src/kernels/caches.c",
     "src/kernels/dispatch.c",
 ]
 KERNEL_HEADERS = [

@@ -154,6 +154,10 @@ cdef extern from "kernels.h" nogil:
 
     const lstm_kernels_s *lstm_kernels_find_s(const char *name)
     const lstm_kernels_d *lstm_kernels_find_d(const char *name)
+    ctypedef struct lstm_caches:
+        Py_ssize_t l1d
+        Py_ssize_t l2
+    lstm_caches lstm_read_caches()
     const lstm_kernels_s *lstm_bfloat16_find(const char *name, int pieces)
     void lstm_bfloat16_table(
         const lstm_kernels_s *products, const lstm_kernels_s *rest, lstm_kernels_s *table)

@@ -6,6 +6,7 @@ import numpy.typing as npt
 _Floating = TypeVar("_Floating", np.float32, np.float64)
 
 PRECISIONS: tuple[str, ...]
+caches: dict[str, int]
 
 def available() -> tuple[str, ...]: ...
 def select(name: str) -> None: ...

@@ -230,6 +230,8 @@ cdef void fill_blas_tables():
     blas_s.step_forward, blas_d.step_forward = blas_step_forward[float], blas_step_forward[double]
 
 
+cdef lstm_caches found = lstm_read_caches()
+caches = {"L1d": found.l1d, "L2": found.l2}  # bytes
 fill_blas_tables()
 try:
     select(os.environ.get("LSTM_EXT_KERNEL") or available()[0])

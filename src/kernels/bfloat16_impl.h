@@ -487,10 +487,9 @@ static void BF(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, con
             BF(filled)(dgates + FN(min)(r + 1, rows - 1) * M + m, r + 1 < rows ? n : 0, odd);
             special |= BF(split_pairs)(even, odd, pairs, 32);
             for (ptrdiff_t p = 0; p < PIECES; p++)
-                for (ptrdiff_t j = 0; j < WIDTH; j++) {
-                    uint16_t *const to = a + ((m + j) * PIECES + p) * ld + r;
-                    to[0] = pairs[p * 32 + 2 * j], to[1] = pairs[p * 32 + 2 * j + 1];
-                }
+                for (ptrdiff_t j = 0; j < WIDTH; j++)
+                    *(BF(word) *)(void *)(a + ((m + j) * PIECES + p) * ld + r) =
+                        ((const BF(word) *)(const void *)pairs)[p * WIDTH + j];
         }
 #else
     /* dgates as pairs of rows, [r / 2][m][2] */

@@ -89,6 +89,17 @@ typedef struct lstm_step {
 #undef REAL
 #undef LSTM_KERNELS
 
+/* caches.c */
+
+/* Bytes of the first two levels of data caches. */
+typedef struct lstm_caches {
+    ptrdiff_t l1d, l2;
+} lstm_caches;
+
+/* What the operating system says, else the CPU, else 32 KB and 1 MB. The kernels take from it what is far; it changes
+ * no bits. To be called once, before any kernel. */
+lstm_caches lstm_read_caches(void);
+
 /* Which bfloat16 products this compiler can build. */
 #if defined(__x86_64__) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
 #define LSTM_HAS_AVX512_BF16 1

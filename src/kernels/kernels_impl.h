@@ -11,6 +11,8 @@
 
 #include "general.h"
 
+extern ptrdiff_t lstm_far_bytes; /* caches.c */
+
 /* ---------------------------------------------------------------- layouts */
 
 static ptrdiff_t FN(gate_columns)(ptrdiff_t H) {
@@ -80,37 +82,58 @@ INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, con
     }
 }
 
+/* Cache lines that are asked for while a tile computes. */
+typedef struct FN(lines) {
+    const char *first;
+    ptrdiff_t count;
+} FN(lines);
+
+/* The share of a tile of nr rows in asking for the n REALs at p. */
+INLINE FN(lines) FN(share)(const REAL *p, ptrdiff_t n, ptrdiff_t r, ptrdiff_t nr, ptrdiff_t rows) {
+    const ptrdiff_t all = n * (ptrdiff_t)sizeof(REAL) / 64, begin = all * r / rows;
+    const FN(lines) lines = {(const char *)p + 64 * begin, all * (r + nr) / rows - begin};
+    return lines;
+}
+
+/* tile(), with a few lines asked for every 4 k: all of them at once would fill the buffers that a core has for
+ * lines on their way, and the products would wait. */
+INLINE void FN(tile_asking)(const int nr, const int nv, ptrdiff_t depth, const REAL *a, ptrdiff_t lda,
+                            const REAL *panel, VEC acc[][4], FN(lines) lines) {
+    const ptrdiff_t each = (4 * lines.count + depth - 1) / depth;
+    const char *line = lines.first, *const end = line + 64 * lines.count;
+    ptrdiff_t k = 0;
+    for (; k + 4 <= depth; k += 4, a += 4, panel += 4 * nv * LANES) {
+        for (ptrdiff_t l = 0; l < each && line < end; l++, line += 64) __builtin_prefetch(line, 0, 2);
+        FN(tile)(nr, nv, 4, a, lda, panel, acc);
+    }
+    FN(tile)(nr, nv, depth - k, a, lda, panel, acc);
+}
+
 /* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel; init may be c, or NULL
  * for 0, and its rows lie ldi apart */
 INLINE void FN(product_tile)(const int nr, const int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
                              ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
-                             ptrdiff_t ldc) {
+                             ptrdiff_t ldc, FN(lines) lines) {
     VEC acc[MOST_ROWS][4];
     UNROLL for (int r = 0; r < nr; r++)
         UNROLL for (int v = 0; v < nv; v++) acc[r][v] = init ? (VEC)LOAD(init + r * ldi + v * LANES) : SET1((REAL)0);
-    FN(tile)(nr, nv, depth, a, lda, panel, acc);
+    if (nv == 4 && lines.count) /* narrow panels are few: what they would ask for, nobody misses */
+        FN(tile_asking)(nr, nv, depth, a, lda, panel, acc, lines);
+    else
+        FN(tile)(nr, nv, depth, a, lda, panel, acc);
     UNROLL for (int r = 0; r < nr; r++) {
         UNROLL for (int v = 0; v < nv - 1; v++) STORE(c + r * ldc + v * LANES, acc[r][v]);
         STOREN(c + r * ldc + (nv - 1) * LANES, acc[r][nv - 1], n - (nv - 1) * LANES);
     }
 }
 
-/* A panel is used in pieces of so many k, each by all rows before the next: what the rows share stays near. */
+/* A panel is used in pieces of so many k, each by all rows before the next: what the rows share stays near. 64 to
+ * 512 took the same time on CPUs with 32 and 48 KB of L1 and 1 and 2 MB of L2. */
 #define PIECE 256
-/* Weights beyond this are not in L2 when a step comes back to them: they are asked for a piece ahead. */
-#define FAR_BYTES (256 * 1024)
 
 /* How much of `depth` goes in whole pieces before the last, which is at most one and a half. */
 INLINE ptrdiff_t FN(whole_pieces)(ptrdiff_t rows, ptrdiff_t depth) {
     return rows <= TILE_ROWS || depth <= PIECE ? 0 : (depth - PIECE / 2 - 1) / PIECE * PIECE;
-}
-
-/* The share of a tile of nr rows in asking for the n REALs at p. */
-INLINE void FN(ask)(const REAL *p, ptrdiff_t n, ptrdiff_t r, ptrdiff_t nr, ptrdiff_t rows) {
-    const char *const line = (const char *)p;
-    const ptrdiff_t lines = n * (ptrdiff_t)sizeof(REAL) / 64;
-    for (ptrdiff_t l = lines * r / rows; l < lines * (r + nr) / rows; l++)
-        __builtin_prefetch(line + 64 * l, 0, 2);
 }
 
 /* c = init + a b for all rows and one panel, each sum in the order of k. next: what is used after this
@@ -119,17 +142,17 @@ static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t dep
                               ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
                               ptrdiff_t ldc, const REAL *next, ptrdiff_t next_size) {
     const ptrdiff_t last = FN(whole_pieces)(rows, depth);
+    const FN(lines) none = {NULL, 0};
     for (ptrdiff_t k = 0; k < depth; init = c, ldi = ldc) {
         const ptrdiff_t length = k < last ? PIECE : depth - k;
         const REAL *const piece = panel + k * nv * LANES;
         FOR_ROW_TILES(rows, ROWS_OF(nv), r, nr) {
-            if (next && k < last)
-                FN(ask)(piece + length * nv * LANES, length * nv * LANES, r, nr, rows);
-            else if (next)
-                FN(ask)(next, next_size, r, nr, rows);
+            const FN(lines) lines = !next      ? none
+                                    : k < last ? FN(share)(piece + length * nv * LANES, length * nv * LANES, r, nr, rows)
+                                               : FN(share)(next, next_size, r, nr, rows);
 #define CALL(NR, NV)                                                                                   \
     FN(product_tile)(NR, NV, n, length, a + r * lda + k, lda, piece, init ? init + r * ldi : NULL, ldi, \
-                     c + r * ldc, ldc)
+                     c + r * ldc, ldc, lines)
             FOR_TILE(nr, nv, CALL)
 #undef CALL
         }
@@ -140,7 +163,7 @@ static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t dep
 /* Where a walk over panels of n REALs goes after `panel`, if they are far. */
 INLINE const REAL *FN(panel_after)(const REAL *panel, ptrdiff_t n, ptrdiff_t rows, int odd, int more,
                                    ptrdiff_t all) {
-    if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= FAR_BYTES) return NULL;
+    if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= lstm_far_bytes) return NULL;
     return !more ? panel : odd ? panel - n : panel + n;
 }
 
@@ -181,6 +204,7 @@ static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a,
 static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels,
                                 const REAL *init, REAL *c, int odd) {
     const ptrdiff_t pairs = cols / (2 * PANEL), rest = 2 * PANEL * pairs;
+    const FN(lines) none = {NULL, 0};
     for (ptrdiff_t i = 0; i < pairs; i++) {
         const ptrdiff_t j = (odd ? pairs - 1 - i : i) * 2 * PANEL;
         VEC acc[2][4];
@@ -194,7 +218,7 @@ static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, 
     for (ptrdiff_t j = rest; j < cols; j += PANEL) {
         const ptrdiff_t n = FN(min)(PANEL, cols - j);
         const int nv = (int)FN(vectors)(n);
-#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, init ? init + j : NULL, 0, c + j, cols)
+#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, init ? init + j : NULL, 0, c + j, cols, none)
         switch (nv) {
         case 1: CALL(1, 1); break;
         case 2: CALL(1, 2); break;

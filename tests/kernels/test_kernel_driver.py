@@ -28,7 +28,7 @@ def build(compiler, directory, *flags):
     """Compile the driver with the two kernels that any CPU has; it needs no dispatch.c, and so no other."""
     program = directory / "driver"
     sources = [HERE / "kernel_driver" / "driver.c", KERNELS / "kernels_baseline.c",
-               KERNELS / "kernels_emulated.c"]
+               KERNELS / "kernels_emulated.c", KERNELS / "caches.c"]
     command = [compiler, *FLAGS, *flags, "-I", KERNELS, *sources, "-lm", "-o", program]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

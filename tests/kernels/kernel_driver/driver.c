@@ -1,7 +1,7 @@
 /* The kernels against plain C loops: no Python, so that any CPU that an emulator knows can run it.
  *
  *   cc -O2 -I src/kernels tests/kernels/kernel_driver/driver.c src/kernels/kernels_baseline.c \
- *      src/kernels/kernels_emulated.c -lm
+ *      src/kernels/kernels_emulated.c src/kernels/caches.c -lm
  *
  * compares the baseline kernel, and products in bfloat16 on emulated tiles. With -DDISPATCH and the other files of src/kernels linked in, the arguments name the
  * kernels to compare ("avx2", or "amx_2" for products in bfloat16 of 2 pieces); tests/kernels/test_kernel_driver.py
