@@ -14,7 +14,18 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport TOO_LARGE, aligned, ceil_div, check_size, plus, round_up, times, times3
+from lstm_ext._arrays cimport (
+    TOO_LARGE,
+    aligned,
+    ceil_div,
+    check_size,
+    end_silence,
+    plus,
+    round_up,
+    silence,
+    times,
+    times3,
+)
 from lstm_ext._driver cimport (
     add_partials,
     backward,
@@ -273,6 +284,14 @@ cdef Py_ssize_t largest_weight(const network_t *net) noexcept nogil:
     """Bytes of the largest matrix of weights."""
     return times3(4 * itemsize(net), net.hidden_size,
                   max(net.input_size, times(net.directions, net.hidden_size)))
+
+
+cdef unsigned long long lstm_flush_subnormals() noexcept nogil:
+    return silence()
+
+
+cdef void lstm_restore_subnormals(unsigned long long mode) noexcept nogil:
+    end_silence(mode)
 
 
 cdef Py_ssize_t lstm_jvp_workspace(const void *network, Py_ssize_t batch, Py_ssize_t time) noexcept nogil:
