@@ -1,10 +1,14 @@
 """Build the compiled half of lstm-ext: one extension for each .pyx file in src/."""
 
+import importlib.metadata
+import json
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 
 def switch(name):
@@ -109,7 +113,34 @@ EXTENSIONS = [
     extension("_optim"),
 ]
 
+class Wheel(bdist_wheel):
+    """A wheel with a bill of materials (PEP 770, CycloneDX): auditwheel adds one of what it bundles."""
+
+    def write_wheelfile(self, folder, *arguments, **words):
+        """Write the bill beside the metadata of the wheel."""
+        super().write_wheelfile(folder, *arguments, **words)
+        name, version = self.distribution.get_name(), self.distribution.get_version()
+        component = {
+            "type": "library", "bom-ref": name, "name": name, "version": version,
+            "purl": f"pkg:pypi/{name}@{version}", "licenses": [{"license": {"id": "BSD-3-Clause"}}],
+        }
+        tools = [
+            {"type": "application", "name": tool, "version": importlib.metadata.version(tool)}
+            for tool in ("cython", "setuptools")
+        ]
+        bill = {
+            "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+            "metadata": {"component": component, "tools": {"components": tools}},
+            # No source of others is in the package; what it needs is installed beside it.
+            "components": [], "dependencies": [{"ref": name}],
+        }
+        target = Path(folder) / "sboms" / f"{name}.cdx.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
+
+
 setup(
+    cmdclass={"bdist_wheel": Wheel},
     ext_modules=cythonize(
         EXTENSIONS,
         include_path=["."],

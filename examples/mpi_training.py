@@ -18,14 +18,14 @@ x = rng.normal(size=(512, 40, 1)).astype(np.float32)
 y = x.cumsum(axis=1) / np.sqrt(np.arange(1, 41))[:, None]
 
 model = Model(LSTM(1, 16, rng=0), 1, every_step=True, rng=0)
-team = DataParallel(MPI.COMM_WORLD, shards="cut", block=8)
+ranks = DataParallel(MPI.COMM_WORLD, shards="cut", block=8)
 history = model.fit(
     x[:448], y[:448], epochs=5, batch_size=64, rng=0, optimizer=Adam(1e-2, max_norm=1.0),
-    validation=(x[448:], y[448:]), comm=team,
+    validation=(x[448:], y[448:]), comm=ranks,
 )
 
-if team.first:
+if ranks.first:
     for r in history:
         print(f"epoch {r['epoch']}: loss {r['loss']:.6f}, validation loss {r['validation_loss']:.6f}")
-    share = team.seconds / sum(r["seconds"] for r in history)
-    print(f"{team.size} processes, which waited for each other {100 * share:.0f} % of the time")
+    share = ranks.seconds / sum(r["seconds"] for r in history)
+    print(f"{ranks.size} processes, which waited for each other {100 * share:.0f} % of the time")

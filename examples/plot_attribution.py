@@ -3,9 +3,9 @@ Which days made the flood?
 ==========================
 
 A catchment with snow: rain that falls in the cold stays where it is until it thaws, and all water leaves
-through a store that empties slowly. An LSTM learns discharge from rain and temperature alone. Then one asks
-it, of a day in spring, which days of the past it has made that discharge of: integrated gradients
-(Sundararajan, Taly and Yan, 2017) give every input its part, and the parts add up.
+through a store that empties slowly. An LSTM learns discharge from rain and temperature. Which days of the
+past caused its discharge on a day in spring? Integrated gradients (Sundararajan, Taly and Yan, 2017) give
+every input its part, and the parts add up.
 """
 
 import matplotlib.pyplot as plt

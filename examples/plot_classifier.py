@@ -3,8 +3,7 @@ Classify sequences of different lengths
 =======================================
 
 Three kinds of oscillation, recorded in noise, for 20 to 60 steps each. `LSTMClassifier` takes the
-recordings as they are, a list of arrays, and says with which probability each is of which kind; as it
-reads from left to right, it also says how sure it would have been after the first few steps.
+recordings as a list of arrays and returns the probability of each kind, also after the first few steps.
 """
 
 import matplotlib.pyplot as plt
@@ -37,8 +36,8 @@ classifier = LSTMClassifier(early_stopping=True, n_iter_no_change=20, random_sta
 print(f"{classifier.n_iter_} epochs; accuracy on the other 200: {classifier.score(X[400:], y[400:]):.3f}")
 
 # %%
-# One recording of each kind, and what the classifier makes of its first 1, 2, 3, ... steps: those are
-# sequences of different lengths, too, and one call predicts them all.
+# One recording of each kind, and the probabilities after its first 1, 2, 3, ... steps. These are sequences of
+# different lengths, and one call predicts them all.
 
 figure, axes = plt.subplots(2, 3, figsize=(10, 4.5), sharex=True, sharey="row", layout="constrained")
 for kind, (above, below) in zip(kinds, axes.T, strict=True):

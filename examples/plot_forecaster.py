@@ -21,23 +21,23 @@ end = np.searchsorted(series.index, np.datetime64("1990-01"))  # learn from what
 HORIZON = 12
 
 # %%
-# Smoothing, regressions on lags and LSTMs are weighed by their errors on parts of these years that they
-# have not learned from; the same errors give the intervals.
+# The forecast is a weighted mean of smoothing, regressions on lags and LSTMs. The weights and the intervals
+# follow from errors on parts of the training years that were left out.
 
 forecaster = LSTMForecaster(window=24, horizon=HORIZON, coverage=0.9, random_state=0)
 forecaster.fit(temperature[:end], X=calendar[:end])
 
 # %%
-# From every month on, what the next twelve would have looked like: many series, one call.
+# One forecast from each month of the test years: many series in one call.
 
 origins = np.arange(end, len(temperature) - HORIZON + 1)
-words = {
+arguments = {
     "X": [calendar[t : t + HORIZON] for t in origins],
     "y": [temperature[:t] for t in origins],
     "X_past": [calendar[:t] for t in origins],
 }
-forecast = np.stack(forecaster.predict(**words))
-lower, upper = (np.stack(bound) for bound in forecaster.predict_interval(**words))
+forecast = np.stack(forecaster.predict(**arguments))
+lower, upper = (np.stack(bound) for bound in forecaster.predict_interval(**arguments))
 truth = np.stack([temperature[t : t + HORIZON] for t in origins])
 
 climatology = np.array([temperature[:end][month[:end] == m].mean() for m in range(12)])
@@ -55,11 +55,12 @@ for name, values in [("LSTM", forecast), ("climatology", usual), ("persistence",
 print(f"{100 * inside:.0f} % of the months are within the 90 % interval")
 
 # %%
-# An interval knows what the years that were learned from have shown, and nothing of a climate that changes.
+# Intervals assume that the series goes on as in the training years. In a climate that changes they may
+# cover less.
 
 # %%
-# Above, four of the forecasts; below, the error by how far ahead, next to the two rules that every
-# forecast of El Niño has to beat: as usual for the month, and as unusual as now.
+# Above: four of the forecasts. Below: the error by how far ahead, beside climatology ("as usual for the
+# month") and persistence ("as unusual as now").
 
 figure, (above, below) = plt.subplots(2, 1, figsize=(9, 6.5), layout="constrained")
 shown = slice(np.searchsorted(year, 1995), np.searchsorted(year, 2003))

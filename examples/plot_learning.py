@@ -3,9 +3,9 @@ When to stop, and how sure a forecast is
 ========================================
 
 The temperature of the sea off Peru (region Niño 1+2), month by month: learn from the years to 1984, stop by
-those to 1994, forecast twelve months from each month since. Two pictures go with every such training: the
-learning curve, which says whether it went on too long, and the forecast with its interval, beside what came
-true.
+those to 1994, forecast twelve months from each month since. Two pictures belong to such a training: the
+learning curve, which shows whether it was too long, and the forecast with its interval beside the observed
+values.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ x_validation, y_validation, _ = windows(1985, 1994)
 x_test, y_test, test_starts = windows(1995, 2010)
 
 # %%
-# The loss in training goes on falling; the validation says when to stop.
+# The training loss goes on falling; the validation loss shows when to stop.
 
 
 def train(seed, epochs):
@@ -51,9 +51,9 @@ history = train(seed=0, epochs=60)[1]
 LearningCurveDisplay.from_history(history)
 
 # %%
-# Ten models learn for as many epochs as were best here, each from weights of its own. What they disagree
-# about is one part of what is uncertain. The other part is what all of them miss, and that can be seen in the
-# years of validation: to the forecast of each model are added the errors that it made there.
+# Train ten models for the best number of epochs, each from other initial weights. Their disagreement is one
+# part of the uncertainty. The other part is the error that all of them make, which the validation years
+# show: the forecast of each model is combined with its errors there.
 
 best = min(history, key=lambda record: record["validation_loss"])["epoch"]
 models = [train(seed, best)[0] for seed in range(1, 11)]
@@ -80,8 +80,8 @@ ForecastDisplay.from_samples(
 )
 
 # %%
-# One forecast proves nothing. Here are all of them, beside two that cost nothing: the last twelve months once
-# more, and the mean of each calendar month in the years to 1984.
+# One forecast proves nothing. Here is the error of all of them, beside two simple forecasts: the last
+# twelve months again, and the mean of each calendar month in the years to 1984.
 
 truth = y_test * scale + mean
 calendar = np.array([degrees[:420][month::12].mean() for month in range(12)])
@@ -93,5 +93,11 @@ forecasts = {
 }
 for name, values in forecasts.items():
     print(f"{name:20} root mean squared error {np.sqrt(np.mean((values - truth) ** 2)):.2f} °C")
+
+# %%
+# The interval covers fewer months than its 80 %: ten years of validation have few errors, and the years since
+# 1995 are others. `LSTMForecaster.predict_interval` calibrates its intervals on all parts of the training
+# years.
+
 low, high = np.quantile(samples, [0.1, 0.9], axis=0)
 print(f"within the interval of 80 %: {np.mean((truth >= low) & (truth <= high)):.0%}")

@@ -2,9 +2,9 @@
 What the gates of a trained LSTM do
 ===================================
 
-A task that one can do by hand: at each step a number comes in, and now and then a mark beside it; the output
-is the number that came with the last mark. Whoever does that must write the number down at a mark, forget the
-one before, and leave the memory alone otherwise. Are these the words for what the gates of a trained LSTM do?
+A task that one can do by hand: at each step a number comes in, and now and then a mark beside it; the
+output is the number that came with the last mark. To do this by hand, you write the number down at a mark,
+forget the one before, and change nothing otherwise. Do the gates of a trained LSTM do the same?
 """
 
 import matplotlib.pyplot as plt
@@ -27,8 +27,8 @@ def draw(sequences, steps):
 
 
 # %%
-# Three hidden units do, and a linear readout at every step. ``forget_bias`` opens the forget gates from the
-# start: a memory that leaks cannot learn what to keep.
+# Three hidden units are enough, with a linear readout at every step. ``forget_bias`` opens the forget gates
+# from the start: a memory that leaks cannot learn what to keep.
 
 x, y = draw(512, 40)
 model = Model(LSTM(2, 3, init={"forget_bias": 3}, rng=rng), 1, every_step=True, rng=rng)
@@ -40,7 +40,7 @@ error = model.predict(x_new) - y_new
 print(f"error on new sequences: {np.sqrt(np.mean(error**2)):.3f}, of numbers between -1 and 1")
 
 # %%
-# These sequences are half as long again as those it has learnt from. Here is one of them.
+# These sequences are half as long again as those it has learned from. Here is one of them.
 
 one = x_new[0]
 figure, ax = plt.subplots(figsize=(7, 2.4), layout="constrained")
@@ -53,14 +53,15 @@ ax.spines[["top", "right"]].set_visible(False)
 ax.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), fontsize="small")
 
 # %%
-# And what went on inside.
+# The gates and cells in the same sequence:
 
 StateDisplay.from_model(model, one, show="xifc", feature_names=["number", "mark"])
 
 # %%
-# The words fit. At a mark the forget gates close, which are open otherwise, and the input gates of the units
-# that hold the number open: the old value goes, the new one comes. Between marks the cell stays as it is:
-# bands of one colour from mark to mark. Averages over all sequences of the test say the same:
+# The picture confirms it. At a mark the forget gates close, which are open otherwise, and the input gates
+# of the units that hold the number open: the old value goes, the new one comes. Between marks the cell
+# stays as it is: bands of one color from mark to mark. Averages over all sequences of the test say the
+# same:
 
 gates = model.lstm.forward(x_new, return_gates=True)[2]
 mark = x_new[..., 1] == 1

@@ -1,4 +1,4 @@
-"""A controller that learnt from another, in a loop of 1 kHz that numba compiles.
+"""A controller that learned from another, in a loop of 1 kHz that numba compiles.
 
 An LSTM of 32 units sees what a motor should do and what it does, and imitates a PI controller, whose
 integral it has to remember. The loop then holds motor and LSTM; each step has one millisecond.

@@ -22,6 +22,9 @@ if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
 # The smallest extension, and it needs no NumPy. Loaded here, so that a second interpreter is refused when it
 # imports the package, and not when it asks for the first name.
 from lstm_ext import _optim as _optim  # noqa: E402
+from lstm_ext import _provided  # noqa: E402
+
+_provided.provide("native files", lambda: _import_module(f"{__name__}.io.native"))
 
 if _environ.get("LSTM_EXT_KERNEL"):
     from lstm_ext import _kernels as _kernels  # a kernel that is not there is refused here, too

@@ -1,4 +1,4 @@
-"""Numbers that callers give: refused by a sentence that says what was expected and what came."""
+"""Checks of numbers: an error says what was expected and what was given."""
 
 import math
 import operator
@@ -48,10 +48,11 @@ def warn(message, category=UserWarning):
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     names = frame.f_globals
+    # Without the globals themselves: under `python -m`, their loader refuses the name "__main__".
     warnings.warn_explicit(
         message, category, frame.f_code.co_filename, frame.f_lineno, names.get("__name__", "<unknown>"),
-        names.setdefault("__warningregistry__", {}), names,
-    )
+        names.setdefault("__warningregistry__", {}),
+    )  # without module_globals: the loader of an interactive __main__ has no source, and says so by an error
 
 
 def _is_inside(module):

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstm_ext import _table
 from lstm_ext._files import replace_file
-from lstm_ext.io._common import require
+from lstm_ext._optional import require
 
 TASKS = ("forecast", "regression")
 _TIMES = ("time", "date", "datetime", "timestamp", "ds", "year", "step")

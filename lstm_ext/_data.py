@@ -187,6 +187,11 @@ def as_array(name, value, *, nan=False):
     try:
         return np.asarray(value)
     except ValueError as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(
+                f"{name} has rows of different lengths; expected an array: pad the shorter sequences, and "
+                "say how long each is with lengths"
+            ) from None
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
 
 
@@ -204,6 +209,11 @@ def _converted(name, value):
     """Return what ``__array__`` makes of an object, with its mask: a netCDF variable has one."""
     if isinstance(value, np.ndarray | list | tuple) or not hasattr(value, "__array__") or _is_sparse(value):
         return value
+    if getattr(value, "requires_grad", False) is True:
+        raise TypeError(
+            f"{name} is a tensor with requires_grad=True, expected plain numbers: gradients do not flow back "
+            f"into it: pass {name}.detach()"
+        )
     try:
         return np.asanyarray(value)
     except (TypeError, ValueError) as error:

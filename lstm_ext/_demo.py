@@ -1,308 +1,169 @@
-"""The demo: forecasts of El Niño, 1 to 12 months ahead, next to the simple forecasts.
+"""What the demos of the command line share: progress, tables, and files that are written whole or not at all.
 
-The quantity is the Niño 3.4 anomaly: the sea-surface temperature of the central tropical Pacific
-less its climatology, the mean of the calendar month over the years learned from. Whoever forecasts
-it has two simple rules to beat, climatology ("as usual for the month") and persistence ("as unusual
-as now"), and one that is better than both: a linear regression on the last months.
-
-All choices (window, units, epochs, augmentation, and the regressions' lags and ridge) were made by
-cross-validation in four blocks of consecutive years within the learning years. The test years have
-had no part in any of them.
+A demo is a module ``_demo_NAME`` with ``FILES``, the names that it may write, ``EPOCHS``, and
+``solve(seed, epochs, progress)``, which prints its results and returns a function of a path for each file.
 """
 
+import contextlib
+import importlib
 import importlib.util
+import os
 import sys
+import tempfile
 from pathlib import Path
 
-import numpy as np
-
-from lstm_ext._files import replace_file
 from lstm_ext._threads import get_num_threads, set_num_threads
-from lstm_ext.datasets import load_elnino
-from lstm_ext.lstm import LSTM
-from lstm_ext.model import Model
-from lstm_ext.optim import Adam
 
-FIRST_TEST_YEAR = 1995
-LEADS = 12  # months ahead
-WINDOW = 9  # months that a forecast looks back
-HIDDEN = 32
-MEMBERS = 5
-EPOCHS = 100
-NINO34 = 3  # its column
-
-
-class Problem:
-    """What is learned from, and what is tested on.
-
-    Parameters
-    ----------
-    learning, testing : ndarray of bool, one for each month of the series
-        Forecasts learned from read and predict learning months only. Forecasts tested predict
-        testing months only; they read whatever months come before.
-    """
-
-    def __init__(self, learning, testing):
-        series = load_elnino()
-        month = series.index.astype(int) % 12
-        climatology = np.stack([series.data[learning & (month == m)].mean(0) for m in range(12)])
-        anomaly = series.data - climatology[month]
-        self.scale = anomaly[learning].std(0)
-        season = np.stack([np.cos(2 * np.pi * month / 12), np.sin(2 * np.pi * month / 12)], axis=1)
-        self.index = series.index
-        self.anomaly = anomaly[:, NINO34]
-        self.features = np.hstack([anomaly / self.scale, season])
-
-        # A forecast starts at the end of month t.
-        starts = np.arange(WINDOW - 1, len(month) - LEADS)
-        after = np.array([testing[t + 1 : t + LEADS + 1].all() for t in starts])
-        within = np.array([learning[t - WINDOW + 1 : t + LEADS + 1].all() for t in starts])
-        self.learn, self.test = starts[within], starts[after]
-
-    def inputs(self, starts):
-        """Return the months before each forecast, (n, WINDOW, features)."""
-        return np.stack([self.features[t - WINDOW + 1 : t + 1] for t in starts])
-
-    def targets(self, starts):
-        """Return the anomalies, scaled, of the months that are predicted, (n, LEADS)."""
-        return np.stack([self.features[t + 1 : t + LEADS + 1, NINO34] for t in starts])
-
-    def rmse(self, forecast):
-        """Return the root mean squared error of tested forecasts in degrees, (LEADS,)."""
-        error = (forecast - self.targets(self.test)) * self.scale[NINO34]
-        return np.sqrt(np.mean(error**2, axis=0))
-
-
-def ridge_regression(problem, lags, ridge, seasonal):
-    """Forecast with one linear regression for each lead on the last months of all regions.
-
-    With `seasonal`, its coefficients go round with the year: a + b cos + c sin.
-    """
-
-    def regressors(starts):
-        x = problem.inputs(starts)
-        recent, season = x[:, -lags:, :4].reshape(len(x), -1), x[:, -1, 4:]
-        if not seasonal:
-            return recent
-        return np.hstack([recent, recent * season[:, :1], recent * season[:, 1:]])
-
-    a, b = regressors(problem.learn), problem.targets(problem.learn)
-    a_mean, b_mean = a.mean(0), b.mean(0)
-    a, b = a - a_mean, b - b_mean
-    penalty = ridge * len(a) * np.eye(a.shape[1])
-    coefficients = np.linalg.solve(a.T @ a + penalty, a.T @ b)
-    return (regressors(problem.test) - a_mean) @ coefficients + b_mean
-
-
-def simple_forecasts(problem):
-    """Return the forecasts to beat by name, each (n, LEADS)."""
-    last = problem.inputs(problem.test)[:, -1, NINO34, None]
-    return {
-        "climatology": np.zeros((len(last), LEADS)),
-        "persistence": np.repeat(last, LEADS, axis=1),
-        "linear regression": ridge_regression(problem, 6, 0.1, seasonal=False),
-        "seasonal regression": ridge_regression(problem, 6, 0.1, seasonal=True),
-    }
-
-
-def train_member(problem, seed, epochs, callback):
-    """Train one LSTM of the ensemble."""
-    rng = np.random.default_rng(seed)
-    x = problem.inputs(problem.learn).astype(np.float32)
-    # Every month of a window is a forecast to learn from.
-    y = np.stack([problem.targets(problem.learn - back) for back in range(WINDOW)[::-1]], axis=1)
-    same_month = [np.flatnonzero(problem.learn % 12 == month) for month in range(12)]
-    model = Model(LSTM(x.shape[2], HIDDEN, rng=rng), LEADS, every_step=True, rng=rng)
-    optimizer = Adam(1e-3, max_norm=1.0)
-    for _ in range(epochs):
-        # The windows are few, and to first order anomalies add up: so each epoch shows every
-        # window mixed with two others of the same calendar month, by weights drawn anew, and its
-        # inputs with some noise.
-        shown, target = np.zeros_like(x), 0
-        for other in range(3):
-            weight = 0.8 * rng.normal(size=(len(x), 1, 1))
-            chosen = np.arange(len(x))
-            if other:
-                for month in same_month:
-                    chosen[month] = rng.choice(month, len(month))
-            shown += weight * x[chosen]
-            target = target + weight * y[chosen]
-        shown += 0.5 * rng.normal(size=x.shape)
-        shown[:, :, 4:] = x[:, :, 4:]  # the season stays what it is
-        model.fit(
-            shown, target, epochs=1, batch_size=32, optimizer=optimizer, rng=rng, callback=callback
-        )
-    return model
+NAMES = ("catchment", "spring", "elnino")
 
 
 class Progress:
-    """A bar of tqdm's where it is installed and somebody is watching, else a line now and then."""
+    """tqdm's bar where it is installed and standard error is a terminal, else a line now and then."""
 
-    def __init__(self, steps, quiet):
-        self.steps, self.done, self.bar = steps, 0, None
-        self.quiet = quiet
-        if not quiet and sys.stderr.isatty() and importlib.util.find_spec("tqdm"):
+    def __init__(self, quiet):
+        self.steps, self.done, self.bar, self.quiet = 0, 0, None, quiet
+
+    def begin(self, steps):
+        """Start to count epochs, of all networks together."""
+        self.steps, self.done = steps, 0
+        if not self.quiet and sys.stderr.isatty() and importlib.util.find_spec("tqdm"):
             from tqdm import tqdm
 
-            self.bar = tqdm(total=steps, desc="training", unit="epoch")
+            self.bar = tqdm(total=steps, desc="training", unit="epoch", leave=False)
 
     def __call__(self, record):
         """Count one epoch; a callback of `Model.fit`."""
         self.done += 1
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
             self.bar.update()
         elif not self.quiet and self.done * 10 // self.steps > (self.done - 1) * 10 // self.steps:
-            print(
-                f"training: epoch {self.done} of {self.steps}, loss {record['loss']:.3f}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"training: epoch {self.done} of {self.steps}", file=sys.stderr, flush=True)
 
-    def __enter__(self):
-        return self
+    def note(self, text):
+        """Print a line on standard error, above the bar."""
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        elif not self.quiet:
+            print(text, file=sys.stderr, flush=True)
 
-    def __exit__(self, *_):
+    def end(self):
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
+            self.bar = None
 
 
-def table(errors):
-    """Return the errors of all forecasts as lines of text."""
-    shown = [1, 2, 3, 6, 9, 12]
-    lines = ["months ahead".ljust(20) + "".join(f"{lead:7}" for lead in shown) + "     mean"]
-    for name, error in errors.items():
-        columns = "".join(f"{error[lead - 1]:7.2f}" for lead in shown)
-        lines.append(f"{name:20}{columns}{error.mean():9.3f}")
+def table(columns, rows):
+    """Return lines of text: names to the left, numbers to the right.
+
+    Parameters
+    ----------
+    columns : list of str
+        Titles; the first is that of the names.
+    rows : dict
+        Name to list of str, one for each of the other columns.
+    """
+    wide = max(len(name) for name in (columns[0], *rows)) + 2
+    widths = [max(len(title), 7) + 2 for title in columns[1:]]
+    lines = []
+    for name, cells in {columns[0]: columns[1:], **rows}.items():
+        right = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append((name.ljust(wide) + "".join(right)).rstrip())
     return lines
 
 
-def verdict(errors):
-    """Return in words how the LSTM compares with each of the simple forecasts."""
-    lstm = errors["LSTM"].mean()
-    lines = []
-    for name, error in errors.items():
-        if name != "LSTM":
-            change = 100 * (lstm / error.mean() - 1)
-            lines.append(f"  {abs(change):4.1f} % {'above' if change > 0 else 'below'} {name}")
-    best = min(errors, key=lambda name: errors[name].mean())
-    won = "The LSTM is the best of them." if best == "LSTM" else f"The best of them is {best}."
-    return ["The mean error of the LSTM is", *lines, won]
+def save_picture(figure, path):
+    """Write a figure of matplotlib as PNG."""
+    figure.savefig(path, format="png", dpi=150)
 
 
-def plot(problem, errors, members, path):
-    """Draw errors by lead, and what was forecast half a year ahead."""
+def new_figure(size):
+    """Return a figure without pyplot, which would look for a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-
-    leads = np.arange(1, LEADS + 1)
-    styles = {
-        "climatology": ("0.6", ":"),
-        "persistence": ("0.4", "--"),
-        "linear regression": ("tab:blue", "-."),
-        "seasonal regression": ("tab:blue", "-"),
-        "LSTM": ("tab:red", "-"),
-    }
-    for name, error in errors.items():
-        color, line = styles[name]
-        left.plot(leads, error, line, color=color, label=name, lw=2.2 if name == "LSTM" else 1.5)
-    left.set(
-        xlabel="months ahead",
-        ylabel="root mean squared error (°C)",
-        title=f"Error of forecasts, {FIRST_TEST_YEAR} to {problem.index[-1].astype(object).year}",
-        xticks=leads,
-        ylim=(0, None),
-    )
-    left.legend(frameon=False, fontsize=9, loc="lower right")
-
-    ahead = 6
-    months = problem.index[problem.test + ahead].astype("datetime64[D]")
-    degrees = members[:, :, ahead - 1] * problem.scale[NINO34]
-    observed = problem.anomaly[problem.test + ahead]
-    right.axhline(0, color="0.8", lw=0.8)
-    right.plot(months, observed, color="0.2", lw=1.5, label="observed")
-    right.fill_between(
-        months,
-        degrees.min(0),
-        degrees.max(0),
-        color="tab:red",
-        alpha=0.25,
-        lw=0,
-        label=f"range of the {len(degrees)} LSTMs",
-    )
-    right.plot(
-        months, degrees.mean(0), color="tab:red", lw=1.8, label=f"LSTM, {ahead} months before"
-    )
-    right.set(
-        ylabel="Niño 3.4 anomaly (°C)",
-        title=f"El Niño and La Niña, seen {ahead} months ahead",
-        xlim=(months[0], months[-1]),
-    )
-    right.legend(frameon=False, fontsize=9, loc="upper right")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    with replace_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    return figure
 
 
-def run(seed=0, epochs=EPOCHS, output="lstm-ext-demo", quiet=False):
+@contextlib.contextmanager
+def one_thread():
+    """Use one thread in the block: a step of networks this small ends before a second one wakes up."""
+    threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(threads)
+
+
+def _check_output(folder, files, force):
+    """Make the folder before the training; return the folders that are new, inner ones first."""
+    present = [name for name in files if (folder / name).exists()]
+    if present and not force:
+        raise ValueError(
+            f"{folder / present[0]} exists; expected a new folder: give --output, or --force to replace its "
+            "files"
+        )
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return new
+
+
+def _write(folder, writers):
+    """Write all files under another name first, so that none is left unfinished."""
+    moved = []
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as draft:
+        for name, write in writers.items():
+            write(Path(draft) / name)
+        try:
+            for name in writers:
+                new = not (folder / name).exists()
+                os.replace(Path(draft) / name, folder / name)
+                if new:
+                    moved.append(folder / name)
+        except BaseException:
+            for path in moved:
+                path.unlink()
+            raise
+
+
+def run(name="catchment", seed=0, epochs=None, output="lstm-ext-demo", quiet=False, force=False):
     """Train, compare, and write the results.
 
     Parameters
     ----------
+    name : {"catchment", "spring", "elnino"}
+        Which demo.
     seed : int
         Everything that is drawn at random follows from it.
-    epochs : int
-        Passes over the learning years, for each LSTM.
+    epochs : int, optional
+        Training epochs of each LSTM. Default: those that the demo was validated with.
     output : str or path-like
-        Folder for the plot and the models; made if it is missing.
+        Folder for the files; made if it is missing, and removed if the demo does not end.
     quiet : bool
         Show no progress.
+    force : bool
+        Replace files of an earlier demo.
     """
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)  # now, not after the training
-    year = load_elnino().index.astype("datetime64[Y]").astype(int) + 1970
-    problem = Problem(year < FIRST_TEST_YEAR, year >= FIRST_TEST_YEAR)
-    print(
-        "El Niño: the sea-surface temperature anomaly of region Niño 3.4, 1 to 12 months ahead\n"
-        f"learned from {year[0]} to {FIRST_TEST_YEAR - 1}, tested on {FIRST_TEST_YEAR} to "
-        f"{year[-1]}: {len(problem.test)} forecasts, for {LEADS} months each",
-        flush=True,
-    )
-    threads = get_num_threads()
-    set_num_threads(1)  # a step of an LSTM this small is done before a second thread is awake
+    demo = importlib.import_module(f"lstm_ext._demo_{name}")
+    folder, progress = Path(output), Progress(quiet)
+    new = _check_output(folder, demo.FILES, force)
     try:
-        with Progress(MEMBERS * epochs, quiet) as progress:
-            models = [
-                train_member(problem, [seed, member], epochs, progress) for member in range(MEMBERS)
-            ]
-    finally:
-        set_num_threads(threads)
-    x = problem.inputs(problem.test)
-    members = np.stack([model.predict(x)[:, -1] for model in models])
-    forecasts = simple_forecasts(problem) | {"LSTM": members.mean(0)}
-    errors = {name: problem.rmse(forecast) for name, forecast in forecasts.items()}
-
-    print(
-        f"\nroot mean squared error in °C; LSTM: mean forecast of {MEMBERS}, {models[0].lstm!r}\n"
-    )
-    print("\n".join(table(errors)), end="\n\n")
-    print("\n".join(verdict(errors)))
-    alone = [problem.rmse(member).mean() for member in members]
-    print(f"Each of the {MEMBERS} LSTMs alone: {min(alone):.3f} to {max(alone):.3f} °C.")
-    print(
-        "All choices were made by cross-validation within the learning years, none on the test "
-        "years.\n"
-    )
-    for number, model in enumerate(models, start=1):
-        model.save(output / f"elnino-{number}.safetensors")
-    print(f"models:  {output / 'elnino-1.safetensors'} to -{MEMBERS}.safetensors (lstm_ext.Model.load)")
-    if importlib.util.find_spec("matplotlib"):
-        plot(problem, errors, members, output / "elnino.png")
-        print(f"plot:    {output / 'elnino.png'}")
-    else:
-        print("plot:    none, matplotlib is not installed (pip install 'lstm-ext[plot]')")
+        try:
+            with one_thread():
+                writers = demo.solve(seed, demo.EPOCHS if epochs is None else epochs, progress)
+        finally:
+            progress.end()
+        if not importlib.util.find_spec("matplotlib"):
+            writers = {file: write for file, write in writers.items() if not file.endswith(".png")}
+        _write(folder, writers)
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it
+            for path in new:
+                path.rmdir()
+        raise
+    print(f"\nwritten to {folder}: {', '.join(writers)}")
+    if not importlib.util.find_spec("matplotlib"):
+        print("no picture: matplotlib is not installed (pip install 'lstm-ext[plot]')")

@@ -5,14 +5,24 @@ chain is compared with the object's own `predict` before it is used, so that wha
 refused and never left out.
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstm_ext._checks import count
 from lstm_ext._data import as_array
+from lstm_ext._pooling import RUNNING
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lstm_ext.lstm import Stream
 
 __all__ = ["Chain", "affine_of", "chain_of", "last_step", "model_of", "stream"]
 
@@ -37,10 +47,13 @@ class Chain:
     y_mean, y_scale : ndarray of shape (O,), float64
     shape : tuple
         Of one prediction: () for one target, (K,), (K, Q), or (classes,).
+    merge : int
+        How many adjacent steps of z the network reads as one, of `merge` times as many features; the last
+        one is filled up with 0.
     """
 
-    def __init__(self, model, x, static, kind, group, y):
-        self.model, self.kind, self.group = model, kind, group
+    def __init__(self, model, x, static, kind, group, y, merge=1):
+        self.model, self.kind, self.group, self.merge = model, kind, group, merge
         self.x_mean, self.x_scale = x
         self.static_mean, self.static_scale = static
         self.y_mean, self.y_scale = y
@@ -50,6 +63,12 @@ class Chain:
         """Return x (..., F) as the model takes it."""
         with np.errstate(over="ignore"):
             return ((as_array("x", x) - self.x_mean) / self.x_scale).astype(self.model.lstm.dtype)
+
+    def merged(self, x):
+        """Return scaled x (N, T, F) as the network reads it: (N, T / merge, merge F), rounded up."""
+        n, steps, features = x.shape
+        x = np.pad(x, ((0, 0), (0, -steps % self.merge), (0, 0)))
+        return x.reshape(n, -1, self.merge * features)
 
     def scaled_static(self, static):
         """Return static inputs (N, S) as the model takes them."""
@@ -132,7 +151,7 @@ def affine_of(name, step):
 _SCALERS = ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler")
 
 
-def chain_of(obj, target):
+def chain_of(obj, target, *, merging=False):
     """Return the `Chain` of a fitted estimator, pipeline or search; raise an error that names what hinders.
 
     Parameters
@@ -140,6 +159,8 @@ def chain_of(obj, target):
     obj : estimator
     target : str
         What it is for, in errors: "C code".
+    merging : bool
+        Whether `target` reads several steps as one where the estimator does.
     """
     root, steps, estimator = last_step(obj)
     kind = type(estimator).__name__
@@ -157,7 +178,7 @@ def chain_of(obj, target):
     model = getattr(estimator, "model_", None)
     if not isinstance(model, Model):
         raise ValueError(f"the estimator {kind} is not fitted; expected a fitted one: call fit first")
-    _check_estimator(estimator, target)
+    _check_estimator(estimator, target, merging)
     model, reading, group, y = _reading(estimator, model, target)
     features = int(estimator.n_features_in_)
     mean, scale = np.zeros(features), np.ones(features)
@@ -173,12 +194,13 @@ def chain_of(obj, target):
     static = np.zeros(model.lstm.static_size), np.ones(model.lstm.static_size)
     if getattr(estimator, "static_scaler_", None) is not None:
         static = affine_of("static_scaler_", estimator.static_scaler_)
-    chain = Chain(model, (mean, scale), static, reading, group, y)
+    merge = getattr(estimator, "merge_steps_", 1)
+    chain = Chain(model, (mean, scale), static, reading, group, y, merge)
     _compare(chain, root, bool(steps) and not all(_is_ours(step) for _, step in steps), target)
     return chain
 
 
-def _check_estimator(estimator, target):
+def _check_estimator(estimator, target, merging):
     """Raise ValueError for what an estimator does to X besides scaling it."""
     for name in ("static_columns", "categorical_columns"):
         given = getattr(estimator, name, None)
@@ -194,7 +216,7 @@ def _check_estimator(estimator, target):
             "write categories as columns of 0 and 1"
         )
     merged = getattr(estimator, "merge_steps_", 1)
-    if merged != 1:
+    if merged != 1 and not merging:
         raise ValueError(
             f"the estimator reads {merged} steps as one, which {target} does not; expected an estimator that "
             "was "
@@ -271,7 +293,7 @@ def _compare(chain, obj, table, target):
             raise ValueError(
                 f"{type(obj).__name__} cannot be taken for {target}: its {method} says: {error}"
             ) from error
-    raw = chain.model.predict(chain.scaled(x), **words).astype(np.float64)
+    raw = chain.model.predict(chain.merged(chain.scaled(x)), **words).astype(np.float64)
     steps = 2 if chain.model.every_step else 1
     shape = theirs.shape[steps:] if theirs.shape[:steps] == raw.shape[:steps] else None
     if shape is None or np.prod(shape, dtype=int) != raw.shape[-1]:
@@ -314,42 +336,130 @@ class EstimatorStream:
     """A fitted estimator that is fed one time step at a time, and predicts after each.
 
     Made by `lstm_ext.io.stream`, or the estimator's `stream`. It keeps the weights and scales that the
-    estimator had then.
+    estimator had then. Where the estimator pools, running sums are kept beside the network's state. Where it
+    reads several steps as one, a merged step that is not whole is read with zeros in place of the steps to
+    come, as `predict` reads the end of a sequence, and read anew when they are there. A network that reads
+    backwards needs the whole sequence: it is kept, and read again at each step.
     """
 
-    def __init__(self, chain, batch=1, static=None):
-        model = chain.model
-        if getattr(model, "pooling", "last") != "last":
+    def __init__(
+        self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
+    ) -> None:
+        model, lstm = chain.model, chain.model.lstm
+        self._backwards = bool(lstm.bidirectional or lstm.reverse)
+        if max_steps is not None:
+            max_steps = count("max_steps", max_steps, 1)
+        elif self._backwards:
             raise ValueError(
-                f"the estimator pools its steps ({model.pooling!r}), which a stream does not; expected one "
-                "that was "
-                "fitted with pooling='last'"
+                "max_steps is None; expected a number for a network that reads backwards (bidirectional or "
+                "reverse): the stream keeps so many steps, and reads all of them again at each"
             )
         if static is not None and len(chain.static_mean):
             static = chain.scaled_static(static)
-        self._chain, self._stream = chain, model.lstm.stream(batch, static)
+        self._chain, self._max_steps = chain, max_steps
         self._weight = model.weight.astype(np.float64).T
         self._bias = model.bias.astype(np.float64)
+        features = len(chain.x_mean)
+        if self._backwards:
+            self._batch = count("batch", batch, 1)
+            self._model = copy.deepcopy(model)
+            self._static = lstm._family.checked_static(static, self._batch)
+            self._kept = np.zeros((self._batch, max_steps or 0, features), lstm.dtype)
+        else:
+            self._stream = lstm.stream(batch, static)
+            # One that reads the merged steps that are not whole.
+            self._trial = lstm.stream(batch, static) if chain.merge > 1 else None
+            self._batch = self._stream.batch
+            self._part = np.zeros((self._batch, chain.merge, features), lstm.dtype)
+            self._pool = None
+            if model.pooling != "last":
+                words = (model.attention.copy(),) if model.pooling == "attention" else ()
+                self._pool = RUNNING[model.pooling]((self._batch, lstm.output_size), *words)
+        self._steps = 0
 
     @property
-    def batch(self):
+    def batch(self) -> int:
         """Sequences that advance together."""
-        return self._stream.batch
+        return self._batch
 
     @property
-    def state(self):
-        """(h, c) of the network, as `Stream.state`. Assign a pair to set it."""
-        return self._stream.state
+    def steps(self) -> int:
+        """Time steps since the stream was made, or reset, or its state was set."""
+        return self._steps
+
+    @property
+    def state(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | dict[str, npt.NDArray[Any]]:
+        """What the stream remembers: a copy. Assign it, to this stream or one like it, to go back there.
+
+        (h, c) of the network, as `Stream.state`. Where the estimator pools or merges steps, and where the
+        network reads backwards, a dict of arrays by name.
+        """
+        if self._backwards:
+            return {"kept": self._kept[:, : self._steps].copy()}
+        h, c = self._stream.state
+        if self._pool is None and self._trial is None:
+            return h, c
+        state = {"h": h, "c": c}
+        if self._pool is not None:
+            state["pool"] = self._pool.state.copy()
+        if self._trial is not None:
+            state["part"] = self._part[:, : self._steps % self._chain.merge].copy()
+        return state
 
     @state.setter
-    def state(self, pair):
-        self._stream.state = pair
+    def state(self, state: tuple[npt.ArrayLike, npt.ArrayLike] | dict[str, npt.NDArray[Any]]) -> None:
+        names = ["h", "c"]
+        if self._backwards:
+            names = ["kept"]
+        elif self._pool is not None or self._trial is not None:
+            names += (["pool"] if self._pool is not None else []) + (["part"] if self._trial else [])
+        else:
+            self._stream.state = state
+            self._steps = 0
+            return
+        if not isinstance(state, dict) or list(state) != names:
+            raise TypeError(f"state is {type(state).__name__}; expected a dict of {', '.join(names)}")
+        arrays = {name: as_array(f"state[{name!r}]", values) for name, values in state.items()}
+        shapes = {
+            "kept": (self._batch, self._max_steps, len(self._chain.x_mean)),
+            "pool": None if self._backwards or self._pool is None else self._pool.state.shape,
+            "part": (self._batch, self._chain.merge - 1, len(self._chain.x_mean)),
+        }
+        for name, array in arrays.items():
+            expected = shapes.get(name)
+            if expected is None:  # h and c, which the network's stream checks
+                continue
+            free = name != "pool"  # as many steps as there were
+            if array.ndim == len(expected) and free and array.shape[1] <= expected[1]:
+                expected = (expected[0], array.shape[1], expected[2])
+            if array.shape != expected or array.dtype.kind not in "bfiu":
+                raise ValueError(
+                    f"state[{name!r}] is {array.dtype} {array.shape}; expected numbers of shape {expected}"
+                )
+        if self._backwards:
+            self._steps = arrays["kept"].shape[1]
+            self._kept[:, : self._steps] = arrays["kept"]
+            return
+        self._stream.state = arrays["h"], arrays["c"]
+        self._steps = 0
+        if self._pool is not None:
+            self._pool.state[...] = arrays["pool"]
+        if self._trial is not None:
+            self._part[...] = 0
+            self._steps = arrays["part"].shape[1]
+            self._part[:, : self._steps] = arrays["part"]
 
-    def reset(self):
+    def reset(self) -> None:
         """Begin new sequences."""
+        self._steps = 0
+        if self._backwards:
+            return
         self._stream.reset()
+        self._part[...] = 0
+        if self._pool is not None:
+            self._pool.reset()
 
-    def step(self, x_t):
+    def step(self, x_t: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Advance by one time step.
 
         Parameters
@@ -369,14 +479,67 @@ class EstimatorStream:
         expected = (self.batch, len(self._chain.x_mean))
         if x_t.shape != expected and not (self.batch == 1 and x_t.shape == expected[1:]):
             raise ValueError(f"x_t has shape {x_t.shape}; expected {expected}")
-        h = self._stream.step(self._chain.scaled(x_t))
-        return self._chain.finished(np.asarray(h, np.float64) @ self._weight + self._bias)
+        if self._steps == self._max_steps:
+            raise ValueError(
+                f"max_steps is {self._max_steps}, and this is step {self._steps + 1}; expected a reset "
+                "before, or a stream with more steps"
+            )
+        scaled = self._chain.scaled(x_t)
+        if self._backwards:
+            features = self._read_again(scaled)
+        elif self._trial is None:
+            features = self._pooled(self._stream.step(scaled), keep=True)
+            self._steps += 1
+        else:
+            features = self._merged(scaled)
+        features = features[0] if x_t.ndim == 1 and features.ndim == 2 else features
+        return self._chain.finished(np.asarray(features, np.float64) @ self._weight + self._bias)
 
-    def __repr__(self):
-        return f"EstimatorStream({self._stream!r})"
+    def _pooled(self, h, keep):
+        """Return what is read out of the hidden state and those before it."""
+        if self._pool is None:
+            return h
+        before = None if keep else self._pool.state.copy()
+        features = self._pool.add(h.reshape(self._batch, -1)).astype(h.dtype)
+        if not keep:
+            self._pool.state[...] = before
+        return features
+
+    def _merged(self, scaled):
+        """Read what there is of a merged step, and keep it if it is whole."""
+        place = self._steps % self._chain.merge
+        self._part[:, place] = scaled
+        whole, merged = place + 1 == self._chain.merge, self._part.reshape(self._batch, -1)
+        try:
+            if not whole:
+                self._trial._follow(self._stream)
+            h = (self._stream if whole else self._trial).step(merged)
+        except BaseException:
+            self._part[:, place] = 0
+            raise
+        features = self._pooled(h, keep=whole)
+        self._steps += 1
+        if whole:
+            self._part[...] = 0
+        return features
+
+    def _read_again(self, scaled):
+        """Read all steps so far, and this one."""
+        self._kept[:, self._steps] = scaled
+        x = self._chain.merged(self._kept[:, : self._steps + 1])
+        words = {} if self._static is None else {"static": self._static}
+        y, (h_n, _) = self._model.lstm(x, **words)
+        features = self._model._features(y, h_n)
+        self._steps += 1
+        return features[:, -1] if self._model.every_step else features
+
+    def __repr__(self) -> str:
+        return f"EstimatorStream({self._model if self._backwards else self._stream!r})"
 
 
-def stream(obj, batch=1, static=None):
+def stream(
+    obj: Any, batch: int = 1, static: npt.ArrayLike | None = None, *, max_steps: int | None = None
+) -> Stream | EstimatorStream:
     """Return a stream of an LSTM, a model, or a fitted estimator, pipeline or search, with its scaling.
 
     Parameters
@@ -388,6 +551,10 @@ def stream(obj, batch=1, static=None):
         Sequences that advance together.
     static : array_like, (batch, S), optional
         Static inputs, in their own units.
+    max_steps : int, optional
+        Refuse more steps than this. Needed for a model or estimator whose network reads backwards
+        (bidirectional, as `LSTMClassifier` by default, or reverse): the stream then keeps so many steps and
+        reads all of them again at each, which takes as long as `predict` does. Others go on for ever.
 
     Returns
     -------
@@ -397,11 +564,13 @@ def stream(obj, batch=1, static=None):
     Raises
     ------
     TypeError, ValueError
-        If a step of a pipeline is another one; it is named. If the network needs the end of the
-        sequence (bidirectional, reverse), pools or merges steps.
+        If a step of a pipeline is another one; it is named. If the network reads backwards, and there is no
+        `max_steps`.
     """
     if isinstance(obj, LSTM):
+        if max_steps is not None:
+            raise ValueError(f"max_steps is {max_steps!r}; expected None for an LSTM, or a Model of it")
         return obj.stream(batch, static)
     if isinstance(obj, Model):
-        return EstimatorStream(_plain(obj), batch, static)
-    return EstimatorStream(chain_of(obj, "a stream"), batch, static)
+        return EstimatorStream(_plain(obj), batch, static, max_steps)
+    return EstimatorStream(chain_of(obj, "a stream", merging=True), batch, static, max_steps)

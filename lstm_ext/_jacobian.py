@@ -1,6 +1,6 @@
 """Jacobians of an LSTM's results: many seeds of forward or reverse mode as the rows of few calls.
 
-Sequences do not know of each other, so one seed serves all of a batch; a further seed is a further row.
+Sequences do not depend on each other, so one seed serves all of a batch; a further seed is a further row.
 """
 
 import math
@@ -15,19 +15,19 @@ INPUTS = ("x", "h_0", "c_0", "static")
 BUDGET = 2**26  # bytes of a call's working memory, about
 
 
-def words(name, value, allowed):
-    """`value`, a word or several, as a tuple of words."""
+def as_names(name, value, allowed):
+    """`value`, a name or several, as a tuple of names."""
     several = (value,) if isinstance(value, str) else tuple(value)
-    for word in several:
-        if word not in allowed:
-            raise ValueError(f"{name} is {word!r}, expected one or several of {', '.join(allowed)}")
+    for each in several:
+        if each not in allowed:
+            raise ValueError(f"{name} is {each!r}, expected one or several of {', '.join(allowed)}")
     if not several:
         raise ValueError(f"{name} is empty, expected one or several of {', '.join(allowed)}")
     return several
 
 
 class Problem:
-    """The LSTM at one point: everything batch first, NaN filled, and what the Jacobian's axes are."""
+    """The LSTM and its inputs: batch first, NaN filled; and the axes of the Jacobian."""
 
     def __init__(self, lstm, x, state, lengths, mask, static):
         lstm(x, state, lengths=lengths, mask=mask, static=static)  # for its checks
@@ -65,9 +65,9 @@ class Problem:
         per_seed = self.N * max(self.T, 1) * width * lstm.dtype.itemsize
         self.seeds_per_call = max(1, BUDGET // max(per_seed, 1))
 
-    def size(self, word):
+    def size(self, name):
         """Count the seeds of one output or input."""
-        return math.prod(self.shapes[word])
+        return math.prod(self.shapes[name])
 
     # A call on copies of the batch, one for each seed: arrays are (seeds, N, ...).
 
@@ -122,7 +122,7 @@ class Problem:
             )
             found = {"y": lambda: self.sequences(y, K), "h_n": lambda: self.states(h, K),  # noqa: B023
                      "c_n": lambda: self.states(c, K)}  # noqa: B023
-            yield first, {word: found[word]() for word in of}
+            yield first, {name: found[name]() for name in of}
 
     # Reverse mode: a row for each seed.
 
@@ -133,22 +133,22 @@ class Problem:
         for first in range(0, size, self.seeds_per_call):
             K = min(self.seeds_per_call, size - first)
             which = np.arange(first, first + K)
-            at, unit = which // width, which % width
+            step, unit = which // width, which % width
             # What comes after a step does not reach it: y_t is the final state of a shorter sequence.
             shorter = of == "y" and self.causal
-            steps = int(at[-1]) + 1 if shorter else self.T
+            steps = int(step[-1]) + 1 if shorter else self.T
             counted = np.broadcast_to(self.counted[:, :steps], (K, self.N, steps))
             dy, dh, dc = None, None, None
             if shorter:
-                counted = counted & (np.arange(steps) <= at[:, None, None])
+                counted = counted & (np.arange(steps) <= step[:, None, None])
                 dh = np.zeros((K, self.N, *self.shapes["h_n"]), dtype)
-                dh[np.arange(K), :, -1, unit] = self.counted[:, at].T
+                dh[np.arange(K), :, -1, unit] = self.counted[:, step].T
             elif of == "y":
                 dy = np.zeros((K, self.N, self.T, width), dtype)
-                dy[np.arange(K), :, at, unit] = 1
+                dy[np.arange(K), :, step, unit] = 1
             else:
                 seeds = np.zeros((K, self.N, *self.shapes[of]), dtype)
-                seeds[np.arange(K), :, at, unit] = 1
+                seeds[np.arange(K), :, step, unit] = 1
                 dh, dc = (seeds, None) if of == "h_n" else (None, seeds)
             x, state, static = self.arguments(K, steps)
             self.family.forward(
@@ -177,7 +177,7 @@ class Problem:
 
 def jacobian(lstm, x, state, of, wrt, lengths, mask, static, mode):
     """As `LSTM.jacobian`."""
-    outputs, inputs = words("of", of, OUTPUTS), words("wrt", wrt, INPUTS)
+    outputs, inputs = as_names("of", of, OUTPUTS), as_names("wrt", wrt, INPUTS)
     if mode not in (None, "forward", "reverse"):
         raise ValueError(f"mode is {mode!r}, expected None, 'forward' or 'reverse'")
     if "static" in inputs and not lstm.static_size:

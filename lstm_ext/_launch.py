@@ -18,7 +18,7 @@ _TABLE_FILES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".xlsx", 
 _TABLES = {
     "data": (*_ARRAYS, "npz"),
     "validation": (*_ARRAYS, "npz"),
-    "model": None,  # what is not below goes to LSTM, which says what it knows
+    "model": None,  # what Model does not take is an option of LSTM
     "optimizer": None,
     "schedule": None,
     "training": (
@@ -67,25 +67,28 @@ def _communicator(mpi):
 
 
 def _train(path, resume, comm):
-    team = DataParallel(comm)
-    with team.agreed():  # an error of one rank would leave the others waiting
-        model, words, output, parallel = _read(path, team.rank)
-        team = DataParallel(comm, **{"shards": "cut", **parallel})
-    alone = comm is None and "block" not in parallel
-    history = model.fit(**words, resume=resume, comm=None if alone else team)
-    if team.first:
+    group = DataParallel(comm)
+    with group.agreed():  # an error of one rank would leave the others waiting
+        model, arguments, output, parallel = _read(path, group.rank)
+        target = path.parent / output.get("model", f"{path.stem}.safetensors")
+        if "model" not in output and target.exists() and not resume:
+            raise ValueError(f"{target} is there already: name the model's file in [output] model")
+        group = DataParallel(comm, **{"shards": "cut", **parallel})
+    serial = comm is None and "block" not in parallel
+    history = model.fit(**arguments, resume=resume, comm=None if serial else group)
+    if group.first:
         last = history[-1] if history else {}
         losses = [f", {name} {last[name]:.6g}" for name in ("loss", "validation_loss") if name in last]
         print(f"{len(history)} epochs{''.join(losses)}")
-        if "model" in output:
-            model.save(path.parent / output["model"])
+        model.save(target)
+        print(f"model: {target}")
         if "history" in output:
             with replace_file(path.parent / output["history"]) as temporary:
                 Path(temporary).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
 def _read(path, rank):
-    """Return the model, the words of its `fit`, the tables output and parallel."""
+    """Return the model, the arguments of its `fit`, the tables output and parallel."""
     with blamed(f"{path} is not TOML"):
         text = read_file(path, _MAX_CONFIG).decode()
         if max(text.count("["), text.count("{"), text.count(".")) > _MAX_CONFIG // 32:
@@ -94,9 +97,9 @@ def _read(path, rank):
     for name, table in config.items():
         if name not in _TABLES or not isinstance(table, dict):
             raise ValueError(f"{path} has {name!r}, its tables may be {', '.join(_TABLES)}")
-        for word in table:
-            if _TABLES[name] is not None and word not in _TABLES[name]:
-                raise ValueError(f"{path}: [{name}] has {word!r}, it may have {', '.join(_TABLES[name])}")
+        for key in table:
+            if _TABLES[name] is not None and key not in _TABLES[name]:
+                raise ValueError(f"{path}: [{name}] has {key!r}, it may have {', '.join(_TABLES[name])}")
     for name, needed in (("data", "y" if "npz" not in config.get("data", ()) else "npz"),
                          ("model", "hidden_size"), ("training", "epochs")):
         if needed not in config.get(name, ()):
@@ -105,8 +108,8 @@ def _read(path, rank):
     data = _arrays(config["data"], path.parent, rank)
     training = dict(config["training"])
     seed = training.pop("seed", 0)
-    words = dict(config["model"])
-    mine = {word: words.pop(word) for word in _MODEL if word in words}
+    options = dict(config["model"])
+    mine = {name: options.pop(name) for name in _MODEL if name in options}
     x, y = data["x"], data["y"]
     if x.ndim != 3 or y.ndim < 2:
         raise ValueError(
@@ -116,7 +119,9 @@ def _read(path, rank):
     for name in (*config.get("output", {}).values(), *filter(None, [training.get("checkpoint")])):
         if not isinstance(name, str) or not (path.parent / name).parent.is_dir():
             raise ValueError(f"{path}: {name!r} is not a file in a folder that exists")
-    lstm = LSTM(words.pop("input_size", x.shape[-1]), words.pop("hidden_size"), **{"rng": seed, **words})
+    lstm = LSTM(
+        options.pop("input_size", x.shape[-1]), options.pop("hidden_size"), **{"rng": seed, **options}
+    )
     size = mine.pop("output_size", None)
     if size is None:
         if mine.get("loss", "mse") not in ("mse", "mae", "huber", "poisson"):
@@ -142,11 +147,11 @@ def _read(path, rank):
 
 
 def _object(module, names, table, path):
-    words = dict(table)
-    name = words.pop("name", None)
+    options = dict(table)
+    name = options.pop("name", None)
     if name not in names:
         raise ValueError(f"{path}: name must be one of {', '.join(names)}, got {name!r}")
-    return getattr(module, name)(**words)
+    return getattr(module, name)(**options)
 
 
 def _arrays(table, folder, rank):

@@ -1,4 +1,4 @@
-"""Missing values: what `LSTM(nan=...)` makes of NaN in x before anything is computed.
+"""Missing values: how `LSTM(nan=...)` replaces NaN in x before anything is computed.
 
 Each policy is a linear map of the values that are there, so its tangent is the same map and its gradient
 the transposed one.

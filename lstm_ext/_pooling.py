@@ -130,3 +130,77 @@ def _weighted(weight, hidden):
 
 
 POOLS = {"mean": MeanPool, "max": MaxPool, "attention": AttentionPool}
+
+
+# ---- step by step
+
+
+class RunningMean:
+    r"""The mean of the hidden states so far.
+
+    .. math:: f_t = \frac{1}{t} \sum_{s \le t} h_s
+
+    Attributes
+    ----------
+    state : ndarray of float64, (N, F + 2)
+        All that is remembered: the sum, the number of steps, and for the attention its largest score.
+    """
+
+    def __init__(self, shape):
+        self.state = np.zeros((shape[0], shape[1] + 2))
+
+    def reset(self):
+        """Forget all steps."""
+        self.state[...] = 0
+
+    def add(self, h):
+        """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
+        self.state[:, :-2] += h
+        self.state[:, -2] += 1
+        return self.state[:, :-2] / self.state[:, -2:-1]
+
+
+class RunningMax(RunningMean):
+    r"""The largest value of each hidden unit so far.
+
+    .. math:: f_t = \max(f_{t-1}, h_t)
+    """
+
+    def add(self, h):
+        """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
+        first = self.state[:, -2:-1] == 0
+        self.state[:, :-2] = np.where(first, h, np.maximum(self.state[:, :-2], h))
+        self.state[:, -2] = 1
+        return self.state[:, :-2].copy()
+
+
+class RunningAttention(RunningMean):
+    r"""The weighted mean of the hidden states so far, whose weights a vector v takes from them.
+
+    .. math::
+        s_t = v \cdot h_t, \quad m_t = \max(m_{t-1}, s_t), \quad
+        d_t = e^{m_{t-1} - m_t} d_{t-1} + e^{s_t - m_t}
+
+        a_t = e^{m_{t-1} - m_t} a_{t-1} + e^{s_t - m_t} h_t, \quad f_t = a_t / d_t
+
+    M. Milakov, N. Gimelshein, "Online normalizer calculation for softmax", arXiv:1805.02867, 2018, algorithm
+    3, with the weighted sum of h beside that of the weights.
+    """
+
+    def __init__(self, shape, vector):
+        super().__init__(shape)
+        self.vector = vector
+
+    def add(self, h):
+        """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
+        score = (h @ self.vector).astype(np.float64)
+        before = np.where(self.state[:, -2] == 0, -np.inf, self.state[:, -1])
+        top = np.maximum(before, score)
+        old, new = np.exp(before - top), np.exp(score - top)
+        self.state[:, :-2] = old[:, None] * self.state[:, :-2] + new[:, None] * h
+        self.state[:, -2] = old * self.state[:, -2] + new
+        self.state[:, -1] = top
+        return self.state[:, :-2] / self.state[:, -2:-1]
+
+
+RUNNING = {"mean": RunningMean, "max": RunningMax, "attention": RunningAttention}

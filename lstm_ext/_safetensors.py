@@ -110,7 +110,9 @@ class TensorFile:
         file.seek(0)
         first = file.read(8)
         length = int.from_bytes(first, "little")
-        if len(first) < 8 or not 2 <= length <= MAX_TEXT:
+        if len(first) < 8:
+            raise ValueError(f"it has {size} bytes, expected 8 and a header at least")
+        if not 2 <= length <= MAX_TEXT:
             raise ValueError(f"its header has {length} bytes, expected at most {MAX_TEXT}")
         if length > size - 8:
             raise ValueError(f"its header has {length} bytes, and the file {size}")

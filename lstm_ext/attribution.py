@@ -4,14 +4,22 @@ Both give one number for each input, x[n, t, i], in the units of the output. The
 derivatives of `LSTM`; `lstm_ext.plot.AttributionDisplay` draws them.
 """
 
+from __future__ import annotations
+
 import copy
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext._data import as_array
 from lstm_ext._fitted import model_of
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[np.floating[Any]]
 
 __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
 
@@ -71,11 +79,11 @@ class _Output:
     def value(self, points, tape=None):
         """Return f at points (K, N, T, I), as (K, N), and y and h_n of the K N sequences, run in one pass."""
         K, N = points.shape[:2]
-        words = {
-            word: None if value is None else np.concatenate([value] * K)
-            for word, value in self.data.words.items()
+        options = {
+            name: None if value is None else np.concatenate([value] * K)
+            for name, value in self.data.options.items()
         }
-        y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **words)
+        y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **options)
         features = self.model._features(y, h_n, np.concatenate([self.counted] * K))
         if self.model.every_step:
             features = features[np.arange(K * N), np.tile(self.at, K)]
@@ -126,14 +134,16 @@ def _index(name, value, size, bounds):
 
 
 def gradient_times_input(
-    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""First-order contribution of each input to one output of a model.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \, \frac{\partial f}{\partial x_{nti}}(x_n)
 
     (A. Shrikumar, P. Greenside, A. Kundaje, 2017, *ICML*, arXiv:1704.02685, section 2.) One forward and one
-    backward pass. It speaks of small changes at x alone: where a gate is saturated the gradient is near 0,
+    backward pass. It describes small changes of x only: where a gate is saturated the gradient is near 0,
     however much the input did to saturate it. `integrated_gradients` sees that.
 
     Parameters
@@ -173,8 +183,10 @@ def gradient_times_input(
 
 
 def integrated_gradients(
-    model, x, output=0, *, step=None, baseline=None, points=32, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, points: int = 32, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""Contribution of each input to one output of a model, along the straight way from a baseline.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \int_0^1
@@ -184,7 +196,7 @@ def integrated_gradients(
     arXiv:1703.01365.) They add up to what is to be explained (the paper's axiom of completeness):
     :math:`\sum_{ti} a_{nti} = f(x_n) - f(b_n)`. The integral is a Gauss-Legendre sum, exact for polynomials
     of degree ``2 * points - 1``, where the paper's is a Riemann sum. How far completeness is missed tells
-    whether `points` were enough: where the way leads layer normalisation past 0, where it is steep,
+    whether `points` were enough: where the way leads layer normalization past 0, where it is steep,
     thousands may not be.
 
     Parameters
@@ -231,8 +243,10 @@ def integrated_gradients(
 
 
 def output_difference(
-    model, x, output=0, *, step=None, baseline=None, lengths=None, mask=None, static=None
-):
+    model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+    baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+) -> _Array:
     r"""Output less the output of the baseline, :math:`f(x_n) - f(b_n)`: what is to be explained.
 
     Parameters

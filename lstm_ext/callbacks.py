@@ -1,9 +1,18 @@
-"""What looks on while a model learns: the hooks, early stopping, the progress bar."""
+"""Training callbacks: the hooks, early stopping, the progress bar."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from lstm_ext._checks import count, nonnegative
 from lstm_ext.schedules import check_monitor, monitored
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lstm_ext.model import Model
 
 __all__ = ["Callback", "EarlyStopping", "ProgressBar"]
 
@@ -11,16 +20,16 @@ __all__ = ["Callback", "EarlyStopping", "ProgressBar"]
 class Callback:
     """Hooks of a training, each of which does nothing here."""
 
-    def on_fit_begin(self, model, epochs, done):
+    def on_fit_begin(self, model: Model, epochs: int, done: int) -> None:
         """Before the first step: of a training of so many epochs, of which `done` were done before."""
 
-    def on_batch_end(self, epoch, share, loss):
+    def on_batch_end(self, epoch: int, share: float, loss: float) -> None:
         """After every mini-batch: `share` of the epoch's are done, 0 to 1; its loss, or its last window's."""
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: dict[str, Any]) -> object:
         """After every epoch, with its record; training ends early where it returns True."""
 
-    def on_fit_end(self):
+    def on_fit_end(self) -> None:
         """After the last step, also where an error or Ctrl-C ended the training."""
 
 
@@ -49,7 +58,18 @@ class EarlyStopping(Callback):
         Its epoch; 0 before the first.
     """
 
-    def __init__(self, patience=10, min_delta=0.0, monitor=None, restore_best=True):
+    patience: int
+    min_delta: float
+    monitor: str | None
+    restore_best: bool
+    best: float
+    best_epoch: int
+    last_epoch: int
+
+    def __init__(
+        self, patience: int = 10, min_delta: float = 0.0, monitor: str | None = None,
+        restore_best: bool = True,
+    ) -> None:
         self.patience, self.min_delta = count("patience", patience, 1), nonnegative("min_delta", min_delta)
         self.monitor, self.restore_best = check_monitor(monitor), bool(restore_best)
         self._start()
@@ -58,14 +78,14 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self.last_epoch = math.inf, 0, 0
         self._model = self._parameters = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"EarlyStopping(patience={self.patience}, min_delta={self.min_delta}, "
             f"monitor={self.monitor!r}, restore_best={self.restore_best})"
         )
 
     @property
-    def done(self):
+    def done(self) -> bool:
         """Whether the training has to end."""
         return self.last_epoch - self.best_epoch >= self.patience
 
@@ -85,12 +105,12 @@ class EarlyStopping(Callback):
                 self._parameters = self._model.parameters.copy()
         return self.done
 
-    def saved(self):
+    def saved(self) -> tuple[dict[str, Any], npt.NDArray[np.floating[Any]] | None]:
         """Return what a checkpoint keeps: a dict of numbers, and the best parameters or None."""
         state = {"best": self.best, "best_epoch": self.best_epoch, "last_epoch": self.last_epoch}
         return state, self._parameters
 
-    def restore(self, state, parameters):
+    def restore(self, state: dict[str, Any], parameters: npt.NDArray[np.floating[Any]] | None) -> None:
         """Take back what `saved` returned; of None, which is no state, nothing is best."""
         if state is None:
             self._start()
@@ -112,23 +132,23 @@ class ProgressBar(Callback):
 
     Parameters
     ----------
-    **words
+    **options
         Go to ``tqdm.tqdm``, for example ``desc`` or ``file``.
     """
 
-    def __init__(self, **words):
+    def __init__(self, **options: Any) -> None:
         try:
             from tqdm import tqdm
         except ImportError:
             raise ImportError(
                 "the progress bar needs tqdm: pip install tqdm, or give progress=False"
             ) from None
-        self._tqdm, self._words, self._bar = tqdm, words, None
+        self._tqdm, self._options, self._bar = tqdm, options, None
 
     def on_fit_begin(self, model, epochs, done):
         """Draw the bar."""
         form = "{desc}{percentage:3.0f}%|{bar}| epoch {n:.1f}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-        self._bar = self._tqdm(total=epochs, initial=done, **{"bar_format": form, **self._words})
+        self._bar = self._tqdm(total=epochs, initial=done, **{"bar_format": form, **self._options})
         self._epoch_losses = None
 
     def on_batch_end(self, epoch, share, loss):

@@ -15,9 +15,9 @@ None                ``weight_ih``, ``weight_static`` and ``weight_hr`` glorot un
                     bias the sum of two such draws
 ==================  =================================================================================
 
-The keys of the dict are the words that parameters' names begin with: ``weight_ih``, ``weight_hh``,
+The keys of the dict are the beginnings of parameters' names: ``weight_ih``, ``weight_hh``,
 ``bias``, ``peephole``, ``weight_hr``, ``weight_static``, ``norm_ih``, ``norm_hh``, ``norm_c``,
-``norm_c_bias``, ``h_0``, ``c_0``; each value is the name of an initialiser, a number, or a callable
+``norm_c_bias``, ``h_0``, ``c_0``; each value is the name of an initializer, a number, or a callable
 ``f(shape, rng)``, and is applied gate by gate where the parameter has gates. Two keys more act on biases,
 after ``bias``: ``"forget_bias"``, a number, and ``"chrono"``, the longest time lag T_max in steps that the
 data are expected to have (see `chrono`).
@@ -26,39 +26,46 @@ data are expected to have (see `chrono`).
 >>> lstm = LSTM(3, 16, init={"weight_ih": "he_uniform", "chrono": 365}, rng=0)
 """
 
+from __future__ import annotations
+
 import numbers
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from lstm_ext._data import as_array
+from lstm_ext._options import PARAMETER_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
+
+    _Array: TypeAlias = npt.NDArray[np.float64]
+    _Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator], npt.NDArray[Any]]
+    _Init: TypeAlias = str | Mapping[str, str | float | _Initializer | None] | None
 
 __all__ = [
     "chrono", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform",
     "ones", "orthogonal", "zeros",
 ]
 
-WORDS = (
-    "weight_ih", "weight_hh", "bias", "peephole", "weight_hr", "norm_ih", "norm_hh", "norm_c", "norm_c_bias",
-    "weight_static", "h_0", "c_0",
-)
-
-
 def _fans(shape):
     """(fan_in, fan_out) of (out, in); a vector's are its length."""
     return (shape[-1], shape[0])
 
 
-def zeros(shape, rng):
+def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Zeros, of the given shape; `rng` is not used."""
     return np.zeros(shape)
 
 
-def ones(shape, rng):
+def ones(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Ones, of the given shape; `rng` is not used."""
     return np.ones(shape)
 
 
-def glorot_uniform(shape, rng):
+def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     r"""Draw from U(-b, b), b = sqrt(6 / (fan_in + fan_out)).
 
     X. Glorot and Y. Bengio, 2010, *Understanding the difficulty of training deep feedforward neural
@@ -78,12 +85,12 @@ def glorot_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def glorot_normal(shape, rng):
+def glorot_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 2 / (fan_in + fan_out)); source and arguments as in `glorot_uniform`, eq. 12."""
     return rng.normal(0, np.sqrt(2 / sum(_fans(shape))), shape)
 
 
-def he_uniform(shape, rng):
+def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from U(-b, b), b = sqrt(6 / fan_in).
 
     K. He, X. Zhang, S. Ren and J. Sun, 2015, *Delving deep into rectifiers*, ICCV, eq. 10. Arguments as
@@ -93,12 +100,12 @@ def he_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def he_normal(shape, rng):
+def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 2 / fan_in); source and arguments as in `he_uniform`."""
     return rng.normal(0, np.sqrt(2 / _fans(shape)[0]), shape)
 
 
-def lecun_uniform(shape, rng):
+def lecun_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from U(-b, b), b = sqrt(3 / fan_in).
 
     Y. LeCun, L. Bottou, G. Orr and K.-R. Mueller, 1998, *Efficient backprop*, section 4.6. Arguments as
@@ -108,12 +115,12 @@ def lecun_uniform(shape, rng):
     return rng.uniform(-bound, bound, shape)
 
 
-def lecun_normal(shape, rng):
+def lecun_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw from N(0, 1 / fan_in); source and arguments as in `lecun_uniform`."""
     return rng.normal(0, np.sqrt(1 / _fans(shape)[0]), shape)
 
 
-def orthogonal(shape, rng):
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     """Draw a matrix with orthonormal columns, or rows where it is wider than high, uniformly (Haar).
 
     The Q of the QR factorisation of a normal matrix, its columns' signs those of R's diagonal (F.
@@ -137,7 +144,7 @@ def orthogonal(shape, rng):
     return q if shape[0] >= shape[1] else q.T
 
 
-def chrono(size, longest, rng):
+def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[_Array, _Array]:
     r"""Draw biases of the input and the forget gate for memories of up to `longest` steps.
 
     .. math:: b_f = \log u, \quad b_i = -b_f, \quad u \sim U(1, T_{max} - 1)
@@ -172,20 +179,20 @@ _DEFAULT = {
 }
 
 
-def _initializer(word, value):
+def _initializer(kind, value):
     """`value` of `init` as a function of (shape, rng)."""
     if isinstance(value, str):
         if value not in _NAMED:
-            raise ValueError(f"init[{word!r}] is {value!r}, expected one of {', '.join(_NAMED)}")
+            raise ValueError(f"init[{kind!r}] is {value!r}, expected one of {', '.join(_NAMED)}")
         return _NAMED[value]
     if isinstance(value, numbers.Real):
         return lambda shape, rng: np.full(shape, float(value))
     if callable(value):
         return value
-    raise TypeError(f"init[{word!r}] is {value!r}, expected a name, a number or a function of (shape, rng)")
+    raise TypeError(f"init[{kind!r}] is {value!r}, expected a name, a number or a function of (shape, rng)")
 
 
-def checked(init, options):
+def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return `init` as (dict of what to draw, whether gate by gate), or raise ValueError or TypeError.
 
     `options`: the LSTM's attributes by name.
@@ -207,18 +214,18 @@ def checked(init, options):
         return dict(_DEFAULT), init is None
     if not isinstance(init, dict):
         raise TypeError(f"init is {type(init).__name__}, expected None, 'keras', 'torch' or a dict")
-    known = (*WORDS, "forget_bias", "chrono")
-    for word in init:
-        if word not in known:
-            raise ValueError(f"init has the key {word!r}, expected some of {', '.join(known)}")
-        if word in WORDS:
-            _initializer(word, init[word])
-    for word in ("forget_bias", "chrono"):
-        value = init.get(word)
+    known = (*PARAMETER_KINDS, "forget_bias", "chrono")
+    for kind in init:
+        if kind not in known:
+            raise ValueError(f"init has the key {kind!r}, expected some of {', '.join(known)}")
+        if kind in PARAMETER_KINDS:
+            _initializer(kind, init[kind])
+    for kind in ("forget_bias", "chrono"):
+        value = init.get(kind)
         if value is not None and not isinstance(value, numbers.Real):
-            raise TypeError(f"init[{word!r}] is {value!r}, expected a number")
+            raise TypeError(f"init[{kind!r}] is {value!r}, expected a number")
         if value is not None and not options["bias"]:
-            raise ValueError(f"init has {word!r} and bias is False: there is no bias to draw")
+            raise ValueError(f"init has {kind!r} and bias is False: there is no bias to draw")
     if init.get("chrono") is not None:
         if init.get("forget_bias") is not None:
             raise ValueError("init has 'chrono' and 'forget_bias': both say what the forget gate's bias is")
@@ -228,23 +235,25 @@ def checked(init, options):
     return {**_DEFAULT, "forget_bias": forget, **init}, True
 
 
-def draw(views, init, options, rng):
+def draw(
+    views: Mapping[str, npt.NDArray[Any]], init: _Init, options: Mapping[str, Any], rng: np.random.Generator
+) -> None:
     """Fill an LSTM's parameters, views by name, in their order."""
     wanted, by_gate = checked(init, options)
     H = options["hidden_size"]
     for name, view in views.items():
-        word = name[: name.rindex("_l")]
-        f = _initializer(word, wanted.get(word, 0))
-        gates = by_gate and len(view) == 4 * H and (word in _GATED or word == "weight_static")
+        kind = name[: name.rindex("_l")]
+        f = _initializer(kind, wanted.get(kind, 0))
+        gates = by_gate and len(view) == 4 * H and (kind in _GATED or kind == "weight_static")
         for block in view.reshape(4, H, *view.shape[1:]) if gates else [view]:
-            values = as_array(f"init[{word!r}]", f(block.shape, rng))
+            values = as_array(f"init[{kind!r}]", f(block.shape, rng))
             if values.shape != block.shape or values.dtype.kind not in "iuf":
                 raise ValueError(
-                    f"init[{word!r}] returned {values.dtype} of shape {values.shape}, "
+                    f"init[{kind!r}] returned {values.dtype} of shape {values.shape}, "
                     f"expected numbers of shape {block.shape}"
                 )
             block[...] = values
-        if word == "bias":
+        if kind == "bias":
             if wanted.get("chrono") is not None:
                 view[:H], view[H : 2 * H] = chrono(H, wanted["chrono"], rng)
             elif wanted.get("forget_bias") is not None:

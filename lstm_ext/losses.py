@@ -4,8 +4,11 @@ A loss is a small object without state. `Model` takes any object that has ``chec
 ``value_and_gradient`` as they are described in `Loss`. Those that have a name are in `LOSSES`.
 """
 
+from __future__ import annotations
+
 import math
-from numbers import Real
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import (
@@ -22,6 +25,13 @@ from scipy.special import (
 
 from lstm_ext._checks import count, number, positive
 from lstm_ext._data import as_array, as_labels, as_number_array
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[np.floating[Any]]
 
 __all__ = [
     "LOSSES",
@@ -65,6 +75,8 @@ def _check_numbers(target, expected, shape):
         raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
     if target.shape != expected:
         more = "" if expected == shape else f": y must have {expected}"
+        if target.shape == expected[:-1] and expected[-1] == 1:
+            more += ": pass y[..., None]"
         raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}{more}")
 
 
@@ -81,15 +93,15 @@ class Loss:
     """
 
     outputs_per_target = 1
-    _by_output = staticmethod(lambda weights, n: np.tile(weights, n))  # of each target to each output
-    _options = ()  # names of the constructor's arguments, which are attributes, too
+    _by_output: Any = staticmethod(lambda weights, n: np.tile(weights, n))  # of each target to each output
+    _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
-    def __repr__(self):
-        words = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        return f"{type(self).__name__}({words})"
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({arguments})"
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """The constructor's arguments, by name."""
         return {name: getattr(self, name) for name in self._options}
 
@@ -97,7 +109,9 @@ class Loss:
         """Return the target with what the loss derives from the whole of it, once, before a training."""
         return target
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Raise TypeError or ValueError unless `target` belongs to predictions of this shape.
 
         Parameters
@@ -110,7 +124,9 @@ class Loss:
         """
         raise NotImplementedError
 
-    def value_and_gradient(self, prediction, target, weights=None):
+    def value_and_gradient(
+        self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
+    ) -> tuple[float, _Array]:
         """Loss, and its gradient with respect to the predictions.
 
         Parameters
@@ -132,7 +148,10 @@ class Loss:
         value, gradient = self._evaluate(prediction, target, weights, total)
         return value, gradient.astype(prediction.dtype)
 
-    def gradient_jvp(self, prediction, prediction_dot, target, weights=None):
+    def gradient_jvp(
+        self, prediction: npt.ArrayLike, prediction_dot: npt.ArrayLike, target: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> _Array:
         """Differentiate the gradient along a direction: the Hessian times `prediction_dot`.
 
         Parameters
@@ -168,11 +187,15 @@ class Loss:
         self.check(target, prediction.shape, weights)
         return prediction, target, weights, total
 
-    def value(self, prediction, target, weights=None):
+    def value(
+        self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
+    ) -> float:
         """Loss alone; parameters as in `value_and_gradient`."""
         return self.value_and_gradient(prediction, target, weights)[0]
 
-    def gradient(self, prediction, target, weights=None):
+    def gradient(
+        self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
+    ) -> _Array:
         """Gradient alone; parameters as in `value_and_gradient`."""
         return self.value_and_gradient(prediction, target, weights)[1]
 
@@ -193,7 +216,9 @@ class MeanSquaredError(Loss):
         \frac{\partial^2 L}{\partial p_n^2} \dot p_n = \frac{2 w_n \dot p_n}{O \sum_n w_n}
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
@@ -233,7 +258,9 @@ class CrossEntropy(Loss):
     before the exponential, so nothing overflows. Targets: integers (...) from 0 to K - 1.
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not class numbers from 0 to K - 1."""
         if target.dtype.kind not in "iu":
             raise TypeError(f"y must be integer class numbers, got dtype {target.dtype}")
@@ -278,7 +305,9 @@ class CrossEntropy(Loss):
 class _Pointwise(Loss):
     """A mean over elements and outputs of a cost of one number and its target."""
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
@@ -341,22 +370,26 @@ class Weighted(Loss):
         Of this module, but for `CrossEntropy`.
     """
 
+    loss: Loss
+
     _options = ("loss",)
 
-    def __init__(self, loss):
+    def __init__(self, loss: Loss) -> None:
         if not isinstance(loss, MeanSquaredError | _Pointwise):
             raise TypeError(f"loss is {loss!r}; expected a loss of numbers, of lstm_ext.losses")
         self.loss = loss
 
     @property
-    def outputs_per_target(self):
+    def outputs_per_target(self) -> int:  # type: ignore[override]  # constant in the other losses
         """Outputs for each column of the target: those of the loss."""
         return self.loss.outputs_per_target
 
     def _columns(self, shape):
         return shape[-1] // self.loss.outputs_per_target
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse targets that the loss refuses, and weights that are not finite numbers >= 0."""
         k = self._columns(shape)
         if target.ndim != len(shape) or target.shape[-1] <= k:
@@ -408,7 +441,9 @@ class BinaryCrossEntropy(_Pointwise):
     of binary sequences", J. R. Stat. Soc. B 20:215, 1958.
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers from 0 to 1 of the predictions' shape."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
@@ -459,9 +494,11 @@ class Huber(_Pointwise):
         Greater than 0, in the targets' units.
     """
 
+    delta: float
+
     _options = ("delta",)
 
-    def __init__(self, delta=1.0):
+    def __init__(self, delta: float = 1.0) -> None:
         self.delta = positive("delta", delta)
 
     def _cost(self, p, y):
@@ -493,24 +530,28 @@ class Quantile(_Pointwise):
         The levels q, each between 0 and 1; 0.5 is the median.
     """
 
+    levels: tuple[float, ...]
+
     _options = ("levels",)
 
-    def __init__(self, levels=(0.1, 0.5, 0.9)):
-        given = (levels,) if isinstance(levels, Real) else tuple(levels)
+    def __init__(self, levels: float | Sequence[float] = (0.1, 0.5, 0.9)) -> None:
+        given = tuple(levels) if isinstance(levels, Iterable) else (levels,)
         self.levels = tuple(
             number("levels", q, lambda v: 0 < v < 1, "numbers between 0 and 1") for q in given
         )
         if not self.levels:
             raise ValueError("levels must be numbers between 0 and 1, got none")
 
-    _by_output = staticmethod(lambda weights, n: np.repeat(weights, n, axis=-1))
+    _by_output: Any = staticmethod(lambda weights, n: np.repeat(weights, n, axis=-1))
 
     @property
-    def outputs_per_target(self):
+    def outputs_per_target(self) -> int:  # type: ignore[override]  # constant in the other losses
         """Outputs for each column of the target: the number of levels."""
         return len(self.levels)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every Q outputs."""
         if shape[-1] % len(self.levels):
             raise ValueError(
@@ -542,18 +583,20 @@ class Poisson(_Pointwise):
     Models*, 2nd ed., 1989, ch. 6; PyTorch's ``PoissonNLLLoss``).
     """
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers >= 0 of the predictions' shape."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
             raise ValueError(f"y must be counts >= 0, got {counted.min()}")
 
-    def rate(self, prediction):
+    def rate(self, prediction: npt.ArrayLike) -> _Array:
         """Return the expected counts for predictions (..., O), of the same shape."""
         return np.exp(prediction)
 
-    def quantile(self, prediction, levels):
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
         """Return quantiles of the counts for predictions (..., K), (..., K, Q)."""
         from scipy.stats import poisson
 
@@ -590,13 +633,17 @@ class GaussianNLL(_Pointwise):
         :math:`\sigma_0`, greater than 0, in the targets' units: the loss has no lower bound without.
     """
 
+    min_scale: float
+
     outputs_per_target = 2
     _options = ("min_scale",)
 
-    def __init__(self, min_scale=1e-6):
+    def __init__(self, min_scale: float = 1e-6) -> None:
         self.min_scale = positive("min_scale", min_scale)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every two outputs."""
         if shape[-1] % 2:
             raise ValueError(f"there are {shape[-1]} outputs, expected an even number: means and scales")
@@ -605,12 +652,12 @@ class GaussianNLL(_Pointwise):
     def _terms(self, shape):
         return shape[-1] // 2
 
-    def mean_and_scale(self, prediction):
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
         """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
         mean, raw = np.split(as_array("prediction", prediction), 2, axis=-1)
         return mean, (self.min_scale + np.logaddexp(0, raw)).astype(raw.dtype)
 
-    def quantile(self, prediction, levels):
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
         """Return quantiles for predictions (..., 2 K), (..., K, Q)."""
         mean, scale = self.mean_and_scale(as_array("prediction", prediction).astype(np.float64))
         return mean[..., None] + scale[..., None] * ndtri(_levels(levels))
@@ -643,7 +690,9 @@ class _Several(_Pointwise):
     def _terms(self, shape):
         return shape[-1] // self.outputs_per_target
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not real numbers, one for every `outputs_per_target` outputs."""
         n = self.outputs_per_target
         if shape[-1] % n:
@@ -675,30 +724,34 @@ class NegativeBinomial(_Several):
         :math:`\alpha_0`, greater than 0.
     """
 
+    min_dispersion: float
+
     outputs_per_target = 2
     _options = ("min_dispersion",)
 
-    def __init__(self, min_dispersion=1e-4):
+    def __init__(self, min_dispersion: float = 1e-4) -> None:
         self.min_dispersion = positive("min_dispersion", min_dispersion)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers >= 0, one for every two outputs."""
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
             raise ValueError(f"y has {counted.min()}; expected counts >= 0")
 
-    def mean_and_dispersion(self, prediction):
+    def mean_and_dispersion(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
         """Return mean and dispersion for predictions (..., 2 K), each (..., K)."""
         log_mean, raw = self._split(prediction)
         return np.exp(log_mean), self.min_dispersion + np.logaddexp(0, raw)
 
-    def mean_and_scale(self, prediction):
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
         """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
         mean, dispersion = self.mean_and_dispersion(prediction)
         return mean, np.sqrt(mean + dispersion * mean * mean)
 
-    def quantile(self, prediction, levels):
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
         """Return quantiles of the counts for predictions (..., 2 K), (..., K, Q)."""
         from scipy.stats import nbinom
 
@@ -762,24 +815,26 @@ class StudentT(_Several):
         :math:`\sigma_0`, greater than 0, in the targets' units.
     """
 
+    min_scale: float
+
     outputs_per_target = 3
     _options = ("min_scale",)
 
-    def __init__(self, min_scale=1e-6):
+    def __init__(self, min_scale: float = 1e-6) -> None:
         self.min_scale = positive("min_scale", min_scale)
 
-    def distribution(self, prediction):
+    def distribution(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array, _Array]:
         """Return mean, scale and degrees of freedom for predictions (..., 3 K), each (..., K)."""
         mean, raw, raw_df = self._split(prediction)
         return mean, self.min_scale + np.logaddexp(0, raw), 2 + np.logaddexp(0, raw_df)
 
-    def mean_and_scale(self, prediction):
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
         """Return mean and standard deviation for predictions (..., 3 K), each (..., K)."""
         mean, scale, df = self.distribution(prediction)
         # Next to two degrees of freedom the variance has no bound: that of 2.1 is the largest said.
         return mean, scale * np.sqrt(1 + 2 / np.maximum(df - 2, 0.1))
 
-    def quantile(self, prediction, levels):
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
         """Return quantiles for predictions (..., 3 K), (..., K, Q)."""
         mean, scale, df = (part[..., None] for part in self.distribution(prediction))
         return mean + scale * stdtrit(df, _levels(levels))
@@ -851,18 +906,21 @@ class AsymmetricLaplaceMixture(_Several):
         :math:`b_0`, greater than 0, in the targets' units.
     """
 
+    components: int
+    min_scale: float
+
     _options = ("components", "min_scale")
 
-    def __init__(self, components=3, min_scale=1e-4):
+    def __init__(self, components: int = 3, min_scale: float = 1e-4) -> None:
         self.components = count("components", components, 1)
         self.min_scale = positive("min_scale", min_scale)
 
     @property
-    def outputs_per_target(self):
+    def outputs_per_target(self) -> int:  # type: ignore[override]  # constant in the other losses
         """Outputs for each column of the target: four for each component."""
         return 4 * self.components
 
-    def distribution(self, prediction):
+    def distribution(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array, _Array, _Array]:
         """Return weights, locations, scales and asymmetries for predictions (..., 4 M K): (..., M, K)."""
         a, location, s, t = self._numbers(as_array("prediction", prediction).astype(np.float64))
         return softmax(a, axis=-2), location, self.min_scale + np.logaddexp(0, s), expit(t)
@@ -871,7 +929,7 @@ class AsymmetricLaplaceMixture(_Several):
         p = p.reshape(*p.shape[:-1], 4, self.components, -1)
         return (p[..., k, :, :] for k in range(4))
 
-    def mean_and_scale(self, prediction):
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
         """Return mean and standard deviation for predictions (..., 4 M K), each (..., K)."""
         weight, location, b, tau = self.distribution(prediction)
         product = tau * (1 - tau)
@@ -881,7 +939,7 @@ class AsymmetricLaplaceMixture(_Several):
         spread = (weight * (variance + (center - mean[..., None, :]) ** 2)).sum(axis=-2)
         return mean, np.sqrt(spread)
 
-    def cdf(self, prediction, y):
+    def cdf(self, prediction: npt.ArrayLike, y: npt.ArrayLike) -> _Array:
         """Return the probability of at most y, (..., K, Q), for predictions (..., 4 M K)."""
         weight, location, b, tau = (part[..., None] for part in self.distribution(prediction))
         z = (as_array("y", y)[..., None, :, :] - location) / b
@@ -889,7 +947,7 @@ class AsymmetricLaplaceMixture(_Several):
         above = 1 - (1 - tau) * np.exp(-tau * np.maximum(z, 0))
         return (weight * np.where(z < 0, below, above)).sum(axis=-3)
 
-    def quantile(self, prediction, levels):
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
         """Return quantiles for predictions (..., 4 M K), (..., K, Q), by bisection."""
         levels = _levels(levels)
         _, location, b, tau = (part[..., None] for part in self.distribution(prediction))
@@ -979,12 +1037,16 @@ class NashSutcliffe(_Pointwise):
         :math:`\epsilon`, greater than 0, in the targets' units.
     """
 
+    eps: float
+
     _options = ("eps",)
 
-    def __init__(self, eps=0.1):
+    def __init__(self, eps: float = 0.1) -> None:
         self.eps = positive("eps", eps)
 
-    def prepare(self, y, *, groups=None, scale=None):
+    def prepare(
+        self, y: npt.ArrayLike, *, groups: npt.ArrayLike | None = None, scale: npt.ArrayLike | None = None
+    ) -> _Array:
         """Join targets and their scales.
 
         Parameters
@@ -1049,7 +1111,9 @@ class NashSutcliffe(_Pointwise):
             scale = np.sqrt(square / n)
         return self._joined(y, scale)
 
-    def check(self, target, shape, weights=None):
+    def check(
+        self, target: npt.NDArray[Any], shape: tuple[int, ...], weights: npt.NDArray[Any] | None = None
+    ) -> None:
         """Refuse a target that is not numbers and scales >= 0, two for each output."""
         _check_numbers(target, (*shape[:-1], 2 * shape[-1]), shape)
         scale = target[..., shape[-1] :]
@@ -1067,7 +1131,7 @@ class NashSutcliffe(_Pointwise):
 
 
 #: Losses by the names that `Model` knows.
-LOSSES = {
+LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "cross_entropy": CrossEntropy,
     "mae": MeanAbsoluteError,

@@ -1,7 +1,10 @@
 """The layer: `LSTM`, the `Tape` that backward needs, and the `Stream` that steps online."""
 
+from __future__ import annotations
+
 import math
 import operator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -19,8 +22,25 @@ from lstm_ext._options import (
     checked_options,
     parameter_count,
     parameter_shapes,
+    refuse_precision,
+    takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.initializers import _Init
+
+    _Array: TypeAlias = npt.NDArray[np.floating[Any]]
+    _State: TypeAlias = tuple[_Array, _Array]
+    _StateLike: TypeAlias = tuple[npt.ArrayLike | None, npt.ArrayLike | None]
+    _Activation: TypeAlias = str | Sequence[str | float | None]
+    _Result: TypeAlias = Literal["y", "h_n", "c_n"]
+    _Input: TypeAlias = Literal["x", "h_0", "c_0", "static"]
+    _Precision: TypeAlias = Literal["float32", "bfloat16x6", "bfloat16x3", "bfloat16"]
 
 
 def _state(name, state):
@@ -178,41 +198,50 @@ class LSTM(Fixed):
     ((4, 10, 16), (1, 4, 16))
     """
 
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bidirectional: bool
+    reverse: bool
+    batch_first: bool
+    dtype: np.dtype[np.floating[Any]]
+    activations: tuple[_Activation, ...]
+    cell_activation: _Activation
+    peepholes: bool
+    coupled_gates: bool
+    cell_clip: float | None
+    gate_clip: float | None
+    proj_size: int | None
+    bias: bool
+    layer_norm: bool
+    dropout: float
+    recurrent_dropout: float
+    weight_dropout: float
+    zoneout: tuple[float, ...]
+    static_size: int
+    entity_aware: bool
+    learn_state: bool
+    nan: str | None
+    nan_mask: bool
+    checkpoint: int | None
+    _engine: Any
+    _family: Family
+
     _fixed = frozenset(CONFIGURATION) - {"precision"}
 
     def __init__(
-        self,
-        input_size,
-        hidden_size,
-        num_layers=1,
-        *,
-        bidirectional=False,
-        reverse=False,
-        batch_first=True,
-        dtype="float32",
-        activations=("sigmoid", "tanh", "tanh"),
-        cell_activation=None,
-        peepholes=False,
-        coupled_gates=False,
-        cell_clip=None,
-        gate_clip=None,
-        proj_size=None,
-        bias=True,
-        layer_norm=False,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        weight_dropout=0.0,
-        zoneout=(0.0, 0.0),
-        static_size=0,
-        entity_aware=False,
-        learn_state=False,
-        nan=None,
-        nan_mask=False,
-        init=None,
-        checkpoint=None,
-        precision="float32",
-        rng=None,
-    ):
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, bidirectional: bool = False,
+        reverse: bool = False, batch_first: bool = True, dtype: npt.DTypeLike = "float32",
+        activations: Sequence[_Activation] = ("sigmoid", "tanh", "tanh"),
+        cell_activation: _Activation | None = None, peepholes: bool = False, coupled_gates: bool = False,
+        cell_clip: float | None = None, gate_clip: float | None = None, proj_size: int | None = None,
+        bias: bool = True, layer_norm: bool = False, dropout: float = 0.0, recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0, zoneout: tuple[float, float] = (0.0, 0.0), static_size: int = 0,
+        entity_aware: bool = False, learn_state: bool = False,
+        nan: Literal["raise", "zero", "hold"] | None = None, nan_mask: bool = False, init: _Init = None,
+        checkpoint: int | None = None, precision: _Precision = "float32",
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
         given = locals()
         self._configure(**{name: given[name] for name in CONFIGURATION})
         initializers.draw(self.named_parameters(), init, vars(self), _generator(rng))
@@ -230,13 +259,7 @@ class LSTM(Fixed):
         parameters, gradient = np.zeros(count, dtype), np.zeros(count, dtype)
         # The default cell has kernels of its own; the others, and tangents, are the general engine's.
         engine = None
-        plain = all(
-            options[name] == DEFAULTS[name]
-            for name in ("peepholes", "coupled_gates", "cell_clip", "gate_clip", "proj_size", "bias",
-                         "layer_norm", "dropout", "recurrent_dropout", "weight_dropout", "zoneout",
-                         "static_size", "learn_state")
-        )
-        if plain and options["activations"] in (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity")):
+        if takes_default_driver(options):
             engine = _lstm.Engine(
                 inputs, options["hidden_size"], options["num_layers"], directions, options["reverse"], dtype,
                 options["cell_activation"], options["checkpoint"] or 0,
@@ -255,13 +278,14 @@ class LSTM(Fixed):
         self._parameters, self._gradient = parameters[:], gradient[:]
 
     @property
-    def precision(self):
+    def precision(self) -> _Precision:
         """What factors of products may be rounded to; may be set. Tapes and streams keep their own."""
         return vars(self)["precision"]
 
     @precision.setter
-    def precision(self, value):
-        value = as_precision(value, self.dtype)
+    def precision(self, value: _Precision) -> None:
+        value = as_precision("precision", value)
+        refuse_precision(value, self.dtype)
         pieces = _kernels.prepare(value)
         self._fix(precision=value)
         for engine in (self._engine, self._family.engine):
@@ -271,7 +295,7 @@ class LSTM(Fixed):
     # ---- parameters
 
     @property
-    def parameters(self):
+    def parameters(self) -> _Array:
         """Flat vector of all weights, (P,): a view, so what is done to its shape or dtype stays there.
 
         Assigning copies into it.
@@ -279,16 +303,16 @@ class LSTM(Fixed):
         return self._parameters[:]
 
     @parameters.setter
-    def parameters(self, values):
+    def parameters(self, values: npt.ArrayLike) -> None:
         self._assign("parameters", self._parameters, values)
 
     @property
-    def gradient(self):
+    def gradient(self) -> _Array:
         """Flat vector that `backward` adds to, (P,), in the order of `parameters`; a view, too."""
         return self._gradient[:]
 
     @gradient.setter
-    def gradient(self, values):
+    def gradient(self, values: npt.ArrayLike) -> None:
         self._assign("gradient", self._gradient, values)
 
     @staticmethod
@@ -306,11 +330,11 @@ class LSTM(Fixed):
             start += size
         return views
 
-    def named_parameters(self):
+    def named_parameters(self) -> dict[str, _Array]:
         """Return a dict of views into `parameters`, by name."""
         return self._views(self._parameters)
 
-    def named_gradients(self):
+    def named_gradients(self) -> dict[str, _Array]:
         """Return a dict of views into `gradient`, by the names of the parameters."""
         return self._views(self._gradient)
 
@@ -319,13 +343,13 @@ class LSTM(Fixed):
             raise KeyError(f"{name!r} is not a parameter of this LSTM: {', '.join(self._shapes)}")
         return name
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> _Array:
         return self.named_parameters()[self._known(name)]
 
-    def __setitem__(self, name, values):
+    def __setitem__(self, name: str, values: npt.ArrayLike) -> None:
         self._assign(name, self.named_parameters()[self._known(name)], values)
 
-    def bind(self, parameters, gradient):
+    def bind(self, parameters: _Array, gradient: _Array) -> None:
         """Move parameters and gradient into the caller's arrays, where they are used from now on.
 
         Parameters
@@ -356,7 +380,7 @@ class LSTM(Fixed):
     # ---- sequences
 
     @property
-    def output_size(self):
+    def output_size(self) -> int:
         """Features of y: directions times the size of h."""
         return self._family.directions * self._family.out_size
 
@@ -404,7 +428,10 @@ class LSTM(Fixed):
                 owner.kind, owner.missing = "general", missing
         return (*result, values) if gates else result
 
-    def __call__(self, x, state=None, *, lengths=None, mask=None, static=None):
+    def __call__(
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+    ) -> tuple[_Array, _State]:
         """Run the sequences, keeping nothing.
 
         Parameters
@@ -436,14 +463,27 @@ class LSTM(Fixed):
             x = self._filled(x, lengths, None)[0]
         return self._engine.forward(x, None, lengths, None, self.batch_first, None, get_num_threads())
 
-    def tape(self):
+    def tape(self) -> Tape:
         """Return a new `Tape` for `forward` and `backward`."""
         return Tape(self)
 
+    @overload
     def forward(
-        self, x, state=None, *, lengths=None, mask=None, static=None, tape=None, seed=None,
-        return_gates=False,
-    ):
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None, tape: Tape | None = None,
+        seed: int | None = None, return_gates: Literal[False] = False,
+    ) -> tuple[_Array, _State]: ...
+    @overload
+    def forward(
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None, tape: Tape | None = None,
+        seed: int | None = None, return_gates: Literal[True],
+    ) -> tuple[_Array, _State, dict[str, _Array]]: ...
+    def forward(
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None, tape: Tape | None = None,
+        seed: int | None = None, return_gates: bool = False,
+    ) -> tuple[_Array, _State] | tuple[_Array, _State, dict[str, _Array]]:
         """Run the sequences and record on `tape` what `backward` needs.
 
         Arguments and results are those of calling the LSTM, and besides:
@@ -471,9 +511,12 @@ class LSTM(Fixed):
         return self._run(x, state, lengths, mask, static, tape, seed, return_gates)
 
     def jvp(
-        self, x, dx=None, state=None, dstate=None, dparameters=None, *, lengths=None, mask=None, static=None,
-        dstatic=None, tape=None, seed=None,
-    ):
+        self, x: npt.ArrayLike, dx: npt.ArrayLike | None = None, state: _StateLike | None = None,
+        dstate: _StateLike | None = None, dparameters: npt.ArrayLike | None = None, *,
+        lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, dstatic: npt.ArrayLike | None = None, tape: Tape | None = None,
+        seed: int | None = None,
+    ) -> tuple[tuple[_Array, _State], tuple[_Array, _State]]:
         r"""Run the sequences, and their derivative along a direction (forward mode).
 
         .. math:: \dot y = \frac{\partial y}{\partial x} \dot x + \frac{\partial y}{\partial (h_0, c_0)}
@@ -531,9 +574,25 @@ class LSTM(Fixed):
             owner.kind, owner.missing = "tangents", missing
         return result, tangents
 
+    @overload
     def jacobian(
-        self, x, state=None, *, of="y", wrt="x", lengths=None, mask=None, static=None, mode=None
-    ):
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, of: _Result = "y", wrt: _Input = "x",
+        lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, mode: Literal["forward", "reverse"] | None = None,
+    ) -> _Array: ...
+    @overload
+    def jacobian(
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, of: _Result | tuple[_Result, ...] = "y",
+        wrt: _Input | tuple[_Input, ...] = "x", lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        mode: Literal["forward", "reverse"] | None = None,
+    ) -> _Array | dict[tuple[_Result, _Input], _Array]: ...
+    def jacobian(
+        self, x: npt.ArrayLike, state: _StateLike | None = None, *, of: _Result | tuple[_Result, ...] = "y",
+        wrt: _Input | tuple[_Input, ...] = "x", lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        mode: Literal["forward", "reverse"] | None = None,
+    ) -> _Array | dict[tuple[_Result, _Input], _Array]:
         r"""Compute the derivatives of each result with respect to each input, sequence by sequence.
 
         .. math:: J = \frac{\partial\, (y, h_n, c_n)}{\partial\, (x, h_0, c_0, s)}
@@ -575,7 +634,10 @@ class LSTM(Fixed):
         if tape._lstm_family is not self._family:
             raise ValueError("tape belongs to another LSTM, expected one from this lstm.tape()")
 
-    def backward(self, tape, dy=None, dstate=None, *, input_gradient=True):
+    def backward(
+        self, tape: Tape, dy: npt.ArrayLike | None = None, dstate: _StateLike | None = None, *,
+        input_gradient: bool = True,
+    ) -> Any:
         """Backpropagate through the recorded sequences; adds to `gradient`.
 
         Backpropagation through time (Werbos, 1990) of a scalar loss, with the weights that `forward`
@@ -628,8 +690,10 @@ class LSTM(Fixed):
         return dx if dx is None or owner.missing is None else owner.missing.gradient(dx)
 
     def backward_jvp(
-        self, tape, dy=None, dy_dot=None, dstate=None, dstate_dot=None, *, input_gradient=True
-    ):
+        self, tape: Tape, dy: npt.ArrayLike | None = None, dy_dot: npt.ArrayLike | None = None,
+        dstate: _StateLike | None = None, dstate_dot: _StateLike | None = None, *,
+        input_gradient: bool = True,
+    ) -> dict[str, Any]:
         r"""Backpropagate, and the derivative of that along the direction of `jvp` (forward over reverse).
 
         With dy and dy_dot the gradient of a loss with respect to y and its derivative along the
@@ -666,7 +730,7 @@ class LSTM(Fixed):
             del results["dstatic"], results["dstatic_dot"]
         return {**results, "gradient_dot": gradient}
 
-    def stream(self, batch=1, static=None):
+    def stream(self, batch: int = 1, static: npt.ArrayLike | None = None) -> Stream:
         """Return a `Stream`: this LSTM one step at a time, with its weights as they are now."""
         return Stream(self, batch, static)
 
@@ -693,11 +757,11 @@ class LSTM(Fixed):
                 words.append(f"{name}={value!r}")
         return f"LSTM({', '.join(words)})"
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in CONFIGURATION if name != "cell_activation"}
         return {**state, "parameters": self._parameters.copy()}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         given = {**DEFAULTS, **state}
         if "activations" in state:
             given["cell_activation"] = None
@@ -713,7 +777,7 @@ class Tape:
     in backward. A call that is refused leaves the tape as it was.
     """
 
-    def __init__(self, lstm):
+    def __init__(self, lstm: LSTM) -> None:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         self._lstm_family = lstm._family
@@ -723,11 +787,11 @@ class Tape:
         self._owner = TapeOwner({"fused": self._fused, "general": engine, "tangents": engine})
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes that the tape holds, packed weights and workspace included."""
         return self._fused.nbytes + self._general.engine.nbytes
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
     def __reduce__(self):
@@ -754,9 +818,13 @@ class Stream(Fixed):
     A stream belongs to one thread at a time: a second thread gets a RuntimeError.
     """
 
+    _stepper: Any
+    _online: Any
+    _start: Any
+
     _fixed = frozenset(("step",))
 
-    def __init__(self, lstm, batch=1, static=None):
+    def __init__(self, lstm: LSTM, batch: int = 1, static: npt.ArrayLike | None = None) -> None:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         if lstm.bidirectional:
@@ -774,7 +842,8 @@ class Stream(Fixed):
         self._repr = repr(lstm)
         self.reset()
 
-    def step(self, x_t, out=None):  # replaced by the compiled method: this one holds the words
+    # Replaced by the compiled method: this one holds the docstring.
+    def step(self, x_t: npt.ArrayLike, out: _Array | None = None) -> _Array:
         """Advance by one time step.
 
         Parameters
@@ -792,25 +861,32 @@ class Stream(Fixed):
         return self._stepper.step(x_t, out)
 
     @property
-    def batch(self):
+    def batch(self) -> int:
         """Sequences that advance together."""
         return self._stepper.batch
 
     @property
-    def state(self):
+    def state(self) -> _State:
         """(h, c), (num_layers, N, P) and (num_layers, N, H): copies. Assign a pair to set it."""
         return self._stepper.save()
 
     @state.setter
-    def state(self, state):
+    def state(self, state: _StateLike) -> None:
         self.reset(state)
 
-    def reset(self, state=None):
+    def _follow(self, other):
+        """Take over the state of another stream of the same LSTM, and the values that it holds for NaN."""
+        h, c = other._stepper.save()
+        (self._online or self._stepper).load(h, c)
+        if self._online is not None:
+            self._online.last[...] = other._online.last
+
+    def reset(self, state: _StateLike | None = None) -> None:
         """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
         h, c = _state("state", state) or self._start or (None, None)
         (self._online or self._stepper).load(h, c)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Stream of {self._repr}, batch={self.batch}>"
 
     def __reduce__(self):

@@ -1,7 +1,11 @@
 """A model: an LSTM, a linear readout and a loss, over one flat vector of parameters."""
 
+from __future__ import annotations
+
 import math
 import os
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -10,64 +14,42 @@ from lstm_ext._checks import count
 from lstm_ext._data import as_array
 from lstm_ext._fixed import Fixed
 from lstm_ext._pooling import POOLINGS, POOLS
-from lstm_ext._stored import Stored
+from lstm_ext._provided import provided
+from lstm_ext.distributed import as_group
 from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
+from lstm_ext.training import SequenceData, Stored
+from lstm_ext.training import fit as fit_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.callbacks import Callback, EarlyStopping
+    from lstm_ext.schedules import Schedule
+
+    _Array = npt.NDArray[np.floating[Any]]
+
+    class _Loss(Protocol):
+        def check(
+            self,
+            target: npt.NDArray[Any],
+            shape: tuple[int, ...],
+            weights: npt.NDArray[Any] | None = None,
+        ) -> None: ...
+        def value_and_gradient(
+            self, prediction: _Array, target: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
+        ) -> tuple[float, _Array]: ...
+
+    class _Optimizer(Protocol):
+        def step(self, parameters: _Array, gradient: _Array) -> None: ...
 
 __all__ = ["Model"]
 
+# A model puts its LSTM's weights into a vector of its own: each LSTM belongs to one model.
+_MODEL_OF: weakref.WeakKeyDictionary[LSTM, weakref.ref[Model]] = weakref.WeakKeyDictionary()
 _TOGETHER = 256  # sequences that `evaluate` holds in memory at once
-
-
-class _Data:
-    """Arrays that have been checked: sequences, their targets, and what goes with them."""
-
-    __slots__ = ("lengths", "mask", "static", "weight", "x", "y")
-
-    def __init__(self, x, y, lengths, mask, static, weight=None):
-        self.x, self.y, self.lengths, self.mask, self.static = x, y, lengths, mask, static
-        self.weight = weight  # sample weights, (N,) or (N, T), or None
-
-    def __getitem__(self, index):
-        """Take some of the sequences."""
-        parts = (self.x, self.y, self.lengths, self.mask, self.static, self.weight)
-        return _Data(*[None if part is None else part[index] for part in parts])
-
-    def steps(self, start, stop, every_step):
-        """Take some of the steps of all sequences: views."""
-        window = slice(start, stop)
-        lengths, mask, weight = self.lengths, self.mask, self.weight
-        if lengths is not None:
-            lengths = np.clip(lengths - start, 0, stop - start)
-        if mask is not None:
-            mask = mask[:, window]
-        if weight is not None and weight.ndim == 2:
-            weight = weight[:, window]
-        y = self.y[:, window] if every_step else self.y
-        return _Data(self.x[:, window], y, lengths, mask, self.static, weight)
-
-    @property
-    def words(self):
-        """Keywords of the LSTM's passes."""
-        return {"lengths": self.lengths, "mask": self.mask, "static": self.static}
-
-    @property
-    def counted(self):
-        """Which steps count, (N, T), or None where all do."""
-        if self.lengths is None:
-            return self.mask
-        return np.arange(self.x.shape[1]) < self.lengths[:, None]
-
-    def weights(self, every_step):
-        """Return what each element counts in the loss, (N, T) or (N,), or None: all the same."""
-        if not every_step:
-            return self.weight
-        counted, weight = self.counted, self.weight
-        if weight is None:
-            return counted
-        if weight.ndim == 1:
-            weight = np.broadcast_to(weight[:, None], self.x.shape[:2])
-        return weight if counted is None else np.where(counted, weight, 0)
 
 
 class Model(Fixed):
@@ -123,9 +105,18 @@ class Model(Fixed):
     gradient and one tape.
     """
 
+    lstm: LSTM
+    output_size: int
+    every_step: bool
+    pooling: str
+    loss: _Loss
+
     _fixed = frozenset(("lstm", "output_size", "every_step", "loss", "pooling"))
 
-    def __init__(self, lstm, output_size, *, every_step=False, loss="mse", pooling="last", rng=None):
+    def __init__(
+        self, lstm: LSTM, output_size: int, *, every_step: bool = False, loss: str | _Loss = "mse",
+        pooling: str = "last", rng: int | np.random.Generator | None = None,
+    ) -> None:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
         if not lstm.batch_first:
@@ -141,6 +132,9 @@ class Model(Fixed):
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
             raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
+        each = getattr(loss, "outputs_per_target", 1)
+        if output_size % each:
+            raise ValueError(f"output_size is {output_size}; {loss!r} expects {each} for each column of y")
         self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
@@ -148,6 +142,13 @@ class Model(Fixed):
 
     def _lay_out(self):
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
+        model = _MODEL_OF.get(self.lstm, lambda: None)()
+        if model is not None and model is not self:
+            raise ValueError(
+                "lstm is part of another Model, which would no longer train; expected one of its own, for "
+                "example copy.deepcopy(lstm)"
+            )
+        _MODEL_OF[self.lstm] = weakref.ref(self)
         output_size, n_lstm = self.output_size, self.lstm.parameters.size
         shape = (output_size, self.lstm.output_size)
         n_pool = _pool_parameters(self.pooling, shape[1])
@@ -171,36 +172,36 @@ class Model(Fixed):
         return 2 if self.lstm.bidirectional else 1
 
     @property
-    def _regularised(self):
-        """Whether the LSTM drops anything in training."""
+    def stochastic(self) -> bool:
+        """Whether a seed changes what training computes: whether the LSTM has dropout or zoneout."""
         lstm = self.lstm
         return any((lstm.dropout, lstm.recurrent_dropout, lstm.weight_dropout, *lstm.zoneout))
 
     @property
-    def parameters(self):
+    def parameters(self) -> _Array:
         """Flat vector of all parameters, (n,). Assigning copies into it."""
         return self._parameters
 
     @parameters.setter
-    def parameters(self, values):
+    def parameters(self, values: npt.ArrayLike) -> None:
         _assign("parameters", self._parameters, values)
 
     @property
-    def gradient(self):
+    def gradient(self) -> _Array:
         """Flat vector that `loss_and_gradient` fills, (n,), in the order of `parameters`."""
         return self._gradient
 
     @property
-    def attention(self):
+    def attention(self) -> _Array:
         """With ``pooling="attention"`` the vector v, (`lstm.output_size`,), else empty: a view."""
         return self._attention
 
     @attention.setter
-    def attention(self, values):
+    def attention(self, values: npt.ArrayLike) -> None:
         _assign("attention", self._attention, values)
 
     @property
-    def weight(self):
+    def weight(self) -> _Array:
         """Weights of the readout, (O, `lstm.output_size`): a view into `parameters`.
 
         Assigning copies into it.
@@ -208,38 +209,38 @@ class Model(Fixed):
         return self._weight
 
     @weight.setter
-    def weight(self, values):
+    def weight(self, values: npt.ArrayLike) -> None:
         _assign("weight", self._weight, values)
 
     @property
-    def bias(self):
+    def bias(self) -> _Array:
         """Bias of the readout, (O,): a view into `parameters`. Assigning copies into it."""
         return self._bias
 
     @bias.setter
-    def bias(self, values):
+    def bias(self, values: npt.ArrayLike) -> None:
         _assign("bias", self._bias, values)
 
-    def named_parameters(self):
+    def named_parameters(self) -> dict[str, _Array]:
         """Return views into `parameters` by name: ``lstm.weight_ih_l0`` to ``bias``."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_parameters().items()}
         pool = {"attention": self._attention} if self._attention.size else {}
         return lstm | pool | {"weight": self.weight, "bias": self.bias}
 
-    def named_gradients(self):
+    def named_gradients(self) -> dict[str, _Array]:
         """Return views into `gradient`, by the names of `named_parameters`."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_gradients().items()}
         pool = {"attention": self._dattention} if self._attention.size else {}
         return lstm | pool | {"weight": self._dweight, "bias": self._dbias}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pooling = "" if self.pooling == "last" else f", pooling={self.pooling!r}"
         return (
             f"Model({self.lstm!r}, output_size={self.output_size}, every_step={self.every_step}, "
             f"loss={self.loss!r}{pooling})"
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {
             "lstm": self.lstm,
             "output_size": self.output_size,
@@ -251,7 +252,7 @@ class Model(Fixed):
             "bias": self.bias.copy(),
         }
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         weight, bias = state.pop("weight"), state.pop("bias")
         attention = state.pop("attention", ())  # pickles of earlier versions have no pooling
         self.__dict__.update({"pooling": "last"} | state)
@@ -292,7 +293,7 @@ class Model(Fixed):
                 raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
         static = None if static is None else as_array("static", static)
         static = self.lstm._family.checked_static(static, len(x))
-        given, data = x, _Data(x, None, lengths, mask, static)
+        given, data = x, SequenceData(x, None, lengths, mask, static)
         with np.errstate(over="ignore"):
             x = data.x = x.astype(self.lstm.dtype, copy=False)
         if not isinstance(x, Stored) and given.dtype.kind == "f" and given.itemsize > x.itemsize:
@@ -301,8 +302,23 @@ class Model(Fixed):
             self.lstm._filled(x, lengths, mask)
         return data
 
-    def _checked(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
-        """Find everything that can be wrong with a mini-batch, or with a whole training set."""
+    def prepare(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> SequenceData:
+        """Check a data set once, for any number of calls of `loss_of` and `gradient_of`.
+
+        Parameters
+        ----------
+        x, y, lengths, mask, static, sample_weight
+            As in `loss_and_gradient`.
+
+        Returns
+        -------
+        training.SequenceData
+            The arrays, converted where necessary. ``data[index]`` takes some of the sequences.
+        """
         data = self._inputs(x, lengths, mask, static)
         if sample_weight is not None:
             data.weight = self._sample_weight(sample_weight, data.x.shape[:2])
@@ -348,7 +364,10 @@ class Model(Fixed):
         top = h_n[-self._directions :].transpose(1, 0, 2)
         return top.reshape(len(top), self.weight.shape[1])
 
-    def predict(self, x, lengths=None, *, mask=None, static=None):
+    def predict(
+        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None,
+    ) -> _Array:
         """Predictions for sequences.
 
         Parameters
@@ -371,25 +390,30 @@ class Model(Fixed):
         return self._predict(self._inputs(x, lengths, mask, static))
 
     def _predict(self, data):
-        y, (h_n, _) = self.lstm(data.x, **data.words)
+        y, (h_n, _) = self.lstm(data.x, **data.options)
         counted = data.counted
         prediction = self._features(y, h_n, counted) @ self.weight.T + self.bias
         if self.every_step and counted is not None:
             prediction[~counted] = 0
         return prediction
 
-    def evaluate(self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None):
+    def evaluate(
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
         """Loss of the predictions for `x`; parameters as in `loss_and_gradient`.
 
         Returns
         -------
         float
         """
-        return self._evaluate(
-            self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        return self.loss_of(
+            self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         )
 
-    def _evaluate(self, data):
+    def loss_of(self, data: SequenceData) -> float:
+        """Return the loss of what `prepare` has returned, or of a part of it."""
         if len(data.x) <= _TOGETHER:
             return self._value(data, data.weights(self.every_step))
         total = counted = 0.0
@@ -408,8 +432,10 @@ class Model(Fixed):
         return self.loss.value_and_gradient(self._predict(data), data.y, weights)[0]
 
     def loss_and_gradient(
-        self, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *,
+        mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, seed: int | None = None,
+    ) -> float:
         """Loss of a batch; fills `gradient` with its derivative by every parameter.
 
         Parameters
@@ -436,13 +462,32 @@ class Model(Fixed):
         TypeError, ValueError
             If the arrays do not fit the model or each other; `gradient` is left as it was.
         """
-        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
-        return self._loss_and_gradient(data, seed)[0]
+        data = self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        return self.gradient_of(data, seed)[0]
 
-    def _loss_and_gradient(self, data, seed=None, state=None):
-        """Return the loss and the final states; `state` are those to begin with."""
+    def gradient_of(
+        self, data: SequenceData, seed: int | None = None,
+        state: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
+    ) -> tuple[float, tuple[_Array, _Array]]:
+        """Fill `gradient` with that of the loss of what `prepare` has returned, or of a part of it.
+
+        Parameters
+        ----------
+        data : training.SequenceData
+        seed : int, optional
+            As in `loss_and_gradient`.
+        state : (h_0, c_0), optional
+            The states to begin with, (num_layers * directions, N, H), for truncated backpropagation.
+
+        Returns
+        -------
+        float
+            The loss.
+        (h_n, c_n) : ndarrays
+            The final states.
+        """
         with self._lock:
-            hidden, final = self.lstm.forward(data.x, state, tape=self._tape, seed=seed, **data.words)
+            hidden, final = self.lstm.forward(data.x, state, tape=self._tape, seed=seed, **data.options)
             pool = self._pool(hidden, data.counted)
             features = self._features(hidden, final[0]) if pool is None else pool.forward(hidden)
             prediction = features @ self._weight.T + self._bias
@@ -474,8 +519,11 @@ class Model(Fixed):
         return None, (dh_n, None)
 
     def hvp(
-        self, x, y, direction, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, direction: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> _Array:
         r"""Hessian of the loss times a direction, at the present parameters: exact.
 
         .. math:: H v = \frac{d}{d\epsilon} \nabla L(\theta + \epsilon v) \Big|_{\epsilon = 0}
@@ -499,7 +547,7 @@ class Model(Fixed):
             raise TypeError(
                 f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
             )
-        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        data = self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         v = as_array("direction", direction)
         if v.shape != self._parameters.shape or v.dtype.kind not in "bfiu":
             raise ValueError(
@@ -512,7 +560,7 @@ class Model(Fixed):
         v_weight = v[n_weight : -self.output_size].reshape(self.weight.shape)
         tape = self.lstm.tape()
         (hidden, (h_n, _)), (hidden_dot, (h_dot, _)) = self.lstm.jvp(
-            data.x, dparameters=v[:n], tape=tape, seed=seed, **data.words
+            data.x, dparameters=v[:n], tape=tape, seed=seed, **data.options
         )
         pool = self._pool(hidden, data.counted)
         if pool is None:
@@ -548,12 +596,15 @@ class Model(Fixed):
     # As scipy.optimize calls them: the parameters first.
 
     def value_and_gradient(
-        self, theta, x, y, lengths=None, *, mask=None, static=None, sample_weight=None, seed=None
-    ):
+        self, theta: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None,
+        *, mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, seed: int | None = None,
+    ) -> tuple[float, npt.NDArray[np.float64]]:
         """Loss and gradient at `theta`, which become the model's parameters.
 
         For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
-        hessp=model.hessp, method="trust-krylov")``.
+        hessp=model.hessp, method="trust-krylov")``. Then assign ``model.parameters = result.x``: the model
+        has the point that was evaluated last, which a trust-region method may have rejected.
 
         Parameters
         ----------
@@ -566,45 +617,36 @@ class Model(Fixed):
         float
         ndarray of float64, (n,)
         """
-        data = self._checked(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
+        data = self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         self.parameters = theta
-        return self._loss_and_gradient(data, seed)[0], self._gradient.astype(np.float64)
+        return self.gradient_of(data, seed)[0], self._gradient.astype(np.float64)
 
     def hessp(
-        self, theta, direction, x, y, lengths=None, *, mask=None, static=None, sample_weight=None,
-        seed=None,
-    ):
+        self, theta: npt.ArrayLike, direction: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike,
+        lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        seed: int | None = None,
+    ) -> npt.NDArray[np.float64]:
         """Hessian at `theta` times a direction, as `hvp`, in float64; `theta` becomes the parameters."""
         self.parameters = theta
-        words = {"mask": mask, "static": static, "sample_weight": sample_weight, "seed": seed}
-        return self.hvp(x, y, direction, lengths, **words).astype(np.float64)
+        product = self.hvp(
+            x, y, direction, lengths, mask=mask, static=static, sample_weight=sample_weight, seed=seed
+        )
+        return product.astype(np.float64)
 
     def fit(
-        self,
-        x,
-        y,
-        *,
-        epochs,
-        batch_size=32,
-        lengths=None,
-        mask=None,
-        static=None,
-        sample_weight=None,
-        optimizer=None,
-        schedule=None,
-        rng=None,
-        validation=None,
-        early_stopping=None,
-        callbacks=(),
-        callback=None,
-        progress=False,
-        bucket=False,
-        bptt=None,
-        checkpoint=None,
-        checkpoint_every=1,
-        resume=False,
-        comm=None,
-    ):
+        self, x: npt.ArrayLike, y: npt.ArrayLike, *, epochs: int, batch_size: int = 32,
+        lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None,
+        static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+        optimizer: _Optimizer | None = None, schedule: Schedule | None = None,
+        rng: int | np.random.Generator | None = None,
+        validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
+        early_stopping: EarlyStopping | None = None,
+        callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
+        callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+        bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1, resume: bool = False, comm: Any = None,
+    ) -> list[dict[str, Any]]:
         """Train on mini-batches, shuffled anew in every epoch.
 
         Parameters
@@ -644,7 +686,7 @@ class Model(Fixed):
             Truncated backpropagation through time (R. J. Williams, J. Peng, "An efficient
             gradient-based algorithm for on-line training of recurrent network trajectories", *Neural
             Computation* 2(4), 1990): every mini-batch is cut into windows of so many steps; each
-            window makes one step of the optimiser, begins with the states in which the last one
+            window makes one step of the optimizer, begins with the states in which the last one
             ended, and its gradient ends where it began. With every_step=True alone.
         checkpoint : str or path-like, optional
             A file that holds the state of the training, replaced in one piece after every
@@ -655,7 +697,7 @@ class Model(Fixed):
             such file. `rng` and `optimizer` are set to what they were then.
         comm : MPI communicator or distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with its part of the training set, or with
-            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimiser state and generator
+            the whole, see `distributed.DataParallel`. Rank 0's parameters, optimizer state and generator
             are everybody's; rank 0 alone reads and writes `checkpoint`.
 
         Returns
@@ -664,7 +706,7 @@ class Model(Fixed):
             For every epoch a record ``{"epoch": 1, "loss": ..., "validation_loss": ..., "lr": ...,
             "seconds": ...}``. The loss is the mean over the epoch's mini-batches, each as it was before
             its step; the validation loss, present where validation is, is that after the last of them;
-            lr is the last step's, present where the optimiser has one.
+            lr is the last step's, present where the optimizer has one.
 
         Raises
         ------
@@ -679,15 +721,15 @@ class Model(Fixed):
         distributed.RankError
             With `comm`: another rank has failed, does not answer, or has other parameters.
         """
-        words = locals()
-        del words["self"]
-        from lstm_ext.training import fit  # which stands above this module
-
-        return fit(self, **words)
+        arguments = locals()
+        del arguments["self"]
+        if comm is not None:
+            arguments["comm"] = as_group(comm)
+        return fit_model(self, **arguments)
 
     # Files ------------------------------------------------------------------------------------
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file, whole or not at all.
 
         The file is of safetensors, as `lstm_ext.io.save` writes it: the parameters by name, what the model
@@ -707,12 +749,10 @@ class Model(Fixed):
         OSError
             If the file cannot be written. After any error the former file stands.
         """
-        from lstm_ext.io.native import save_object  # which stands above this module
-
-        save_object(self, path)
+        provided("native files").save_object(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Model:
         """Read a model that `save` has written, or a former version, or `lstm_ext.io.save`.
 
         Nothing in the file is executed, and no more memory is taken than its length accounts for.
@@ -732,16 +772,17 @@ class Model(Fixed):
         ValueError
             If it is not a saved model, or a damaged one; an `lstm_ext.io.FormatError`.
         """
-        from lstm_ext.io import FormatError, load
-
-        model = load(path)
+        native = provided("native files")
+        model = native.load(path)
         if not isinstance(model, Model):
-            raise FormatError(
+            raise native.FormatError(
                 f"{os.fspath(path)} holds {type(model).__name__}; expected a Model: lstm_ext.io.load reads it"
             )
         if cls is not Model:
             own = cls.__new__(cls)
-            own.__setstate__(model.__getstate__())
+            state = model.__getstate__()
+            del model  # its LSTM becomes the other's
+            own.__setstate__(state)
             return own
         return model
 

@@ -26,12 +26,21 @@ Examples
 ...     net.x_list_clear()
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from scipy.special import expit
 
 from lstm_ext import _node
 from lstm_ext._arrays import as_numbers
 from lstm_ext._options import BLAS_INT_MAX, as_size
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[np.floating[Any]]
 
 __all__ = [
     "LstmNetwork",
@@ -48,22 +57,22 @@ __all__ = [
 _GATES = ("wg", "wi", "wf", "wo", "bg", "bi", "bf", "bo")
 
 
-def sigmoid(x):
+def sigmoid(x: npt.ArrayLike) -> Any:
     """Return ``1 / (1 + exp(-x))``, elementwise."""
     return expit(x)
 
 
-def sigmoid_derivative(values):
+def sigmoid_derivative(values: Any) -> Any:
     """Return the derivative of the sigmoid where the sigmoid has these values."""
     return values * (1 - values)
 
 
-def tanh_derivative(values):
+def tanh_derivative(values: Any) -> Any:
     """Return the derivative of tanh where tanh has these values."""
     return 1.0 - values**2
 
 
-def rand_arr(a, b, *shape):
+def rand_arr(a: float, b: float, *shape: int) -> npt.NDArray[np.float64]:
     """Draw uniformly from [a, b): the same numbers at every call.
 
     Every call begins with ``np.random.seed(0)``, as in the teaching script. So runs repeat, arrays
@@ -163,7 +172,10 @@ class LstmParam(_node.Param):
     one thread changes the parameters, by `apply_diff` or through a view, no other should compute.
     """
 
-    def __init__(self, mem_cell_ct, x_dim, *, dtype="float64", rng=None):
+    def __init__(
+        self, mem_cell_ct: int, x_dim: int, *, dtype: npt.DTypeLike = "float64",
+        rng: int | np.random.Generator | None = None,
+    ) -> None:
         mem_cell_ct, x_dim = _sizes(mem_cell_ct, x_dim)
         super().__init__(mem_cell_ct, x_dim, _dtype(dtype))
         if rng is None:
@@ -176,32 +188,32 @@ class LstmParam(_node.Param):
             for name in _GATES:
                 setattr(self, name, rng.uniform(-0.1, 0.1, getattr(self, name).shape))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         arrays = {g + d: getattr(self, g + d) for g in _GATES for d in ("", "_diff")}
         return _new_param, (type(self), self.mem_cell_ct, self.x_dim, self.dtype), {
             **self.__dict__, **arrays
         }
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
 
-    wg = _param_array("wg", "Weights of the candidate.")
-    wi = _param_array("wi", "Weights of the input gate.")
-    wf = _param_array("wf", "Weights of the forget gate.")
-    wo = _param_array("wo", "Weights of the output gate.")
-    bg = _param_array("bg", "Bias of the candidate.")
-    bi = _param_array("bi", "Bias of the input gate.")
-    bf = _param_array("bf", "Bias of the forget gate.")
-    bo = _param_array("bo", "Bias of the output gate.")
-    wg_diff = _param_array("wg_diff", "Gradient in wg.")
-    wi_diff = _param_array("wi_diff", "Gradient in wi.")
-    wf_diff = _param_array("wf_diff", "Gradient in wf.")
-    wo_diff = _param_array("wo_diff", "Gradient in wo.")
-    bg_diff = _param_array("bg_diff", "Gradient in bg.")
-    bi_diff = _param_array("bi_diff", "Gradient in bi.")
-    bf_diff = _param_array("bf_diff", "Gradient in bf.")
-    bo_diff = _param_array("bo_diff", "Gradient in bo.")
+    wg: Any = _param_array("wg", "Weights of the candidate.")
+    wi: Any = _param_array("wi", "Weights of the input gate.")
+    wf: Any = _param_array("wf", "Weights of the forget gate.")
+    wo: Any = _param_array("wo", "Weights of the output gate.")
+    bg: Any = _param_array("bg", "Bias of the candidate.")
+    bi: Any = _param_array("bi", "Bias of the input gate.")
+    bf: Any = _param_array("bf", "Bias of the forget gate.")
+    bo: Any = _param_array("bo", "Bias of the output gate.")
+    wg_diff: Any = _param_array("wg_diff", "Gradient in wg.")
+    wi_diff: Any = _param_array("wi_diff", "Gradient in wi.")
+    wf_diff: Any = _param_array("wf_diff", "Gradient in wf.")
+    wo_diff: Any = _param_array("wo_diff", "Gradient in wo.")
+    bg_diff: Any = _param_array("bg_diff", "Gradient in bg.")
+    bi_diff: Any = _param_array("bi_diff", "Gradient in bi.")
+    bf_diff: Any = _param_array("bf_diff", "Gradient in bf.")
+    bo_diff: Any = _param_array("bo_diff", "Gradient in bo.")
 
 
 def _state_array(k, name, doc):
@@ -236,17 +248,17 @@ class LstmState(_node.State):
     it.
     """
 
-    def __init__(self, mem_cell_ct, x_dim):
+    def __init__(self, mem_cell_ct: int, x_dim: int) -> None:
         super().__init__(*_sizes(mem_cell_ct, x_dim))
 
-    i = _state_array(0, "i", "Input gate.")
-    f = _state_array(1, "f", "Forget gate.")
-    g = _state_array(2, "g", "Candidate.")
-    o = _state_array(3, "o", "Output gate.")
-    s = _state_array(4, "s", "State.")
-    h = _state_array(5, "h", "Output.")
-    bottom_diff_s = _state_array(6, "bottom_diff_s", "Gradient of the loss in s_prev.")
-    bottom_diff_h = _state_array(7, "bottom_diff_h", "Gradient of the loss in h_prev.")
+    i: Any = _state_array(0, "i", "Input gate.")
+    f: Any = _state_array(1, "f", "Forget gate.")
+    g: Any = _state_array(2, "g", "Candidate.")
+    o: Any = _state_array(3, "o", "Output gate.")
+    s: Any = _state_array(4, "s", "State.")
+    h: Any = _state_array(5, "h", "Output.")
+    bottom_diff_s: Any = _state_array(6, "bottom_diff_s", "Gradient of the loss in s_prev.")
+    bottom_diff_h: Any = _state_array(7, "bottom_diff_h", "Gradient of the loss in h_prev.")
 
 
 class LstmNode(_node.Node):
@@ -311,12 +323,12 @@ class ToyLossLayer:
     """The squared error of the first element: an example of what `LstmNetwork.y_list_is` takes."""
 
     @classmethod
-    def loss(cls, pred, label):
+    def loss(cls, pred: _Array, label: float) -> float:
         """Return ``(pred[0] - label)**2``."""
         return (float(pred[0]) - label) ** 2
 
     @classmethod
-    def bottom_diff(cls, pred, label):
+    def bottom_diff(cls, pred: _Array, label: float) -> _Array:
         """Return the gradient of `loss` in `pred`, an array of its shape and dtype."""
         diff = np.zeros(pred.shape, pred.dtype)
         diff[0] = 2 * (float(pred[0]) - label)

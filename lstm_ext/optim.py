@@ -1,17 +1,25 @@
-"""Optimisers over one flat vector of parameters.
+"""Optimizers over one flat vector of parameters.
 
 The arithmetic is compiled (``_optim``): every step is one pass over the vectors, in place, without
-a temporary array. An optimiser owns its state and nothing else; it never keeps a reference to the
+a temporary array. An optimizer owns its state and nothing else; it never keeps a reference to the
 parameters or to the gradient.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext import _optim
 from lstm_ext._arrays import Owner
 from lstm_ext._checks import nonnegative, number, positive
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Vector = npt.NDArray[np.floating[Any]]
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop", "clip_by_global_norm", "clip_by_value", "global_norm"]
 
@@ -45,7 +53,7 @@ def _norm_and_scale(gradient, max_norm):
     return norm, (max_norm / norm if norm > max_norm else 1.0)
 
 
-def global_norm(gradient):
+def global_norm(gradient: _Vector) -> float:
     r"""Euclidean norm of a flat gradient, :math:`\lVert g \rVert_2`.
 
     Parameters
@@ -63,7 +71,7 @@ def global_norm(gradient):
     return _optim.norm(gradient)
 
 
-def clip_by_global_norm(gradient, max_norm):
+def clip_by_global_norm(gradient: _Vector, max_norm: float) -> float:
     r"""Scale a flat gradient down, in place, to a norm of at most `max_norm`.
 
     .. math:: g \leftarrow g \cdot \min(1, \mathrm{max\_norm} / \lVert g \rVert_2)
@@ -95,7 +103,7 @@ def clip_by_global_norm(gradient, max_norm):
     return norm
 
 
-def clip_by_value(gradient, max_value):
+def clip_by_value(gradient: _Vector, max_value: float) -> None:
     r"""Bring each element of a flat gradient, in place, into [-max_value, max_value].
 
     .. math:: g_k \leftarrow \max(-\mathrm{max\_value}, \min(g_k, \mathrm{max\_value}))
@@ -116,39 +124,46 @@ def clip_by_value(gradient, max_value):
 
 
 class _Optimizer:
-    """What optimisers share: the checks, clipping, and a state that can be saved."""
+    """What optimizers share: the checks, clipping, and a state that can be saved."""
 
-    _options = ()  # names of the constructor's arguments, which are attributes, too
+    lr: float
+    weight_decay: float
+    max_norm: float | None
+    max_value: float | None
 
-    def __init__(self, lr, weight_decay, max_norm, max_value):
+    _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
+
+    def __init__(
+        self, lr: float, weight_decay: float, max_norm: float | None, max_value: float | None
+    ) -> None:
         self.lr = nonnegative("lr", lr)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
         self.max_value = None if max_value is None else positive("max_value", max_value)
         self._t = 0
-        self._moments = {}
+        self._moments: dict[str, Any] = {}
         self._clipped = None  # working memory: the gradient clipped by value
         self._owner = Owner("optimizer")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         names = ["lr", *self._options, "max_norm"]
         names += [name for name in ("weight_decay", "max_value") if getattr(self, name)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_clipped": None}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"_owner": Owner("optimizer"), **state})
 
     def _names(self):
-        """Names of the vectors that this optimiser remembers."""
+        """Names of the vectors that this optimizer remembers."""
         raise NotImplementedError
 
     def _update(self, parameters, gradient, scale):
         raise NotImplementedError
 
-    def step(self, parameters, gradient):
+    def step(self, parameters: _Vector, gradient: _Vector) -> None:
         """Change `parameters` in place by one step along `gradient`.
 
         The first step fixes the number of parameters and their dtype.
@@ -163,12 +178,12 @@ class _Optimizer:
         Raises
         ------
         TypeError, ValueError
-            If the arrays do not fit each other or this optimiser's state.
+            If the arrays do not fit each other or this optimizer's state.
         FloatingPointError
             If `max_norm` is set and the gradient (clipped by `max_value`) holds NaN or inf. Parameters
             and state are left as they were.
         RuntimeError
-            If another thread is in a step of this optimiser.
+            If another thread is in a step of this optimizer.
         """
         with self._owner:
             self._step(parameters, gradient)
@@ -187,8 +202,8 @@ class _Optimizer:
             if moment.shape != parameters.shape or moment.dtype != parameters.dtype:
                 raise ValueError(
                     f"parameters have shape {parameters.shape} and dtype {parameters.dtype}, this "
-                    f"optimiser's state {name!r} has shape {moment.shape} and dtype {moment.dtype}:"
-                    " take a new optimiser for a new model"
+                    f"optimizer's state {name!r} has shape {moment.shape} and dtype {moment.dtype}:"
+                    " take a new optimizer for a new model"
                 )
         scale = 1.0
         if self.max_value is not None:
@@ -205,7 +220,7 @@ class _Optimizer:
         self._update(parameters, gradient, scale)
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Everything a saved run needs to go on with the same bits: a dict of copies.
 
         ``"t"`` is the number of steps taken; the other entries are the vectors named in the class's
@@ -215,7 +230,7 @@ class _Optimizer:
             return {"t": self._t} | {name: a.copy() for name, a in self._moments.items()}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict) or "t" not in state:
             raise TypeError("state must be a dict with an entry 't', as read from .state")
         moments = {name: value for name, value in state.items() if name != "t"}
@@ -272,11 +287,15 @@ class Adam(_Optimizer):
         ``t``, and after the first step the vectors ``m`` and ``v``.
     """
 
+    betas: tuple[float, float]
+    eps: float
+
     _options = ("betas", "eps")
 
     def __init__(
-        self, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, max_norm=None, max_value=None
-    ):
+        self, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, max_norm: float | None = None, max_value: float | None = None,
+    ) -> None:
         super().__init__(lr, weight_decay, max_norm, max_value)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
@@ -331,8 +350,9 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, max_norm=None, max_value=None
-    ):
+        self, lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, max_norm: float | None = None, max_value: float | None = None,
+    ) -> None:
         super().__init__(
             lr, betas=betas, eps=eps, weight_decay=weight_decay, max_norm=max_norm, max_value=max_value
         )
@@ -375,11 +395,15 @@ class RMSprop(_Optimizer):
         ``t``, and after the first step the vector ``square``.
     """
 
+    alpha: float
+    eps: float
+
     _options = ("alpha", "eps")
 
     def __init__(
-        self, lr=1e-2, *, alpha=0.99, eps=1e-8, weight_decay=0.0, max_norm=None, max_value=None
-    ):
+        self, lr: float = 1e-2, *, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+        max_norm: float | None = None, max_value: float | None = None,
+    ) -> None:
         super().__init__(lr, weight_decay, max_norm, max_value)
         self.alpha = _decay("alpha", alpha)
         self.eps = positive("eps", eps)
@@ -427,9 +451,14 @@ class SGD(_Optimizer):
         ``t``, and with momentum, after the first step, the vector ``velocity``.
     """
 
+    momentum: float
+
     _options = ("momentum",)
 
-    def __init__(self, lr, *, momentum=0.0, weight_decay=0.0, max_norm=None, max_value=None):
+    def __init__(
+        self, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0, max_norm: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__(lr, weight_decay, max_norm, max_value)
         self.momentum = _decay("momentum", momentum)
 

@@ -8,7 +8,10 @@ Colours are those of M. Okabe and K. Ito, "Color universal design" (2008); maps 
 C. R. Anderton and R. S. Renslow, 2018, *PLoS ONE* 13:e0199239) and, around 0, red and blue.
 """
 
+from __future__ import annotations
+
 import operator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,6 +19,14 @@ from lstm_ext._data import as_array
 from lstm_ext.attribution import gradient_times_input, integrated_gradients, output_difference
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    _Axes = Any
+    _Array = npt.NDArray[np.float64]
 
 __all__ = ["AttributionDisplay", "ForecastDisplay", "LearningCurveDisplay", "StateDisplay"]
 
@@ -138,7 +149,20 @@ class LearningCurveDisplay:
     >>> display = LearningCurveDisplay.from_history(history)  # doctest: +SKIP
     """
 
-    def __init__(self, loss, validation=None, *, validation_is_score=False, epochs=None):
+    loss: _Array
+    validation: _Array | None
+    validation_is_score: bool
+    epochs: npt.NDArray[Any]
+    ax_: _Axes
+    score_ax_: _Axes
+    figure_: Any
+    line_: Any
+    validation_line_: Any
+
+    def __init__(
+        self, loss: npt.ArrayLike, validation: npt.ArrayLike | None = None, *,
+        validation_is_score: bool = False, epochs: npt.ArrayLike | None = None,
+    ) -> None:
         self.loss = _numbers("loss", loss, 1)
         self.validation = None if validation is None else _numbers("validation", validation, 1)
         self.validation_is_score = bool(validation_is_score)
@@ -150,7 +174,7 @@ class LearningCurveDisplay:
             raise ValueError("loss is empty, expected one epoch or more")
 
     @classmethod
-    def from_history(cls, history, *, ax=None):
+    def from_history(cls, history: Sequence[dict[str, Any]], *, ax: _Axes = None) -> Self:
         """Draw what `Model.fit` returned.
 
         Parameters
@@ -175,7 +199,7 @@ class LearningCurveDisplay:
         ).plot(ax)
 
     @classmethod
-    def from_estimator(cls, estimator, *, ax=None):
+    def from_estimator(cls, estimator: Any, *, ax: _Axes = None) -> Self:
         """Draw the training of a fitted estimator.
 
         Parameters
@@ -202,7 +226,7 @@ class LearningCurveDisplay:
             validation = [np.nan] * (len(loss) - len(validation)) + list(validation)
         return cls(loss, validation, validation_is_score=is_score and validation is not None).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: _Axes = None) -> Self:
         """Draw it. Losses that are all positive and span more than a factor of 10 get a logarithmic axis.
 
         Parameters
@@ -295,7 +319,24 @@ class ForecastDisplay:
     array([-2, -1,  0,  1,  2])
     """
 
-    def __init__(self, history, prediction, *, truth=None, interval=None, coverage=None, index=None):
+    history: _Array
+    prediction: _Array
+    truth: _Array | None
+    interval: tuple[_Array, ...] | None
+    coverage: float | None
+    index: npt.NDArray[Any]
+    ax_: _Axes
+    figure_: Any
+    history_line_: Any
+    prediction_line_: Any
+    truth_line_: Any
+    band_: Any
+
+    def __init__(
+        self, history: npt.ArrayLike, prediction: npt.ArrayLike, *, truth: npt.ArrayLike | None = None,
+        interval: tuple[npt.ArrayLike, npt.ArrayLike] | None = None, coverage: float | None = None,
+        index: npt.ArrayLike | None = None,
+    ) -> None:
         self.history, self.prediction = _numbers("history", history, 1), _numbers("prediction", prediction, 1)
         steps = self.prediction.shape
         self.truth = None if truth is None else _numbers("truth", truth, 1)
@@ -323,9 +364,10 @@ class ForecastDisplay:
 
     @classmethod
     def from_predictions(
-        cls, history, prediction, *, truth=None, interval=None, coverage=None, index=None, ylabel=None,
-        ax=None,
-    ):
+        cls, history: npt.ArrayLike, prediction: npt.ArrayLike, *, truth: npt.ArrayLike | None = None,
+        interval: tuple[npt.ArrayLike, npt.ArrayLike] | None = None, coverage: float | None = None,
+        index: npt.ArrayLike | None = None, ylabel: str | None = None, ax: _Axes = None,
+    ) -> Self:
         """Draw a forecast that is there.
 
         Parameters
@@ -346,9 +388,11 @@ class ForecastDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, y, *, horizon=None, X=None, X_past=None, truth=None, coverage=None, index=None,
-        ylabel=None, ax=None,
-    ):
+        cls, estimator: Any, y: npt.ArrayLike, *, horizon: int | None = None, X: npt.ArrayLike | None = None,
+        X_past: npt.ArrayLike | None = None, truth: npt.ArrayLike | None = None,
+        coverage: float | None = None, index: npt.ArrayLike | None = None, ylabel: str | None = None,
+        ax: _Axes = None,
+    ) -> Self:
         """Let a fitted forecaster continue one series, and draw it.
 
         Parameters
@@ -384,8 +428,10 @@ class ForecastDisplay:
 
     @classmethod
     def from_samples(
-        cls, history, samples, *, coverage=0.9, truth=None, index=None, ylabel=None, ax=None
-    ):
+        cls, history: npt.ArrayLike, samples: npt.ArrayLike, *, coverage: float = 0.9,
+        truth: npt.ArrayLike | None = None, index: npt.ArrayLike | None = None, ylabel: str | None = None,
+        ax: _Axes = None,
+    ) -> Self:
         """Draw the median of many forecasts, and the interval that holds `coverage` of them.
 
         Parameters
@@ -413,7 +459,7 @@ class ForecastDisplay:
             ylabel=ylabel, ax=ax,
         )
 
-    def plot(self, ax=None, *, ylabel=None):
+    def plot(self, ax: _Axes = None, *, ylabel: str | None = None) -> Self:
         """Draw it.
 
         Parameters
@@ -495,7 +541,14 @@ class StateDisplay:
     figure_ : matplotlib figure
     """
 
-    def __init__(self, values, *, feature_names=None):
+    values: dict[str, _Array]
+    feature_names: list[str] | None
+    ax_: npt.NDArray[Any]
+    figure_: Any
+
+    def __init__(
+        self, values: dict[str, npt.ArrayLike], *, feature_names: Sequence[str] | None = None
+    ) -> None:
         if not values:
             raise ValueError("values is empty, expected one of " + ", ".join(GATES))
         self.values = {}
@@ -512,9 +565,11 @@ class StateDisplay:
 
     @classmethod
     def from_model(
-        cls, model, x, *, show=("x", "i", "f", "o", "c", "h"), layer=-1, reverse=False, units=None,
-        state=None, static=None, feature_names=None, ax=None,
-    ):
+        cls, model: LSTM | Model, x: npt.ArrayLike, *, show: Sequence[str] = ("x", "i", "f", "o", "c", "h"),
+        layer: int = -1, reverse: bool = False, units: Sequence[int] | None = None,
+        state: tuple[npt.ArrayLike, npt.ArrayLike] | None = None, static: npt.ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None, ax: Sequence[_Axes] | None = None,
+    ) -> Self:
         """Run one sequence and draw what happened within.
 
         Parameters
@@ -565,7 +620,7 @@ class StateDisplay:
         values["x"] = x
         return cls({name: values[name] for name in show}, feature_names=feature_names).plot(ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Sequence[_Axes] | None = None) -> Self:
         """Draw it.
 
         Parameters
@@ -620,7 +675,7 @@ def _units(name, units, size):
     return units
 
 
-METHODS = {
+METHODS: dict[str, Callable[..., Any]] = {
     "integrated_gradients": integrated_gradients,
     "gradient_times_input": gradient_times_input,
 }
@@ -644,16 +699,27 @@ class AttributionDisplay:
     figure_ : matplotlib figure
     """
 
-    def __init__(self, attribution, *, change=None, feature_names=None):
+    attribution: _Array
+    change: float | None
+    feature_names: list[str]
+    ax_: _Axes
+    figure_: Any
+
+    def __init__(
+        self, attribution: npt.ArrayLike, *, change: float | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
         self.attribution = _numbers("attribution", attribution, 2)
         self.change = change
         self.feature_names = _names("feature_names", feature_names, self.attribution.shape[1], "feature")
 
     @classmethod
     def from_model(
-        cls, model, x, output=0, *, step=None, baseline=None, method="integrated_gradients", points=32,
-        static=None, feature_names=None, label="contribution", ax=None,
-    ):
+        cls, model: Model, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
+        baseline: npt.ArrayLike | None = None, method: str = "integrated_gradients", points: int = 32,
+        static: npt.ArrayLike | None = None, feature_names: Sequence[str] | None = None,
+        label: str = "contribution", ax: _Axes = None,
+    ) -> Self:
         """Compute and draw the attribution of one sequence.
 
         Parameters
@@ -684,7 +750,7 @@ class AttributionDisplay:
         change = output_difference(model, x, output, step=step, baseline=baseline, **words)
         return cls(values[0], change=float(change[0]), feature_names=feature_names).plot(ax, label=label)
 
-    def plot(self, ax=None, *, label="contribution"):
+    def plot(self, ax: _Axes = None, *, label: str = "contribution") -> Self:
         """Draw a heat map, or bars for a single feature.
 
         Parameters

@@ -1,11 +1,14 @@
-"""Learning rates over a training: factors of the optimiser's ``lr``.
+"""Learning rates over a training: factors of the optimizer's ``lr``.
 
 A schedule is a function of the epochs done, which need not be whole: `Model.fit` asks before every
 step. Two schedules multiply: ``WarmUp(2) * Cosine(100)``. ``optimizer.lr`` is what factors are of; it
 is put back when the training ends.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 from lstm_ext._checks import count, number, positive, share
 
@@ -13,15 +16,15 @@ __all__ = ["Cosine", "Plateau", "Schedule", "Step", "WarmUp"]
 
 
 class Schedule:
-    """A factor of the learning rate for every moment of a training."""
+    """A factor of the learning rate, as a function of the epoch."""
 
-    _options = ()  # names of the constructor's arguments, which are attributes, too
+    _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
-    def __repr__(self):
-        words = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
-        return f"{type(self).__name__}({words})"
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._options)
+        return f"{type(self).__name__}({arguments})"
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs.
 
         Parameters
@@ -36,23 +39,23 @@ class Schedule:
         """
         raise NotImplementedError
 
-    def begin(self):
+    def begin(self) -> None:
         """Forget an earlier training: one begins that goes on from nothing."""
 
-    def observe(self, record):
+    def observe(self, record: dict[str, Any]) -> None:
         """Take note of the record of an epoch that has ended."""
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What a resumed training needs: a dict of numbers. Assigning such a dict restores it."""
         return {}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         if state:
             raise ValueError(f"{self!r} has no state, got {state!r}")
 
-    def __mul__(self, other):
+    def __mul__(self, other: Schedule) -> Schedule:
         if not isinstance(other, Schedule):
             return NotImplemented
         return _Product(self, other)
@@ -62,7 +65,7 @@ class _Product(Schedule):
     def __init__(self, first, second):
         self.parts = (first, second)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return " * ".join(map(repr, self.parts))
 
     def factor(self, epochs):
@@ -102,9 +105,12 @@ class Cosine(Schedule):
         :math:`f_1`, from 0 to 1.
     """
 
+    epochs: float
+    end: float
+
     _options = ("epochs", "end")
 
-    def __init__(self, epochs, end=0.0):
+    def __init__(self, epochs: float, end: float = 0.0) -> None:
         self.epochs = positive("epochs", epochs)
         self.end = share("end", end)
 
@@ -127,9 +133,12 @@ class Step(Schedule):
         Greater than 0.
     """
 
+    every: float
+    gamma: float
+
     _options = ("every", "gamma")
 
-    def __init__(self, every, gamma=0.1):
+    def __init__(self, every: float, gamma: float = 0.1) -> None:
         self.every = positive("every", every)
         self.gamma = positive("gamma", gamma)
 
@@ -154,9 +163,12 @@ class WarmUp(Schedule):
         :math:`f_0`, from 0 to 1.
     """
 
+    epochs: float
+    start: float
+
     _options = ("epochs", "start")
 
-    def __init__(self, epochs, start=0.01):
+    def __init__(self, epochs: float, start: float = 0.01) -> None:
         self.epochs = positive("epochs", epochs)
         self.start = share("start", start)
 
@@ -184,9 +196,18 @@ class Plateau(Schedule):
         None: the validation loss where there is one, else the loss.
     """
 
+    gamma: float
+    patience: int
+    min_delta: float
+    least: float
+    monitor: str | None
+
     _options = ("gamma", "patience", "min_delta", "least", "monitor")
 
-    def __init__(self, gamma=0.1, *, patience=10, min_delta=1e-4, least=0.0, monitor=None):
+    def __init__(
+        self, gamma: float = 0.1, *, patience: int = 10, min_delta: float = 1e-4, least: float = 0.0,
+        monitor: str | None = None,
+    ) -> None:
         self.gamma = number("gamma", gamma, lambda v: 0 < v < 1, "a number between 0 and 1")
         self.patience = count("patience", patience, 0)
         self.min_delta = share("min_delta", min_delta)
@@ -222,14 +243,14 @@ class Plateau(Schedule):
         self._factor, self._best, self._waited = state["factor"], state["best"], state["waited"]
 
 
-def check_monitor(monitor):
+def check_monitor(monitor: str | None) -> str | None:
     """Return `monitor`, which must be a loss of an epoch's record or None."""
     if monitor not in (None, "validation_loss", "loss"):
         raise ValueError(f"monitor must be 'validation_loss', 'loss' or None, got {monitor!r}")
     return monitor
 
 
-def monitored(monitor, record):
+def monitored(monitor: str | None, record: dict[str, Any]) -> float:
     """Return the loss of a record that `monitor` names."""
     if monitor is None:
         return record.get("validation_loss", record["loss"])

@@ -16,8 +16,11 @@ import numpy as np
 from cython cimport floating
 from libc.string cimport memcpy
 
-from lstm_ext._arrays cimport times, times3
 from lstm_ext._blas cimport gemm
+
+
+cdef extern from "sizes.h" nogil:
+    Py_ssize_t times "lstm_times"(Py_ssize_t a, Py_ssize_t b)
 
 
 # ---- the "blas" table: products are BLAS calls on plain matrices, the cell is a native kernel's
@@ -27,7 +30,7 @@ cdef Py_ssize_t blas_gate_columns(Py_ssize_t H) noexcept nogil:
 
 
 cdef Py_ssize_t blas_gates_size(Py_ssize_t H, Py_ssize_t K) noexcept nogil:
-    return times3(4, H, K)
+    return times(times(4, H), K)
 
 
 cdef void blas_pack_bias(Py_ssize_t H, const floating *bias, floating *row) noexcept nogil:

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
+import platform
 import signal
 import sys
 from pathlib import Path
@@ -48,3 +50,21 @@ def pytest_terminal_summary(terminalreporter):
     from lstm_ext import _kernels
 
     terminalreporter.write_line(f"kernel: {_kernels.current()}; parity with: {torch}")
+    if "LSTM_EXT_REPORT" in os.environ:
+        write_report(os.environ["LSTM_EXT_REPORT"], terminalreporter, _kernels.current())
+
+
+def write_report(path, reporter, kernel):
+    """Add a line of JSON for docs/reliability.md: counts, and where they were counted."""
+    import numpy as np
+
+    counts = {name: len(reporter.stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
+    arguments = " ".join(reporter.config.invocation_params.args)
+    record = {
+        "kind": "suite", "kernel": kernel, "passed": counts["passed"], "skipped": counts["skipped"],
+        "failed": counts["failed"] + counts["error"], "arguments": arguments,
+        "python": platform.python_version(), "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    with open(path, "a", encoding="utf-8") as file:
+        print(json.dumps(record), file=file)

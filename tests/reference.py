@@ -144,6 +144,43 @@ def backward(weights, tape, dy, dh_n, dc_n, lengths, act="tanh", bidirectional=F
     return dy, dh_0, dc_0, dweights
 
 
+CATCHMENT_STORES = {"snow": 0.0, "soil": 100.0, "upper": 0.0, "lower": 20.0}  # mm, before the first day
+
+
+def snow_catchment(
+    precipitation, temperature, degree_day=3.5, capacity=250.0, evaporation=0.25, fast=0.15, percolation=1.2,
+    slow=0.02,
+):
+    """The catchment of ``lstm-ext demo`` as fluxes between stores; returns all of them, day by day."""
+    stores = dict(CATCHMENT_STORES)
+    record = {name: [] for name in (*stores, "discharge", "evaporation")}
+
+    def move(amount, source, target):
+        stores[source] -= amount
+        if target is not None:
+            stores[target] += amount
+        return amount
+
+    for rain, degrees in zip(precipitation, temperature, strict=True):
+        frost = degrees < 0
+        if frost:
+            stores["snow"] += rain
+        melt = 0 if frost else move(min(stores["snow"], degree_day * degrees), "snow", None)
+        water = melt + (0 if frost else rain)
+        recharge = water * (stores["soil"] / capacity) ** 2
+        stores["soil"] += water - recharge
+        recharge += move(max(stores["soil"] - capacity, 0), "soil", None)
+        demand = 0 if frost else evaporation * degrees * min(stores["soil"] / (0.6 * capacity), 1)
+        evaporated = move(min(stores["soil"], demand), "soil", None)
+        stores["upper"] += recharge
+        discharge = move(fast * stores["upper"], "upper", None)
+        move(min(stores["upper"], percolation), "upper", "lower")
+        discharge += move(slow * stores["lower"], "lower", None)
+        for name, value in {**stores, "discharge": discharge, "evaporation": evaporated}.items():
+            record[name].append(value)
+    return {name: np.array(values) for name, values in record.items()}
+
+
 # ---- products in bfloat16 (Henry, Tang and Heinecke, 2019, arXiv:1904.06376)
 
 PIECES = {"bfloat16x6": 3, "bfloat16x3": 2, "bfloat16": 1}

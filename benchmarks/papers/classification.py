@@ -33,6 +33,8 @@ CHOICES = {
     "pooling='attention'": {"pooling": "attention"},
     "one direction": {"lstm_options": {"bidirectional": False}},
     "hidden_size=16": {"hidden_size": 16},
+    "learning_rate='cosine'": {"learning_rate": "cosine"},
+    "learning_rate='cosine', batch_size='auto'": {"learning_rate": "cosine", "batch_size": "auto"},
     "early_stopping=True": {"early_stopping": True},
 }
 

@@ -35,7 +35,7 @@ class Series:
     units: str
     description: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"<Series {', '.join(self.names)} in {self.units}: {len(self.index)} rows, "
             f"{self.index[0]} to {self.index[-1]}>"
@@ -54,7 +54,7 @@ def _load(name, index_dtype, units, description):
     )
 
 
-def load_elnino():
+def load_elnino() -> Series:
     """Load the monthly sea-surface temperature of the tropical Pacific, 1950 to 2010.
 
     Averages over the regions Niño 1+2, 3, 4 and 3.4, from NOAA's Climate Prediction Center
@@ -80,7 +80,7 @@ def load_elnino():
     )
 
 
-def load_sunspots():
+def load_sunspots() -> Series:
     """Load the yearly mean sunspot number, 1700 to 2008.
 
     From the National Geophysical Data Center; public domain.

@@ -5,6 +5,7 @@ imported where they are used: importing ``lstm_ext.io`` needs NumPy alone.
 """
 
 from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
 
 from lstm_ext.io._common import FormatError
 
@@ -18,27 +19,47 @@ _ROOMS = {
     "from_onnx": "onnx",
     "to_onnx": "onnx",
     "export_c": "c_export",
+    "export_casadi": "control",
+    "export_fmu": "control",
+    "to_casadi": "casadi",
+    "from_neuralhydrology": "hydrology",
+    "HydrologyModel": "hydrology",
     "stream": "native",
     "EstimatorStream": "native",
 }
 
+if TYPE_CHECKING:
+    from lstm_ext.io.c_export import export_c
+    from lstm_ext.io.casadi import to_casadi
+    from lstm_ext.io.control import export_casadi, export_fmu
+    from lstm_ext.io.hydrology import HydrologyModel, from_neuralhydrology
+    from lstm_ext.io.keras import from_keras, to_keras
+    from lstm_ext.io.native import EstimatorStream, load, save, stream
+    from lstm_ext.io.onnx import from_onnx, to_onnx
+    from lstm_ext.io.torch import from_torch, to_torch
+
 __all__ = [
     "EstimatorStream",
     "FormatError",
+    "HydrologyModel",
     "export_c",
+    "export_casadi",
+    "export_fmu",
     "from_keras",
+    "from_neuralhydrology",
     "from_onnx",
     "from_torch",
     "load",
     "save",
     "stream",
+    "to_casadi",
     "to_keras",
     "to_onnx",
     "to_torch",
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_import_module(f"{__name__}.{_ROOMS[name]}"), name)
@@ -46,5 +67,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

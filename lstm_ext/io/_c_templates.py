@@ -62,14 +62,20 @@ HEADER = """\
 /* ${title}
  * Written by lstm_ext ${version}: C99, no dependency but libm, nothing is allocated.
  *
- *     ${name}_state state;
  *     ${name}_load("${binary_name}");              once; 0 if all went well  //? binary
- *     ${name}_reset(&state);                       before each sequence
- *     ${name}_step(&state, x, y);                  for each time step
+ *     ${name}_sequence(x, steps, work, y);         a whole sequence
  *
- * Any number of states may be stepped at a time, from any threads. */
+ * or step by step:  //? streams
+ *  //? streams
+ *     ${name}_state state;  //? streams
+ *     ${name}_reset(&state);                       before each sequence  //? streams
+ *     ${name}_step(&state, x, y);                  for each time step  //? streams
+ *  //? streams
+ * Any number of sequences may be computed at a time, from any threads. */
 #ifndef ${NAME}_H
 #define ${NAME}_H
+
+#include <stddef.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -79,12 +85,23 @@ extern "C" {
 #define ${NAME}_OUTPUT_SIZE ${outputs}
 #define ${NAME}_SET ${set} /* what the source that belongs to this header has, too */
 
-/* Hidden and cell states of each layer: all that is carried from step to step. */
+//? streams {
+/* Hidden and cell states of each layer: all that is carried from step to step. */  //? !pooled !merged
+/* All that is carried from step to step: hidden and cell states of each layer, */  //? pooled
+/* All that is carried from step to step: hidden and cell states of each layer, */  //? merged !pooled
+/* the sum over the steps so far that the mean is made of, */  //? pool_mean
+/* the largest values of the steps so far, */  //? pool_max
+/* the weighted sum over the steps so far, the sum of the weights, the largest score, */  //? pool_attention
+/* and the steps that wait until ${merge} of them can be read as one. */  //? merged
 typedef struct ${name}_state {
     ${real} h[${layers}][${state}];
     ${real} c[${layers}][${units}];
+    ${real} part[${merge} * ${inputs}];  //? merged
+    int waiting;  //? merged
+    double pool[${state} + 2];  //? pooled
 } ${name}_state;
 
+//? }
 //? binary {
 /* Read the weights. 0: they are there. 1: the file cannot be opened. 2: it does not belong to this model, or
  * to this kind of machine. 3: it is shorter or longer than it should be. 4: it is damaged. After 2, 3 and 4
@@ -92,6 +109,16 @@ typedef struct ${name}_state {
 int ${name}_load(const char *path);
 
 //? }
+/* How many numbers `work` of ${name}_sequence has for so many steps. */
+size_t ${name}_work(size_t steps);
+
+/* A whole sequence: x holds steps times ${NAME}_INPUT_SIZE numbers, work ${name}_work(steps); y takes */
+/* steps times ${NAME}_OUTPUT_SIZE: ${y_is}. */  //? each_step
+/* ${NAME}_OUTPUT_SIZE: ${y_of_all}. */  //? !each_step
+/* Without weights y is NaN. */  //? binary
+void ${name}_sequence(const ${outer} *x, size_t steps, ${real} *work, ${outer} *y);
+
+//? streams {
 /* Begin a sequence: zeros. */  //? !learn_state
 /* Begin a sequence: the states that were learnt. */  //? learn_state
 void ${name}_reset(${name}_state *state);
@@ -100,6 +127,7 @@ void ${name}_reset(${name}_state *state);
 /* Without weights y is NaN. */  //? binary
 void ${name}_step(${name}_state *state, const ${outer} *x, ${outer} *y);
 
+//? }
 /* Subnormal numbers (below 1e-38, in double 1e-308) as 0 in the calling thread, until the second function is
  * given what the first returned: states that fade out cost many CPUs a hundred times the usual time. With
  * gcc and clang on x86-64 and arm64; elsewhere nothing happens. */
@@ -133,7 +161,10 @@ SOURCE = """\
  *     c = k    h = R m  //? projection
  *     c = k + z_c (c - k)    h = m + z_h (h - m)  //? zoneout
  *
- * and y = b + W h of the last layer. */  //? readout
+ * and y = b + W h of the last layer. */  //? readout !pooled
+ * and y = b + W p, p the mean of h of the last layer over the steps. */  //? pool_mean
+ * and y = b + W p, p the largest values of h of the last layer over the steps. */  //? pool_max
+ * and y = b + W p, p = sum_t e^(v.h_t) h_t / sum_t e^(v.h_t) of the last layer. */  //? pool_attention
  * and y = h of the last layer. */  //? !readout
 #include "${header}"
 
@@ -153,9 +184,12 @@ typedef u${word} unsigned_word;  //? exponential
 
 enum {
     INPUTS = ${inputs},
+    READ = ${merge} * INPUTS, /* numbers that a step of the network reads: of ${merge} steps */
     UNITS = ${units},
     GATES = 4 * UNITS,
     STATE = ${state}, /* numbers in h */
+    FEATURES = ${directions} * STATE, /* of both directions */  //? bidirectional
+    FEATURES = STATE,  //? !bidirectional
     OUTPUTS = ${outputs}
 };
 
@@ -301,6 +335,136 @@ static void layer_step(const real *matrix,
 //? }
 }
 
+//? pool_mean {
+/* The sum of h over the steps, and their number. */
+static void pool_add(double *pool, const real *h)
+{
+    int j;
+
+    for (j = 0; j < FEATURES; j++)
+        pool[j] += (double)h[j];
+    pool[FEATURES] += 1.0;
+}
+
+//? }
+//? pool_max {
+/* The largest values of h over the steps; once one is NaN, NaN. */
+static void pool_add(double *pool, const real *h)
+{
+    int j;
+
+    for (j = 0; j < FEATURES; j++)
+        if (pool[FEATURES] < 1.0 || !(pool[j] != pool[j] || (double)h[j] <= pool[j]))
+            pool[j] = (double)h[j];
+    pool[FEATURES] = 1.0;
+}
+
+//? }
+//? pool_attention {
+/* Sums over the steps of e^(s - m) h and of e^(s - m), s = v.h the score of a step, m the largest so far. */
+static void pool_add(double *pool, const real *h)
+{
+    double score = 0.0, old = 1.0, weight = 1.0;
+    int j;
+
+    for (j = 0; j < FEATURES; j++)
+        score += (double)weights.attention[j] * (double)h[j];
+    if (pool[FEATURES] > 0.0 && score <= pool[FEATURES + 1]) {
+        weight = exp(score - pool[FEATURES + 1]);
+    } else {
+        old = pool[FEATURES] > 0.0 ? exp(pool[FEATURES + 1] - score) : 0.0;
+        pool[FEATURES + 1] = score;
+    }
+    for (j = 0; j < FEATURES; j++)
+        pool[j] = old * pool[j] + weight * (double)h[j];
+    pool[FEATURES] = old * pool[FEATURES] + weight;
+}
+
+//? }
+//? pooled {
+/* What is read out: 0 before the first step. */
+static void pool_take(const double *pool, real *features)
+{
+    int j;
+
+    for (j = 0; j < FEATURES; j++)
+        features[j] = (real)pool[j];  //? pool_max
+        features[j] = (real)(pool[j] / (pool[FEATURES] > 0.0 ? pool[FEATURES] : 1.0));  //? !pool_max
+}
+
+//? }
+/* y of the features of the last layer. */
+static void read_out(const real *features, ${outer} *y)
+{
+    int j;
+    int k;  //? readout
+    double total = 0.0, largest;  //? y_softmax
+    double value;  //? y_sorted
+    int first;  //? y_sorted
+
+//? readout {
+    for (j = 0; j < OUTPUTS; j++) {
+        ${sum} sum = ${double}weights.readout_bias[j];
+        for (k = 0; k < FEATURES; k++)
+            sum += ${double}weights.readout[j * FEATURES + k] * ${double}features[k];
+        y[j] = sum;
+    }
+//? }
+//? y_softmax {
+    largest = y[0];
+    for (j = 1; j < OUTPUTS; j++)
+        largest = y[j] > largest ? y[j] : largest;
+    for (j = 0; j < OUTPUTS; j++)
+        total += y[j] = exp(y[j] - largest);
+    for (j = 0; j < OUTPUTS; j++)
+        y[j] /= total;
+//? }
+    for (j = 0; j < OUTPUTS; j++)  //? y_sigmoid
+        y[j] = 1.0 / (1.0 + exp(-y[j]));  //? y_sigmoid
+    for (j = 0; j < OUTPUTS; j++)  //? y_exponential
+        y[j] = exp(y[j]);  //? y_exponential
+//? y_sorted {
+    for (first = 0; first < OUTPUTS; first += ${group}) /* quantiles do not cross */
+        for (j = first + 1; j < first + ${group}; j++) {
+            value = y[j];
+            for (k = j; k > first && y[k - 1] > value; k--)
+                y[k] = y[k - 1];
+            y[k] = value;
+        }
+//? }
+    for (j = 0; j < OUTPUTS; j++)  //? scaled
+        y[j] = y[j] * weights.y_scale[j] + weights.y_mean[j];  //? scaled
+    for (j = 0; j < OUTPUTS; j++)  //? !readout
+        y[j] = features[j];  //? !readout
+}
+
+/* The states that a sequence begins with, of a layer and direction. */
+static void begin(real *h, real *c, int row)
+{
+    (void)row;  //? !learn_state
+    memset(h, 0, STATE * sizeof *h);  //? !learn_state
+    memset(c, 0, UNITS * sizeof *c);  //? !learn_state
+    memcpy(h, weights.h_0 + row * STATE, STATE * sizeof *h);  //? learn_state
+    memcpy(c, weights.c_0 + row * UNITS, UNITS * sizeof *c);  //? learn_state
+}
+
+//? copied {
+/* What the network reads in step t: ${merge} steps of x, 0 beyond the end. */  //? merged
+/* What the network reads in step t. */  //? !merged
+static void read_in(real *input, const ${outer} *x, size_t steps, size_t t)
+{
+    size_t j, k;
+
+    for (k = 0; k < ${merge}; k++)
+        for (j = 0; j < INPUTS; j++) {
+            const size_t place = (t * ${merge} + k) * INPUTS + j;
+            input[k * INPUTS + j] = t * ${merge} + k >= steps ? 0.0${f} :
+                (real)((x[place] - weights.x_mean[j]) / weights.x_scale[j]);  //? scaled
+                x[place];  //? !scaled
+        }
+}
+
+//? }
 /* ---- what is called from outside */
 
 //? binary {
@@ -371,92 +535,123 @@ void ${name}_restore_subnormals(unsigned long mode)
     (void)mode;
 }
 
+size_t ${name}_work(size_t steps)
+{
+    return ${buffers} * ((steps + ${merge} - 1) / ${merge}) * FEATURES;
+}
+
+void ${name}_sequence(const ${outer} *x, size_t steps, real *work, ${outer} *y)
+{
+    const size_t count = (steps + ${merge} - 1) / ${merge};
+    real h[STATE], c[UNITS];
+    real input[READ];  //? copied
+    real features[FEATURES];  //? !each_step
+    double pool[FEATURES + 2];  //? pooled
+    real *hidden = work;
+    real *below = work + count * FEATURES, *swap;  //? layers
+    size_t t;
+
+//? binary {
+    if (!loaded) {
+        for (t = 0; t < OUTPUTS; t++)  //? !each_step
+        for (t = 0; t < steps * OUTPUTS; t++)  //? each_step
+            y[t] = NAN;
+        return;
+    }
+//? }
+${sequence}
+//? pooled {
+    memset(pool, 0, sizeof pool);
+    for (t = 0; t < count; t++)
+        pool_add(pool, hidden + t * FEATURES);
+    pool_take(pool, features);
+//? }
+    read_out(features, y);  //? !each_step
+    for (t = 0; t < count; t++)  //? each_step
+        read_out(hidden + t * FEATURES, y + t * OUTPUTS);  //? each_step
+}
+
+//? streams {
 void ${name}_reset(${name}_state *state)
 {
-    memset(state, 0, sizeof *state);  //? !learn_state
+    memset(state, 0, sizeof *state);
     memcpy(state->h, weights.h_0, sizeof state->h);  //? learn_state
     memcpy(state->c, weights.c_0, sizeof state->c);  //? learn_state
 }
 
-void ${name}_step(${name}_state *state, const real *x, real *y)  //? !scaled
-void ${name}_step(${name}_state *state, const double *x, double *y)  //? scaled
+void ${name}_step(${name}_state *state, const ${outer} *x, ${outer} *y)
 {
-    int j;
-    int k;  //? readout
-    real scaled[INPUTS];  //? scaled
-    double total = 0.0, largest;  //? y_softmax
-    double value;  //? y_sorted
-    int first;  //? y_sorted
+    int j;  //? step_counts
+    real input[READ];  //? scaled !merged
+    real features[FEATURES];  //? pooled
+    ${name}_state trial;  //? merged
 
-//? binary {
+//? }
+//? stream_binary {
     if (!loaded) {
         for (j = 0; j < OUTPUTS; j++)
             y[j] = NAN;
         return;
     }
 //? }
-    for (j = 0; j < INPUTS; j++)  //? scaled
-        scaled[j] = (real)((x[j] - weights.x_mean[j]) / weights.x_scale[j]);  //? scaled
-${layer_calls}
-//? readout {
-    for (j = 0; j < OUTPUTS; j++) {
-        ${sum} sum = ${double}weights.readout_bias[j];
-        for (k = 0; k < STATE; k++)
-            sum += ${double}weights.readout[j * STATE + k] * ${double}state->h[${last}][k];
-        y[j] = sum;
+//? streams {
+    for (j = 0; j < INPUTS; j++)  //? scaled !merged
+        input[j] = (real)((x[j] - weights.x_mean[j]) / weights.x_scale[j]);  //? scaled !merged
+    for (j = 0; j < INPUTS; j++)  //? merged
+        state->part[state->waiting * INPUTS + j] =  //? merged
+            (real)((x[j] - weights.x_mean[j]) / weights.x_scale[j]);  //? merged scaled
+            x[j];  //? merged !scaled
+//? }
+//? stream_merged {
+    state->waiting++;
+    if (state->waiting < ${merge}) {
+        trial = *state; /* read with zeros for the steps that are to come, as the end of a sequence is; */
+        state = &trial; /* and not kept */
     }
 //? }
-//? y_softmax {
-    largest = y[0];
-    for (j = 1; j < OUTPUTS; j++)
-        largest = y[j] > largest ? y[j] : largest;
-    for (j = 0; j < OUTPUTS; j++)
-        total += y[j] = exp(y[j] - largest);
-    for (j = 0; j < OUTPUTS; j++)
-        y[j] /= total;
-//? }
-    for (j = 0; j < OUTPUTS; j++)  //? y_sigmoid
-        y[j] = 1.0 / (1.0 + exp(-y[j]));  //? y_sigmoid
-    for (j = 0; j < OUTPUTS; j++)  //? y_exponential
-        y[j] = exp(y[j]);  //? y_exponential
-//? y_sorted {
-    for (first = 0; first < OUTPUTS; first += ${group}) /* quantiles do not cross */
-        for (j = first + 1; j < first + ${group}; j++) {
-            value = y[j];
-            for (k = j; k > first && y[k - 1] > value; k--)
-                y[k] = y[k - 1];
-            y[k] = value;
-        }
-//? }
-    for (j = 0; j < OUTPUTS; j++)  //? scaled
-        y[j] = y[j] * weights.y_scale[j] + weights.y_mean[j];  //? scaled
-    for (j = 0; j < OUTPUTS; j++)  //? !readout
-        y[j] = state->h[${last}][j];  //? !readout
+//? streams {
+${layer_calls}
+    pool_add(state->pool, state->h[${last}]);  //? pooled
+    pool_take(state->pool, features);  //? pooled
+    read_out(features, y);  //? pooled
+    read_out(state->h[${last}], y);  //? !pooled
+    if (state->waiting == ${merge}) {  //? merged
+        memset(state->part, 0, sizeof state->part);  //? merged
+        state->waiting = 0;  //? merged
+    }  //? merged
 }
+//? }
 """
 
 FORTRAN = """\
 ! ${title}
 ! Written by lstm_ext ${version}: Fortran 2003, an interface to ${source}.
 !
-!     type(${name}_state) :: state
 !     if (${name}_load("${binary_name}" // c_null_char) /= 0) error stop  //? binary
-!     call ${name}_reset(state)
-!     call ${name}_step(state, x, y)
+!     call ${name}_sequence(x, steps, work, y)
+!
+!     type(${name}_state) :: state  //? streams
+!     call ${name}_reset(state)  //? streams
+!     call ${name}_step(state, x, y)  //? streams
 module ${name}
-    use, intrinsic :: iso_c_binding, only: c_int, c_char, c_null_char, ${kinds}  //? binary
-    use, intrinsic :: iso_c_binding, only: c_int, ${kinds}  //? !binary
+    use, intrinsic :: iso_c_binding, only: c_int, c_char, c_null_char, c_size_t, ${kinds}  //? binary
+    use, intrinsic :: iso_c_binding, only: c_int, c_size_t, ${kinds}  //? !binary
     implicit none
 
     integer(c_int), parameter :: ${name}_input_size = ${inputs}
     integer(c_int), parameter :: ${name}_output_size = ${outputs}
 
-    ! Hidden and cell states of each layer: all that is carried from step to step.
+//? streams {
+    ! All that is carried from step to step: hidden and cell states of each layer, and what belongs to them.
     type, bind(c) :: ${name}_state
         real(${kind}) :: h(${state}, ${layers})
         real(${kind}) :: c(${units}, ${layers})
+        real(${kind}) :: part(${inputs}, ${merge})  //? merged
+        integer(c_int) :: waiting  //? merged
+        real(c_double) :: pool(${state} + 2)  //? pooled
     end type ${name}_state
 
+//? }
     interface
 //? binary {
         ! 0: the weights are there; other numbers: see ${header}.
@@ -467,6 +662,25 @@ module ${name}
         end function ${name}_load
 
 //? }
+        ! How many numbers `work` has for so many steps.
+        function ${name}_work(steps) bind(c, name="${name}_work") result(numbers)
+            import :: c_size_t
+            integer(c_size_t), value :: steps
+            integer(c_size_t) :: numbers
+        end function ${name}_work
+
+        subroutine ${name}_sequence(x, steps, work, y) &
+                bind(c, name="${name}_sequence")
+            import :: ${sequence_kinds}
+            import :: ${name}_input_size, ${name}_output_size
+            real(${outer_kind}), intent(in) :: x(${name}_input_size, *)
+            integer(c_size_t), value :: steps
+            real(${kind}), intent(inout) :: work(*)
+            real(${outer_kind}), intent(out) :: y(${name}_output_size)  //? !each_step
+            real(${outer_kind}), intent(inout) :: y(${name}_output_size, *)  //? each_step
+        end subroutine ${name}_sequence
+//? streams {
+
         subroutine ${name}_reset(state) bind(c, name="${name}_reset")
             import :: ${name}_state
             type(${name}_state), intent(out) :: state
@@ -479,6 +693,7 @@ module ${name}
             real(${outer_kind}), intent(in) :: x(${name}_input_size)
             real(${outer_kind}), intent(out) :: y(${name}_output_size)
         end subroutine ${name}_step
+//? }
     end interface
 end module ${name}
 """

@@ -1,13 +1,13 @@
 """What the formats share: their error, caps, orders of gates, checks of what a file holds."""
 
 import contextlib
-import importlib
 import os
 
 import numpy as np
 
 from lstm_ext import _files
 from lstm_ext._files import MAX_BYTES, MAX_TEXT
+from lstm_ext._optional import require
 from lstm_ext._options import DEFAULTS
 from lstm_ext.lstm import LSTM
 
@@ -27,19 +27,6 @@ class FormatError(ValueError):
     The one error of all readers of `lstm_ext.io` for what a file holds; a file that is not there or may
     not be read is an OSError.
     """
-
-
-def require(module, extra):
-    """Import an optional library, or say how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        library = module.partition(".")[0]
-        if error.name.partition(".")[0] != library:
-            raise
-        raise ModuleNotFoundError(
-            f"{library} is not installed: pip install 'lstm-ext[{extra}]'", name=library
-        ) from None
 
 
 def reorder_gates(array, source, target):

@@ -4,31 +4,63 @@ import contextlib
 import io
 import itertools
 import math
+import mmap
+import re
+import struct
 
 from lstm_ext._files import open_archive, open_file, size_of
 from lstm_ext.io._common import MAX_TEXT, FormatError, check_names, parse_json, reading, require, shorten
 
 MAX_MEMBERS = 1000  # of a group, and layers of a model
+MAX_OBJECTS = 2**16  # of a heap of texts
 
 
 @contextlib.contextmanager
 def open_hdf5(path):
-    """Give (h5 file, layers as config.json has them or None); any error of the block is a FormatError."""
+    """Give (h5 file, model as Keras describes it or None); any error of the block is a FormatError."""
     h5py = require("h5py", "io")
     with reading(path), contextlib.ExitStack() as stack:
-        file, layers = stack.enter_context(open_file(path)), None
+        file, model = stack.enter_context(open_file(path)), None
         size = size_of(file)
         if file.read(4) == b"PK\x03\x04":
             archive = stack.enter_context(open_archive(file))
-            layers = _layers_of_archive(archive)
+            model = _model_of_archive(archive)
             file = io.BytesIO(archive.read("model.weights.h5"))
         else:
+            check_heaps(file, size)
             file.seek(0)
-        yield Hdf5(h5py, stack.enter_context(h5py.File(file, "r")), size), layers
+        h5 = Hdf5(h5py, stack.enter_context(h5py.File(file, "r")), size)
+        if model is None and "model_config" in h5.file.attrs:
+            h5.version = h5.text(h5.file, "keras_version")
+            model = parse_json(h5.text(h5.file, "model_config"), "model_config")
+        yield h5, model
 
 
-def _layers_of_archive(archive):
-    """Return the layers of a .keras file, each (class, config), whose members have been checked."""
+def check_heaps(file, size):
+    """Check the global heaps of an HDF5 file, where texts are: HDF5 walks over a damaged one forever.
+
+    A heap is GCOL, version 1, its size, and objects: index, count, size, then so many bytes, rounded up to 8.
+    The object of index 0 is what is left, to the end (HDF5 File Format Specification 3.0, III.E).
+    """
+    if not size:
+        return
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for number, match in enumerate(re.finditer(rb"GCOL\x01\0\0\0", content)):
+            start = match.start()
+            (length,) = struct.unpack("<Q", content[start + 8 : start + 16].ljust(8, b"\xff"))
+            end, position, objects = start + length, start + 16, 0
+            if number > MAX_MEMBERS or end > size:
+                raise FormatError("a heap of the file is longer than the file, or there are too many")
+            while position + 16 <= end:
+                index, _, _, count = struct.unpack("<HHIQ", content[position : position + 16])
+                objects += 1
+                if objects > MAX_OBJECTS or count > end - position or (not index and position + count != end):
+                    raise FormatError("a heap of the file is damaged: its objects do not fill it")
+                position = end if not index else position + 16 + -(-count // 8) * 8
+
+
+def _model_of_archive(archive):
+    """Return the model that a .keras file describes, whose members have been checked."""
     check_names("the archive", archive.namelist(), ("metadata.json", "config.json", "model.weights.h5"))
     for info in archive.infolist():
         name = info.filename
@@ -37,23 +69,51 @@ def _layers_of_archive(archive):
     version = parse_json(archive.read("metadata.json").decode(), "metadata.json")["keras_version"]
     if not str(version).startswith("3."):
         raise FormatError(f"it was written by Keras {shorten(version)}, expected 3")
-    model = parse_json(archive.read("config.json").decode(), "config.json")
-    if model["class_name"] != "Sequential":
-        raise FormatError(
-            f"the model is {shorten(model['class_name'])}, expected Sequential: give the layers themselves, "
-            "from_keras([model.get_layer('lstm'), ...])"
-        )
-    layers = model["config"]["layers"]
-    if len(layers) > MAX_MEMBERS:
-        raise FormatError(f"the model has {len(layers)} layers, more than {MAX_MEMBERS}")
-    return [(layer["class_name"], layer["config"]) for layer in layers]
+    return parse_json(archive.read("config.json").decode(), "config.json")
 
 
 class Hdf5:
-    """An HDF5 file, of which only what lies in it, whole and plain, is read."""
+    """An HDF5 file, of which only what lies in it, whole and plain, is read.
+
+    `version` is Keras's, of a file of the former kind, whose layers lie in "model_weights"; else None.
+    """
 
     def __init__(self, h5py, file, size):
-        self.h5py, self.file, self.left = h5py, file, size
+        self.h5py, self.file, self.left, self.version = h5py, file, size, None
+
+    def texts(self, obj, name):
+        """Return an attribute of at most `MAX_MEMBERS` texts, or one, as a list of them."""
+        if name not in obj.attrs:
+            raise FormatError(f"{obj.name} has no attribute {name}")
+        attribute = obj.attrs.get_id(name)
+        count = attribute.get_space().get_simple_extent_npoints()
+        if count == 0:
+            return []
+        text = isinstance(attribute.get_type(), self.h5py.h5t.TypeStringID)
+        if not text or count > MAX_MEMBERS or attribute.get_storage_size() > MAX_TEXT:
+            raise FormatError(f"{obj.name}: attribute {name} is no text, or too long")
+        value = obj.attrs[name]
+        values = [value] if isinstance(value, (str, bytes)) else list(value.ravel())
+        return [own.decode() if isinstance(own, bytes) else str(own) for own in values]
+
+    def text(self, obj, name):
+        """Return an attribute of one text."""
+        (value,) = self.texts(obj, name)
+        return value
+
+    def named(self, layer):
+        """Return the data sets of a layer of a file of the former kind, checked and not yet read."""
+        group = self.group(self.file, "model_weights", layer)
+        if group is None:
+            raise FormatError(f"it has no weights of the layer {shorten(layer)}")
+        found = []
+        for name in self.texts(group, "weight_names"):
+            *path, last = name.split("/")
+            inner = self.group(group, *path)
+            if inner is None or self.get(inner, last, self.h5py.Dataset) is None:
+                raise FormatError(f"the layer {shorten(layer)} has no {shorten(name)}")
+            found.append((name, self._data(inner, last)))
+        return found
 
     def names(self, group):
         """Names within a group, at most `MAX_MEMBERS`."""

@@ -18,6 +18,7 @@ from lstm_ext.io._common import (
     reorder_gates,
     shorten,
 )
+from lstm_ext.io._widths import widened
 
 # ONNX's name: ours, whether it takes alpha, beta. Neither ONNX nor we know a default of ScaledTanh's.
 ACTIVATIONS = {
@@ -157,32 +158,37 @@ def make_lstm(words, layers, *, batch_first, initial=None):
     Parameters
     ----------
     words : dict
-        From `options`.
+        From `options`, of the first. The hidden size is that of the widest.
     layers : list of dict
         From `check_arrays`.
     batch_first : bool
     initial : list of (h_0, c_0), optional
         Of each layer (D, H), to be its initial states where none are given.
     """
+    widths = [arrays["R"].shape[2] for arrays in layers]
     lstm = bare_lstm(
         input_size=layers[0]["W"].shape[2], num_layers=len(layers), batch_first=batch_first,
         dtype=layers[0]["W"].dtype.name, peepholes=any("P" in arrays for arrays in layers),
-        bias=any("B" in arrays for arrays in layers), learn_state=initial is not None, **words,
+        bias=any("B" in arrays for arrays in layers), learn_state=initial is not None,
+        **{**words, "hidden_size": max(widths)},
     )
     suffixes = ("", "_reverse")[: 2 if lstm.bidirectional else 1]
+    found = {}
     for (layer, arrays), (direction, suffix) in itertools.product(enumerate(layers), enumerate(suffixes)):
         own = {name: array[direction] for name, array in arrays.items()}
-        at = f"_l{layer}{suffix}"
-        lstm["weight_ih" + at] = reorder_gates(own["W"], ONNX_GATES, GATES)
-        lstm["weight_hh" + at] = reorder_gates(own["R"], ONNX_GATES, GATES)
+        at, H = f"_l{layer}{suffix}", widths[layer]
+        found["weight_ih" + at] = reorder_gates(own["W"], ONNX_GATES, GATES)
+        found["weight_hh" + at] = reorder_gates(own["R"], ONNX_GATES, GATES)
         if lstm.bias:
-            both = own["B"].reshape(2, -1).sum(axis=0) if "B" in own else np.zeros(4 * lstm.hidden_size)
-            lstm["bias" + at] = reorder_gates(both, ONNX_GATES, GATES)
+            both = own["B"].reshape(2, -1).sum(axis=0) if "B" in own else np.zeros(4 * H)
+            found["bias" + at] = reorder_gates(both, ONNX_GATES, GATES)
         if lstm.peepholes:
-            lstm["peephole" + at] = reorder_gates(own["P"], "iof", "ifo") if "P" in own else 0
+            found["peephole" + at] = reorder_gates(own["P"], "iof", "ifo") if "P" in own else np.zeros(3 * H)
         if initial is not None:
             for word, rows in zip(("h_0", "c_0"), initial[layer], strict=True):
-                lstm[word + at] = rows[direction]
+                found[word + at] = rows[direction]
+    for name, array in widened(found, widths, len(suffixes)).items():
+        lstm[name] = array
     return lstm
 
 

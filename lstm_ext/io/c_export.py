@@ -1,11 +1,14 @@
 """C99 and Fortran 2003: a trained model as one source file that needs libm and nothing else."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
 import os
 import re
 import zlib
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,23 +26,28 @@ _DOUBLES = ("x_mean", "x_scale", "y_mean", "y_scale")
 LONGEST_NAME = 30  # a name of Fortran has 63 characters at most, a line 132
 
 
-def export_c(model, path, *, weights="inline", name="model"):
+def export_c(
+    model: LSTM | Model | Any, path: str | os.PathLike[str], *,
+    weights: Literal["inline", "binary"] = "inline", name: str = "model",
+) -> list[str]:
     """Write a trained model as C99, with a header and a Fortran 2003 module.
 
     Beside ``controller.c`` stand ``controller.h``, ``controller.f90`` and, with ``weights="binary"``,
-    ``controller.bin``. The source holds ``model_reset(&state)`` and ``model_step(&state, x, y)``, one time
-    step at a time as `Stream.step`; the state is a struct whose size is known when it is compiled, nothing is
-    allocated, and states may be stepped in any number of threads. y is what `Model.predict` gives for the
-    steps so far, or h of the last layer of an LSTM. Everything is computed in the model's dtype.
+    ``controller.bin``. The source holds ``model_sequence(x, steps, work, y)``, which reads a whole sequence,
+    and, unless the network reads backwards, ``model_reset(&state)`` and ``model_step(&state, x, y)``, one
+    time step at a time as `Stream.step`. The state is a struct whose size is known when it is compiled,
+    nothing is allocated, and any number of threads may compute. y is what `Model.predict` gives for the
+    sequence, or for the steps so far, or h of the last layer of an LSTM. Everything is computed in the
+    model's dtype; what is pooled is summed in double.
 
     Parameters
     ----------
     model : LSTM, Model, LSTMRegressor, LSTMClassifier, pipeline or search
-        Any number of layers, any activations, peepholes, coupled gates, clips, projection, no bias, zoneout
-        (its expectation, as in inference), learnt initial states. The others are refused: see
-        ``docs/io_c.md``. Of a fitted estimator x and y are ``double``, scaled in the source: y is what
-        `predict` gives for the steps so far, of a classifier `predict_proba`. The other steps of a pipeline
-        are scalers, as for `lstm_ext.io.stream`.
+        Any number of layers, both directions, every pooling, any activations, peepholes, coupled gates,
+        clips, projection, no bias, zoneout (its expectation, as in inference), learnt initial states. The
+        others are refused: see ``docs/io_c.md``. Of a fitted estimator x and y are ``double``, scaled in the
+        source: y is what `predict` gives for the steps so far, of a classifier `predict_proba`. The other
+        steps of a pipeline are scalers, as for `lstm_ext.io.stream`.
     path : path
         Of the C source, ``*.c``.
     weights : {"inline", "binary"}
@@ -61,40 +69,59 @@ def export_c(model, path, *, weights="inline", name="model"):
     OSError
         If a file cannot be written. After any error all former files stand: all are replaced, or none.
     """
-    chain = None
-    if not isinstance(model, (LSTM, Model)):
-        if not hasattr(model, "get_params"):
-            raise TypeError(
-                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
-            )
-        chain = chain_of(model, "C code")
-        model = chain.model
-    refuse_pooling(model, "C code")
-    lstm = model if isinstance(model, LSTM) else model.lstm
     path = os.fspath(path)
     folder, file_name = os.path.split(path)
     if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+\.c", file_name):
         raise ValueError(f"path is {path!r}, expected the name of a C source: letters, digits, _, - and .c")
     if weights not in ("inline", "binary"):
         raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
+    contents, _, _, _ = sources(model, file_name.removesuffix(".c"), name, weights == "binary")
+    return write_sources(folder, contents)
+
+
+def sources(model, stem, name, binary=False, target="C code"):
+    """Return ({file: bytes}, options and words of the templates, the model written) of an export.
+
+    C code has a function of whole sequences; other targets take models that make one step after another.
+    """
+    sequences = target == "C code"
+    chain = None
+    if not isinstance(model, (LSTM, Model)):
+        if not hasattr(model, "get_params"):
+            raise TypeError(
+                f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
+            )
+        chain = chain_of(model, target, merging=sequences)
+        model = chain.model
+    lstm = model if isinstance(model, LSTM) else model.lstm
+    if not sequences:
+        refuse_pooling(model, target)
+        for option in ("bidirectional", "reverse"):
+            if getattr(lstm, option):
+                raise ValueError(
+                    f"{option} is True; expected False for {target}, which reads one step after another"
+                )
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
         )
-    _refuse(model, lstm)
-
-    stem = file_name.removesuffix(".c")
+    refuse_c(model, lstm)
     names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}
     arrays = _arrays(model, lstm, chain)
-    options, words = _options_and_words(model, lstm, arrays, weights == "binary", name, names, chain)
+    options, words = _options_and_words(model, lstm, arrays, binary, name, names, chain)
     contents = {
-        "c": _c_templates.render(_c_templates.SOURCE, options, words).encode(),
-        "h": _c_templates.render(_c_templates.HEADER, options, words).encode(),
-        "f90": _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
+        names["c"]: _c_templates.render(_c_templates.SOURCE, options, words).encode(),
+        names["h"]: _c_templates.render(_c_templates.HEADER, options, words).encode(),
+        names["f90"]: _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
     }
-    if weights == "binary":
-        contents["bin"] = _binary(model, lstm, arrays, chain)
-    written = [os.path.join(folder, names[kind]) for kind in contents]
+    if binary:
+        contents[names["bin"]] = _binary(model, lstm, arrays, chain)
+    return contents, options, words, (lstm, arrays)
+
+
+def write_sources(folder, contents):
+    """Write files, all of them or none; return their paths."""
+    written = [os.path.join(folder, name) for name in contents]
     with replace_files(written) as temporaries:
         for temporary, content in zip(temporaries, contents.values(), strict=True):
             with open(temporary, "wb") as file:
@@ -102,11 +129,9 @@ def export_c(model, path, *, weights="inline", name="model"):
     return written
 
 
-def _refuse(model, lstm):
+def refuse_c(model, lstm):
     """Raise ValueError for what is not written as C."""
     for option, wanted, why in (
-        ("bidirectional=True", lstm.bidirectional, "its second direction begins at the end of a sequence"),
-        ("reverse=True", lstm.reverse, "it begins at the end of a sequence"),
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
         ("static_size", lstm.static_size > 0, "a step takes x alone"),
         ("nan", lstm.nan in ("zero", "hold"), "its policies are not written: fill x before the step"),
@@ -119,50 +144,74 @@ def _refuse(model, lstm):
 
 def _arrays(model, lstm, chain):
     """Return the arrays of the C source by name, each with its size there in words."""
-    arrays, inputs = {}, "INPUTS"
+    arrays, inputs = {}, "READ"
     if chain is not None:  # doubles come first, so that nothing has to be aligned between them
         arrays = {
             "x_mean": (chain.x_mean, "INPUTS"), "x_scale": (chain.x_scale, "INPUTS"),
             "y_mean": (chain.y_mean, "OUTPUTS"), "y_scale": (chain.y_scale, "OUTPUTS"),
         }
     for layer in range(lstm.num_layers):
-        at = f"_l{layer}"
-        matrix = np.concatenate([lstm["weight_ih" + at], lstm["weight_hh" + at]], axis=1).T
-        arrays["matrix" + at] = matrix, f"({inputs} + STATE) * GATES"
-        if lstm.bias:
-            arrays["bias" + at] = lstm["bias" + at], "GATES"
-        if lstm.peepholes:
-            arrays["peephole" + at] = lstm["peephole" + at], "3 * UNITS"
-        if lstm.proj_size:
-            arrays["projection" + at] = lstm["weight_hr" + at].T, "UNITS * STATE"
-        inputs = "STATE"
+        for suffix in _suffixes(lstm):
+            at = f"_l{layer}{suffix}"
+            matrix = np.concatenate([lstm["weight_ih" + at], lstm["weight_hh" + at]], axis=1).T
+            arrays["matrix" + at] = matrix, f"({inputs} + STATE) * GATES"
+            if lstm.bias:
+                arrays["bias" + at] = lstm["bias" + at], "GATES"
+            if lstm.peepholes:
+                arrays["peephole" + at] = lstm["peephole" + at], "3 * UNITS"
+            if lstm.proj_size:
+                arrays["projection" + at] = lstm["weight_hr" + at].T, "UNITS * STATE"
+        inputs = "FEATURES"
     if lstm.learn_state:
+        places = [f"_l{layer}{suffix}" for layer in range(lstm.num_layers) for suffix in _suffixes(lstm)]
         for word, size in (("h_0", "STATE"), ("c_0", "UNITS")):
-            rows = np.stack([lstm[f"{word}_l{layer}"] for layer in range(lstm.num_layers)])
-            arrays[word] = rows, f"{lstm.num_layers} * {size}"
+            arrays[word] = np.stack([lstm[word + at] for at in places]), f"{len(places)} * {size}"
     if model is not lstm:
-        arrays["readout"] = model.weight, "OUTPUTS * STATE"
+        if model.pooling == "attention":
+            arrays["attention"] = model.attention, "FEATURES"
+        arrays["readout"] = model.weight, "OUTPUTS * FEATURES"
         arrays["readout_bias"] = model.bias, "OUTPUTS"
     return arrays
+
+
+def _suffixes(lstm):
+    """Return how the names of the parameters of each direction end."""
+    return ("", "_reverse") if lstm.bidirectional else ("",)
 
 
 def _options_and_words(model, lstm, arrays, binary, name, names, chain):
     """Return what the templates ask for: which lines stand, and what is put in."""
     single = lstm.dtype == np.float32
-    functions = [_function(given, lstm.dtype) for given in lstm.activations]
+    functions = [
+        expression(given, lstm.dtype, _c_templates.ACTIVATIONS) for given in lstm.activations
+    ]
+    merge = 1 if chain is None else chain.merge
+    pooling = "last" if model is lstm else model.pooling
+    streams = not (lstm.bidirectional or lstm.reverse)
     options = {
         "between": (lstm.gate_clip, lstm.cell_clip) != (None, None) or "between" in "".join(functions),
         "bias": lstm.bias,
+        "bidirectional": lstm.bidirectional,
         "binary": binary,
         "cell_clip": lstm.cell_clip is not None,
+        "copied": chain is not None or merge > 1,
         "coupled_gates": lstm.coupled_gates,
+        "each_step": model is lstm or model.every_step,
         "exponential": "exponential" in "".join(functions),
         "gate_clip": lstm.gate_clip is not None,
+        "layers": lstm.num_layers > 1,
         "learn_state": lstm.learn_state,
+        "merged": merge > 1,
         "peepholes": lstm.peepholes,
+        "pooled": pooling != "last",
+        **{f"pool_{kind}": pooling == kind for kind in ("mean", "max", "attention")},
         "projection": bool(lstm.proj_size),
         "readout": model is not lstm,
         "scaled": chain is not None,
+        "step_counts": binary or chain is not None or merge > 1,
+        "stream_binary": streams and binary,
+        "stream_merged": streams and merge > 1,
+        "streams": streams,
         **{
             f"y_{kind}": chain is not None and chain.kind == kind
             for kind in ("softmax", "sigmoid", "sorted", "exponential")
@@ -170,10 +219,19 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         "zoneout": any(lstm.zoneout),
     }
     layers, state = lstm.num_layers, lstm.proj_size or lstm.hidden_size
-    outputs = state if model is lstm else model.output_size
+    directions = 2 if lstm.bidirectional else 1
+    outputs = directions * state if model is lstm else model.output_size
+    inputs = lstm.input_size // merge
     outer = "double" if chain is not None or not single else "float"
     words_of = outer, f"c_{outer}"
-    shape = f"{lstm.input_size} inputs, {layers} x {lstm.hidden_size} units, {outputs} outputs"
+    ways = "2 x " if lstm.bidirectional else ""
+    shape = f"{inputs} inputs, {layers} x {ways}{lstm.hidden_size} units, {outputs} outputs"
+    real_kind = "c_float" if single else "c_double"
+    kinds = {words_of[1], real_kind, *(["c_double"] if streams and pooling != "last" else [])}
+    said = (
+        "h of the last layer" if model is lstm else
+        "probabilities" if options["y_softmax"] or options["y_sigmoid"] else "the model's prediction"
+    )
     words = {
         "title": f"An LSTM ({shape}, {lstm.dtype.name}).",
         "version": __version__,
@@ -183,23 +241,26 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         "source": names["c"],
         "binary_name": names["bin"],
         "real": "float" if single else "double",
-        "kind": "c_float" if single else "c_double",
+        "kind": real_kind,
         "f": "f" if single else "",
         "outer": words_of[0],
         "outer_kind": words_of[1],
-        "kinds": ", ".join(sorted({words_of[1], "c_float" if single else "c_double"})),
+        "kinds": ", ".join(sorted(kinds)),
+        "sequence_kinds": ", ".join(sorted({words_of[1], real_kind, "c_size_t"})),
         "sum": "double" if chain is not None else "real",
         "double": "(double)" if chain is not None else "",
         "group": chain.group if chain is not None else 1,
-        "inputs": lstm.input_size,
+        "inputs": inputs,
+        "merge": merge,
+        "buffers": 2 if layers > 1 else 1,
+        "directions": directions,
         "units": lstm.hidden_size,
         "state": state,
         "layers": layers,
         "last": layers - 1,
         "outputs": outputs,
-        "y_is": "h of the last layer" if model is lstm else
-                "probabilities after this step" if options["y_softmax"] or options["y_sigmoid"] else
-                "the model's prediction after this step",
+        "y_is": said if model is lstm else f"{said} after this step",
+        "y_of_all": f"{said} for all of it",
         "gate_clip_value": _hexadecimal(lstm.gate_clip or 0, lstm.dtype),
         "cell_clip_value": _hexadecimal(lstm.cell_clip or 0, lstm.dtype),
         "zoneout_h_value": _hexadecimal(lstm.zoneout[0], lstm.dtype),
@@ -214,8 +275,14 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         "set": _set(model, lstm, arrays, binary, chain),
         "fingerprint": ", ".join(map(str, _fingerprint(model, lstm, chain))),
         "layer_calls": "\n".join(
-            _layer_call(lstm, layer, arrays, "x" if chain is None else "scaled") for layer in range(layers)
+            _layer_call(
+                layer, "", arrays, "FEATURES" if layer else "READ", f"state->h[{layer}], state->c[{layer}]",
+                f"state->h[{layer - 1}]" if layer else
+                "state->part" if merge > 1 else "x" if chain is None else "input",
+            )
+            for layer in range(layers)
         ),
+        "sequence": _sequence(lstm, arrays, options),
     }
     words |= _exponential_words(lstm.dtype)
     for word, given, function in zip(("gate", "candidate", "cell"), lstm.activations, functions, strict=True):
@@ -255,22 +322,47 @@ def _exponential_words(dtype):
     }
 
 
-def _layer_call(lstm, layer, arrays, first):
-    given = [f"weights.{key}" for key in arrays if key.endswith(f"_l{layer}")]
-    x = (first, "INPUTS") if layer == 0 else (f"state->h[{layer - 1}]", "STATE")
-    arguments = ", ".join([*given, *x, f"state->h[{layer}]", f"state->c[{layer}]"])
-    return f"    layer_step({arguments});"
+def _layer_call(layer, suffix, arrays, count, state, x):
+    """Return the call of one step of one direction of a layer, which reads `count` numbers of x."""
+    given = [f"weights.{key}" for key in arrays if key.endswith(f"_l{layer}{suffix}")]
+    return f"    layer_step({', '.join([*given, x, count, state])});"
 
 
-def _function(given, dtype):
-    """Return the C expression of an activation of x."""
+def _sequence(lstm, arrays, options):
+    """Return the loops over the steps of a sequence, one for each direction of each layer."""
+    lines, directions = [], len(_suffixes(lstm))
+    for layer in range(lstm.num_layers):
+        if layer:
+            lines += ["    swap = below;", "    below = hidden;", "    hidden = swap;"]
+        for number, suffix in enumerate(_suffixes(lstm)):
+            backwards = number == 1 or lstm.reverse
+            place = " + STATE" if number else ""
+            if layer:
+                count, x = "FEATURES", "below + t * FEATURES"
+            else:
+                count, x = "READ", "input" if options["copied"] else "x + t * INPUTS"
+            lines += [
+                f"    begin(h, c, {layer * directions + number});",
+                f"    for ({'t = count; t-- > 0;' if backwards else 't = 0; t < count; t++'}) {{",
+                *(["        read_in(input, x, steps, t);"] if options["copied"] and not layer else []),
+                "    " + _layer_call(layer, suffix, arrays, count, "h, c", x),
+                f"        memcpy(hidden + t * FEATURES{place}, h, sizeof h);",
+                "    }",
+            ]
+            if layer + 1 == lstm.num_layers and not options["each_step"] and not options["pooled"]:
+                lines.append(f"    memcpy(features{place}, h, sizeof h);")
+    return "\n".join(lines)
+
+
+def expression(given, dtype, table):
+    """Return the C expression of an activation of x, or of its slope, as `table` has it."""
     name, *numbers = given if isinstance(given, tuple) else (given,)
     defaults = _options.ACTIVATIONS[name][1:3]
     values = [n if n is not None else d for n, d in zip([*numbers, None, None], defaults, strict=False)]
     alpha, beta = (_hexadecimal(v, dtype) if np.isfinite(v) else "" for v in values)
-    return _c_templates.Template(_c_templates.ACTIVATIONS[name]).substitute(
+    return _c_templates.Template(table[name]).substitute(
         f="f" if dtype == np.float32 else "", alpha=alpha, beta=beta,
-        root_half=_hexadecimal(np.sqrt(0.5), dtype),
+        root_half=_hexadecimal(np.sqrt(0.5), dtype), normal=_hexadecimal(1 / np.sqrt(2 * np.pi), dtype),
     )
 
 
@@ -298,6 +390,9 @@ def _fingerprint(model, lstm, chain):
         "dtype": lstm.dtype.name,
         "outputs": None if model is lstm else model.output_size,
         **({} if chain is None else {"kind": chain.kind, "group": chain.group}),
+        # Where they are what they always were, files of weights of former versions fit.
+        **({} if model is lstm or model.pooling == "last" else {"pooling": model.pooling}),
+        **({} if chain is None or chain.merge == 1 else {"merge": chain.merge}),
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
     return b"lstm-ext" + digest[:16].encode()

@@ -1,11 +1,15 @@
 """Keras 3's weights: layers, models, arrays, and the files .weights.h5 and .keras without Keras."""
 
+from __future__ import annotations
+
 import os
 import re
 import sys
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from lstm_ext._options import as_flag
 from lstm_ext.io._common import (
     FormatError,
     as_weights,
@@ -18,8 +22,18 @@ from lstm_ext.io._common import (
     shorten,
 )
 from lstm_ext.io._hdf5 import open_hdf5
+from lstm_ext.io._keras_models import cells, ordered_layers
+from lstm_ext.io._networks import keras_model
+from lstm_ext.io._widths import check_widths, padded, widened
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    _Activation = str | tuple[str | float, ...]
 
 __all__ = ["from_keras", "to_keras"]
 
@@ -51,7 +65,14 @@ _REFUSED = {
 }
 _CLASSES = {
     "lstm": "LSTM", "bidirectional": "Bidirectional", "dense": "Dense", "time_distributed": "TimeDistributed",
-    "dropout": "Dropout", "masking": "Masking", "input_layer": "InputLayer",
+    "dropout": "Dropout", "masking": "Masking", "input_layer": "InputLayer", "flatten": "Flatten",
+    "reshape": "Reshape", "spatial_dropout1d": "SpatialDropout1D", "gaussian_noise": "GaussianNoise",
+    "gaussian_dropout": "GaussianDropout", "activity_regularization": "ActivityRegularization",
+}
+# Layers that do nothing in inference, and the word that gives up what they do in training.
+_IDLE = {
+    "Dropout": "dropout", "SpatialDropout1D": "dropout", "GaussianDropout": "dropout",
+    "GaussianNoise": "dropout", "ActivityRegularization": "activity_regularizer", "Masking": "masking",
 }
 
 # Where a file has the weights of a layer.
@@ -62,20 +83,25 @@ _PLACES = {
 
 
 def from_keras(
-    source, *, activation=None, recurrent_activation=None, go_backwards=None, bidirectional=None,
-    every_step=None, loss="mse", batch_first=True, dtype=None, ignore=(),
-):
+    source: Any, *, activation: _Activation | None = None, recurrent_activation: _Activation | None = None,
+    go_backwards: bool | None = None, bidirectional: bool | None = None, every_step: bool | None = None,
+    loss: Any = "mse", batch_first: bool = True, dtype: npt.DTypeLike | None = None,
+    ignore: Iterable[str] = (),
+) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of Keras 3.
 
     Kernels are transposed, and that is all: the order of gates, i, f, c, o, is ours, whose g is Keras's c.
-    Layers are ``LSTM`` and ``Bidirectional(LSTM, merge_mode="concat")``, several of them of the same units
-    and options, and one linear ``Dense`` at the end (or ``TimeDistributed(Dense)``), which makes a `Model`.
+    Layers are ``LSTM``, ``RNN`` of ``LSTMCell`` and ``Bidirectional(LSTM, merge_mode="concat")``, several of
+    them of the same options, and one linear ``Dense`` at the end (or ``TimeDistributed(Dense)``), which makes
+    a `Model`. Layers of different units become an LSTM whose layers are as wide as the widest, whose added
+    units have weights of 0 and stay at 0. ``Flatten`` and ``Reshape`` that change no shape are left out.
 
     Parameters
     ----------
-    source : layer, Sequential, list of layers, list of arrays, or path
-        Arrays: as ``get_weights()`` gives them, layer by layer. Paths: ``.keras``, which says what the
-        layers are, and ``.weights.h5``, which does not say what their options are.
+    source : layer, Sequential, functional model, list of layers, list of arrays, or path
+        Arrays: as ``get_weights()`` gives them, layer by layer. Paths: ``.keras`` of Keras 3 and ``.h5`` of
+        Keras 2 and 3, which say what the layers are, and ``.weights.h5``, which does not say what their
+        options are. A functional model is a chain of layers.
     activation, recurrent_activation : str or tuple, optional
         For arrays and ``.weights.h5``: Keras's names, or (name, alpha, beta) of ours; the defaults are
         Keras's, "tanh" and "sigmoid". "hard_sigmoid" is not the same function in Keras 2 and 3, so say
@@ -116,11 +142,16 @@ def from_keras(
     if isinstance(source, (str, os.PathLike)):
         if bidirectional is not None:
             raise ValueError("bidirectional was given, and the file says that itself")
-        with open_hdf5(source) as (h5, layers):
-            return _make(_parts_of_file(h5, layers), asked, *how)
+        with open_hdf5(source) as (h5, model):
+            return _make(_parts_of_file(h5, model), asked, *how)
     if isinstance(source, (list, tuple)) and source and all(isinstance(a, np.ndarray) for a in source):
         return _make(_parts_of_arrays(source, asked.pop("bidirectional", False)), asked, *how)
-    layers = source.layers if type(source).__name__ == "Sequential" else source
+    layers = source
+    if type(source).__name__ == "Sequential":
+        layers = source.layers
+    elif hasattr(source, "get_layer"):
+        found, order = ordered_layers(type(source).__name__, source.get_config())
+        layers = [source.get_layer(found[k][2]) for k in order]
     layers = layers if isinstance(layers, (list, tuple)) else [layers]
     if not layers or not all(hasattr(layer, "get_config") for layer in layers):
         raise TypeError(f"source is {type(source).__name__}, expected layers, arrays or a path")
@@ -175,29 +206,68 @@ def _parts_of_arrays(arrays, bidirectional):
 # ---- sources: files
 
 
-def _parts_of_file(h5, layers):
+def _parts_of_file(h5, model):
+    layers, order = (None, None) if model is None else ordered_layers(model["class_name"], model["config"])
+    if h5.version is not None:
+        return [_former_part(h5, *layers[k]) for k in order]
     root = h5.file
     if h5.group(root, "layers") is None:
         raise FormatError(
-            "it has no group 'layers', expected the file of a Sequential as Keras 3 writes it"
+            "it has no group 'layers', expected the file of a model as Keras 3 writes it: weights of Keras 2 "
+            "alone do not say what their layers are, model.save('a.h5') does"
         )
     if h5.arrays(root, "vars"):
         raise FormatError("the model has weights of its own, besides those of its layers")
     found = h5.names(h5.group(root, "layers"))
     if layers is None:
-        layers = [(_CLASSES[kind], None) for kind in _kinds_by_number(found)]
+        layers = [(_CLASSES[kind], None, None) for kind in _kinds_by_number(found)]
+        order = range(len(layers))
     parts, counts, seen = [], {}, set()
-    for kind, configuration in layers:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(kind)).lower()
+    for kind, configuration, _ in layers:
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", str(kind)))
+        name = name.lower()
         counts[name] = counts.get(name, -1) + 1
         name = f"{name}_{counts[name]}" if counts[name] else name
         seen.add(name)
         group = h5.group(root, "layers", name)
-        places = _PLACES.get(kind, ())
+        places = _places(kind, configuration)
         arrays = [array for place in places for array in h5.arrays(group, *place, "vars")]
         parts.append(_Part(kind, configuration, arrays))
     check_names("the group layers", found, seen & set(found))
-    return parts
+    return [parts[k] for k in order]
+
+
+def _places(kind, configuration):
+    """Return where a file has the weights of a layer."""
+    if kind == "RNN" and configuration is not None:
+        cell = configuration["cell"]
+        if cell["class_name"] == "StackedRNNCells":
+            names = ["lstm_cell", *(f"lstm_cell_{k}" for k in range(1, len(cells(configuration))))]
+            return [("cell", "cells", name) for name in names]
+        return _PLACES["LSTM"]
+    return _PLACES.get(kind, ())
+
+
+_FORMER = re.compile(r"(kernel|recurrent_kernel|bias)(:0)?")
+
+
+def _former_part(h5, kind, configuration, name):
+    """Return a layer of a file of the former kind, whose arrays have names and an order."""
+    if not isinstance(name, str):
+        raise FormatError("a layer of the model has no name")
+    found = [] if kind in ("InputLayer", *_IDLE) else h5.named(name)
+    words = []
+    for path, _ in found:
+        match = _FORMER.fullmatch(path.rpartition("/")[2])
+        if match is None:
+            raise FormatError(
+                f"the layer {shorten(name)} has {shorten(path)}, which is none of an LSTM or Dense"
+            )
+        words.append(match[1])
+    one = words[: words.index("kernel", 1)] if "kernel" in words[1:] else words
+    if one and words != one * (len(words) // len(one)):
+        raise FormatError(f"the layer {shorten(name)} has its arrays in another order than Keras gives them")
+    return _Part(kind, configuration, [data for _, data in found], str(h5.version))
 
 
 def _kinds_by_number(names):
@@ -232,17 +302,22 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
     for part in parts:
         if part.kind == "InputLayer":
             continue
-        if part.kind in ("Dropout", "Masking"):
-            if part.kind.lower() not in ignore:
+        if part.kind in _IDLE:
+            word = _IDLE[part.kind]
+            if word not in ignore:
                 raise FormatError(
                     f"there is a layer {part.kind}, which an LSTM here does not have in this place: "
-                    f"ignore=({part.kind.lower()!r},) leaves it out"
+                    f"ignore=({word!r},) leaves it out"
                 )
-        elif head is not None or part.kind not in ("LSTM", "Bidirectional", "Dense", "TimeDistributed"):
+        elif part.kind in ("Flatten", "Reshape"):
+            _check_no_op(part, stack, head)
+        elif head is not None or part.kind not in ("RNN", *_PLACES):
             raise FormatError(
                 f"there is a layer {shorten(part.kind)}{' after a Dense' if head else ''}, expected LSTM or "
                 "Bidirectional, and one Dense at the end"
             )
+        elif part.kind == "RNN":
+            stack += [_Layer(one, asked, ignore, first=not stack) for one in _of_cells(part)]
         elif part.kind in ("LSTM", "Bidirectional"):
             stack.append(_Layer(part, asked, ignore, first=not stack))
         else:
@@ -252,7 +327,7 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
     first, last = stack[0], stack[-1]
     for layer in stack[1:]:
         for what, ours, theirs in (
-            ("units", first.units, layer.units), ("directions", first.bidirectional, layer.bidirectional),
+            ("directions", first.bidirectional, layer.bidirectional),
             ("activations", first.activations, layer.activations), ("use_bias", first.bias, layer.bias),
         ):
             if ours != theirs:
@@ -275,40 +350,75 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
 
     arrays = [array for part in parts for array in part.arrays]
     dtype = common_dtype({f"array {k}": array for k, array in enumerate(arrays)}, dtype)
-    width = first.inputs
+    width, D = first.inputs, 2 if first.bidirectional else 1
+    widths = [layer.units for layer in stack]
     for number, layer in enumerate(stack):
         if layer.inputs != width:
             raise FormatError(f"LSTM layer {number} takes {layer.inputs} features, and it is given {width}")
-        width = (2 if first.bidirectional else 1) * first.units
+        width = D * layer.units
     if head is not None and head.inputs != width:
         raise FormatError(f"the Dense takes {head.inputs} features, and it is given {width}")
 
+    check_widths(widths, first.activations, first.inputs, D)
+    if head is None and widths[-1] != max(widths):
+        raise FormatError(
+            f"the last LSTM layer has units {widths[-1]}, another {max(widths)}; expected a Dense at the "
+            "end, or a last layer as wide as the widest"
+        )
     lstm = bare_lstm(
-        input_size=first.inputs, hidden_size=first.units, num_layers=len(stack),
+        input_size=first.inputs, hidden_size=max(widths), num_layers=len(stack),
         bidirectional=first.bidirectional, reverse=first.backwards,
         batch_first=True if head is not None else batch_first, activations=first.activations,
         bias=first.bias, dtype=dtype,
     )
-    for name, view in lstm.named_parameters().items():
-        word, _, place = name.rpartition("_l")
-        number, _, direction = place.partition("_")
-        array = stack[int(number)].directions[1 if direction else 0][_KERNELS.index(word)]
-        _fill_transposed(view, name, array)
+    parameters = {}
+    for number, layer in enumerate(stack):
+        for direction, own in zip(("", "_reverse"), layer.directions, strict=False):
+            for word, array in zip(("weight_ih", "weight_hh", "bias"), own, strict=False):
+                name = f"{word}_l{number}{direction}"
+                parameters[name] = as_weights(name, array[()], array.shape).T
+    for name, array in widened(parameters, widths, D).items():
+        fill(lstm[name], name, array)
     if head is None:
         return lstm
     model = Model(lstm, head.outputs, every_step=every_step, loss=loss)
-    _fill_transposed(model.weight, "kernel of the Dense", head.kernel)
-    model.bias = np.zeros_like(model.bias)
-    if head.bias is not None:
-        _fill_transposed(model.bias, "bias of the Dense", head.bias)
+    kernel = as_weights("kernel of the Dense", head.kernel[()], (D * widths[-1], head.outputs))
+    fill(model.weight, "kernel of the Dense", padded(kernel.T, widths[-1], max(widths), axis=1))
+    bias = np.zeros(head.outputs) if head.bias is None else head.bias[()]
+    fill(model.bias, "bias of the Dense", as_weights("bias of the Dense", bias, (head.outputs,)))
     return model
 
 
-_KERNELS = ("weight_ih", "weight_hh", "bias")
+def _check_no_op(part, stack, head):
+    """Refuse a Flatten or Reshape that changes the shape of what it is given."""
+    sequences = bool(stack) and stack[-1].sequences
+    if part.configuration is None:
+        raise FormatError(f"the file does not say what its layer {part.kind} does: give .keras")
+    if not stack or (part.kind == "Flatten" and sequences):
+        raise FormatError(
+            f"there is a layer {part.kind} that joins steps and features; expected one that changes no shape"
+        )
+    width = head.outputs if head is not None else stack[-1].units * (2 if stack[-1].bidirectional else 1)
+    if part.kind == "Reshape":
+        shape = list(part.configuration["target_shape"])
+        if len(shape) != (2 if sequences else 1) or shape[-1] not in (width, -1 if not sequences else width):
+            raise FormatError(
+                f"there is a layer Reshape to {shorten(str(shape))}; expected one that changes no shape"
+            )
 
 
-def _fill_transposed(view, name, array):
-    fill(view, name, as_weights(name, array[()], view.shape[::-1]).T)
+def _of_cells(part):
+    """Return the layers that an RNN is, one for each of its cells."""
+    if part.configuration is None:
+        raise FormatError("the file does not say what its layer RNN holds: give .keras")
+    found = cells(part.configuration)
+    number = len(part.arrays) // len(found)
+    if number * len(found) != len(part.arrays):
+        raise FormatError(f"RNN has {len(part.arrays)} arrays for {len(found)} cells")
+    return [
+        _Part("LSTM", own, part.arrays[k * number : (k + 1) * number], part.version)
+        for k, own in enumerate(found)
+    ]
 
 
 class _Layer:
@@ -359,10 +469,14 @@ class _Layer:
                     f"Bidirectional has merge_mode={part.configuration['merge_mode']!r}, expected 'concat'"
                 )
             inner = [part.configuration["layer"], part.configuration["backward_layer"]]
+            configurations = []
             for layer in inner:
-                if layer["class_name"] != "LSTM":
+                if layer["class_name"] not in ("LSTM", "RNN"):
                     raise FormatError(f"Bidirectional holds {shorten(layer['class_name'])}, expected LSTM")
-            configurations = [layer["config"] for layer in inner]
+                own = [layer["config"]] if layer["class_name"] == "LSTM" else cells(layer["config"])
+                if len(own) != 1:
+                    raise FormatError("Bidirectional holds several cells; expected one: give each a layer")
+                configurations += own
         found = []
         for configuration in configurations:
             _check_configuration(part, configuration, ignore)
@@ -449,7 +563,15 @@ def _activation(name, value, version):
 # ---- out
 
 
-def to_keras(obj):
+@overload
+def to_keras(
+    obj: LSTM | Model, *, model: Literal[False] = ...
+) -> list[npt.NDArray[np.floating[Any]]]: ...
+@overload
+def to_keras(obj: LSTM | Model, *, model: Literal[True]) -> Any: ...
+
+
+def to_keras(obj: LSTM | Model, *, model: bool = False) -> Any:
     """Return weights for the ``set_weights`` of Keras's layers, stacked as in a ``Sequential``.
 
     Parameters
@@ -459,10 +581,13 @@ def to_keras(obj):
         ``reverse`` (``go_backwards`` of the first layer, whose outputs Keras turns round), and activations
         that Keras has, the same for the candidate and the cell. The layers that take the weights must have
         the same; what acts in training alone is no part of weights.
+    model : bool, default False
+        Return a ``keras.Model`` that has these weights and computes what `Model.predict` does for sequences
+        of one length, its pooling included, or y of an LSTM.
 
     Returns
     -------
-    list of ndarray
+    list of ndarray, or keras.Model with `model`
         Copies: for each layer and direction kernel (I, 4H), recurrent_kernel (H, 4H), bias (4H,); then,
         of a model, kernel (D*H, O) and bias (O,) of a Dense.
 
@@ -473,7 +598,8 @@ def to_keras(obj):
     """
     if not isinstance(obj, (LSTM, Model)):
         raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
-    refuse_pooling(obj, "Keras's LSTM")
+    if not as_flag("model", model):
+        refuse_pooling(obj, "weights for Keras's layers")
     lstm = obj.lstm if isinstance(obj, Model) else obj
     refuse_options(lstm, "Keras's LSTM", ("bidirectional", "reverse", "bias", "activations"))
     gates, inner, output = lstm.activations
@@ -484,6 +610,16 @@ def to_keras(obj):
             f"and each one of {', '.join(_ACTIVATIONS)}, hard_sigmoid (1/6, 0.5)"
         )
     weights = [np.ascontiguousarray(view.T) for view in lstm.named_parameters().values()]
-    if obj is not lstm:
+    if not isinstance(obj, LSTM):
         weights += [np.ascontiguousarray(obj.weight.T), obj.bias]
-    return [array.copy() for array in weights]
+    weights = [array.copy() for array in weights]
+    if not model:
+        return weights
+    return keras_model(obj, weights, tuple(_name_in_keras(own) for own in (gates, inner)))
+
+
+def _name_in_keras(given):
+    """Return Keras's name of one of our activations."""
+    if given == _HARD_SIGMOID:
+        return "hard_sigmoid"
+    return next((name for name, own in _ACTIVATIONS.items() if own == given), "linear")

@@ -1,8 +1,11 @@
 """Files of our own: safetensors, with what the numbers belong to as JSON in the metadata."""
 
+from __future__ import annotations
+
 import json
 import os
 import warnings
+from typing import Any, Literal, overload
 
 from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
 from lstm_ext._fitted import EstimatorStream as EstimatorStream
@@ -44,7 +47,7 @@ _OTHERS = (
 )
 
 
-def save(obj, path, *, optimizer=None):
+def save(obj: Any, path: str | os.PathLike[str], *, optimizer: Any | None = None) -> None:
     """Write an LSTM, a model or an estimator to a file, whole or not at all.
 
     The file is a safetensors archive: the parameters by name, as any reader of safetensors shows them,
@@ -127,7 +130,11 @@ def check_path(path, stacklevel):
     check_target(path)
 
 
-def load(path, *, return_optimizer=False):
+@overload
+def load(path: str | os.PathLike[str], *, return_optimizer: Literal[False] = False) -> Any: ...
+@overload
+def load(path: str | os.PathLike[str], *, return_optimizer: Literal[True]) -> tuple[Any, Any]: ...
+def load(path: str | os.PathLike[str], *, return_optimizer: bool = False) -> Any:
     """Read what `save` or `Model.save` has written; former versions' ``.npz`` too.
 
     The bytes say which it is, not the name. Nothing in the file is executed, and it can name no class but

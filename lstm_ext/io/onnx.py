@@ -4,6 +4,9 @@
 this package's LSTM in it, behind the interface of `onnx.backend.base.Backend`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -11,13 +14,22 @@ from lstm_ext import __version__
 from lstm_ext._files import replace_file
 from lstm_ext._fitted import chain_of
 from lstm_ext._options import as_flag
-from lstm_ext.io import _onnx_lstm, _onnx_read
-from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, refuse_pooling, reorder_gates, require
+from lstm_ext.io import _onnx, _onnx_lstm
+from lstm_ext.io._common import GATES, MAX_BYTES, ONNX_GATES, reorder_gates, require
 from lstm_ext.losses import CrossEntropy
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-__all__ = ["Backend", "from_onnx", "to_onnx"]  # noqa: F822, see __getattr__
+if TYPE_CHECKING:
+    import os
+
+    import onnx
+
+    from lstm_ext.io._onnx_backend import Backend
+
+    _Path: TypeAlias = str | os.PathLike[str]
+
+__all__ = ["Backend", "from_onnx", "to_onnx"]
 
 # Old enough for run times of 2022, and all that is needed here; newer ones read it.
 OPSET, IR_VERSION = 17, 8
@@ -31,7 +43,7 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def from_onnx(source):
+def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) -> LSTM | Model:
     """Make an LSTM or a `Model` of an ONNX model.
 
     LSTM operators (versions 7, 14 and 22) with every attribute that they have, stacked or alone, and a dense
@@ -63,10 +75,13 @@ def from_onnx(source):
     ModuleNotFoundError
         Without the library onnx.
     """
-    return _onnx_read.read(source)
+    return _onnx.read(source)
 
 
-def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation=None):
+def to_onnx(
+    model: LSTM | Model | Any, path: _Path | None = None, *, lengths: bool = False,
+    initial_states: bool = False, activation: Literal["softmax"] | None = None, stream: bool = False,
+) -> onnx.ModelProto:
     r"""Write a whole model as ONNX: batch and time are free.
 
     ``x`` comes in as the LSTM's ``batch_first`` says, "batch" and "time" are symbols. An LSTM gives ``y``
@@ -89,6 +104,10 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
         Inputs ``h_0`` and ``c_0``, (L*D, N, H). Otherwise zeros, or the states that were learnt.
     activation : {None, "softmax"}
         "softmax": probabilities in place of what `Model.predict` gives, where the loss is cross entropy.
+    stream : bool, default False
+        For data that come step by step, or chunk by chunk: inputs ``h_0`` and ``c_0``, and outputs ``h_n``
+        and ``c_n`` beside the prediction, to be the next call's. Chunks of any length give the numbers of the
+        whole sequence. Not with two directions or ``reverse``, which begin at the end.
 
     Returns
     -------
@@ -108,14 +127,20 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
             raise TypeError(
                 f"model is {type(model).__name__}; expected an LSTM, a Model or a fitted estimator"
             )
-        chain = chain_of(model, "an ONNX graph")
+        chain = chain_of(model, "an ONNX graph", merging=True)
         model = chain.model
-    refuse_pooling(model, "an ONNX graph")
     lstm = model if isinstance(model, LSTM) else model.lstm
     lengths, initial_states = as_flag("lengths", lengths), as_flag("initial_states", initial_states)
     if activation not in (None, "softmax"):
         raise ValueError(f"activation is {activation!r}, expected None or 'softmax'")
-    if chain is not None and initial_states:
+    if as_flag("stream", stream):
+        if lstm.bidirectional or lstm.reverse or lengths:
+            hinders = "lengths" if lengths else "bidirectional" if lstm.bidirectional else "reverse"
+            raise ValueError(
+                f"stream is True and {hinders} too; expected one of them: a stream has no end to begin at"
+            )
+        initial_states = True
+    elif chain is not None and initial_states:
         raise ValueError("initial_states is True; expected False for an estimator, whose predict has none")
     if activation == "softmax" and not (isinstance(model, Model) and isinstance(model.loss, CrossEntropy)):
         raise ValueError("activation is 'softmax', and there is no readout whose loss is cross entropy")
@@ -127,6 +152,8 @@ def to_onnx(model, path=None, *, lengths=False, initial_states=False, activation
         _lstm_outputs(graph, lstm, layers)
     else:
         _readout(graph, model, layers, lengths, activation, chain)
+        if stream:
+            _state_outputs(graph, lstm, layers)
     proto = graph.model()
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -227,6 +254,8 @@ def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
         x = graph.input("x", [*free, len(chain.x_mean)], TensorProto.DOUBLE)
         x = _scaled(graph, x, chain.x_mean, chain.x_scale)
     lens = graph.input("lengths", ["batch"], TensorProto.INT32) if lengths else ""
+    if chain is not None and chain.merge > 1:
+        x, lens = _merged(graph, x, lens, chain)
     states = [
         graph.input(name, [lstm.num_layers * D, "batch", H]) for name in ("h_0", "c_0") if initial_states
     ]
@@ -277,6 +306,71 @@ def _scaled(graph, name, mean, scale):
     value = graph.add("Sub", [name, graph.doubles(f"{name}_mean", mean)], f"{name}_centred")
     value = graph.add("Div", [value, graph.doubles(f"{name}_scale", scale)], f"{name}_scaled")
     return graph.add("Cast", [value], f"{name}_network", to=graph.real)
+
+
+def _merged(graph, x, lengths, chain):
+    """Read each `chain.merge` steps of x (N, T, F) as one; 0 beyond the end. Returns x and lengths."""
+    from onnx import TensorProto
+
+    m, F = chain.merge, len(chain.x_mean)
+    if lengths:
+        counted = graph.add("Unsqueeze", [_counted(graph, "x", lengths), graph.integers(2)], "there")
+        x = graph.add("Where", [counted, x, graph.numbers("nothing", 0.0)], "x_there")
+        wide = graph.add("Cast", [lengths], "lengths_wide", to=TensorProto.INT64)
+        wide = graph.add("Add", [wide, graph.integer(m - 1)], "lengths_up")
+        wide = graph.add("Div", [wide, graph.integer(m)], "lengths_of_merged")
+        lengths = graph.add("Cast", [wide], "lengths_merged", to=TensorProto.INT32)
+    steps = graph.add("Shape", [x], "steps_of_x", start=1, end=2)
+    rest = graph.add("Mod", [graph.add("Neg", [steps], "minus_steps"), graph.integers(m)], "steps_that_lack")
+    pads = graph.add("Concat", [graph.integers(0, 0, 0, 0), rest, graph.integers(0)], "pads", axis=0)
+    x = graph.add("Pad", [x, pads, graph.numbers("nothing", 0.0)], "x_padded")
+    return graph.add("Reshape", [x, graph.integers(0, -1, m * F)], "x_merged"), lengths
+
+
+def _counted(graph, x, lengths):
+    """Return which of the steps of x (N, T, F) are before the lengths, bool (N, T)."""
+    from onnx import TensorProto
+
+    name = f"{x}_counted_by_{lengths}"
+    time = graph.add("Shape", [x], f"{name}_time_vector", start=1, end=2)
+    time = graph.add("Squeeze", [time, graph.integers(0)], f"{name}_time")
+    steps = graph.add("Range", [graph.integer(0), time, graph.integer(1)], f"{name}_steps")
+    last = graph.add("Cast", [lengths], f"{name}_wide", to=TensorProto.INT64)
+    last = graph.add("Unsqueeze", [last, graph.integers(1)], f"{name}_column")
+    return graph.add("Less", [steps, last], name)
+
+
+def _pooled(graph, model, y, lengths):
+    """Return the features (N, D P) that are pooled of Y (T, D, N, P), over the steps that count."""
+    width, kind = model.lstm.output_size, model.pooling
+    y = _batch_first(graph, y, width)
+    counted = None
+    if lengths:
+        counted = graph.add("Unsqueeze", [_counted(graph, y, lengths), graph.integers(2)], "pool_counted")
+    if kind == "max":
+        if counted:
+            y = graph.add("Where", [counted, y, graph.numbers("lowest", -np.inf)], "y_or_lowest")
+        features = graph.add("ReduceMax", [y], "pooled", axes=[1], keepdims=0)
+    elif kind == "mean" and not counted:
+        features = graph.add("ReduceMean", [y], "pooled", axes=[1], keepdims=0)
+    elif kind == "mean":
+        y = graph.add("Where", [counted, y, graph.numbers("nothing", 0.0)], "y_or_0")
+        total = graph.add("ReduceSum", [y, graph.integers(1)], "pool_sum", keepdims=0)
+        number = graph.add("Cast", [lengths], "pool_number", to=graph.real)
+        number = graph.add("Unsqueeze", [number, graph.integers(1)], "pool_number_column")
+        features = graph.add("Div", [total, number], "pooled")
+    else:
+        score = graph.add("MatMul", [y, graph.numbers("attention", model.attention[:, None])], "score")
+        if counted:
+            score = graph.add("Where", [counted, score, graph.numbers("lowest", -np.inf)], "score_counted")
+        weight = graph.add("Softmax", [score], "step_weights", axis=1)
+        features = graph.add("Mul", [weight, y], "y_weighted")
+        features = graph.add("ReduceSum", [features, graph.integers(1)], "pooled", keepdims=0)
+    if counted:  # of a sequence without a step, 0
+        some = graph.add("Greater", [lengths, graph.add("Sub", [lengths, lengths], "no_steps")], "some_steps")
+        some = graph.add("Unsqueeze", [some, graph.integers(1)], "some_steps_column")
+        features = graph.add("Where", [some, features, graph.numbers("nothing", 0.0)], "pooled_or_0")
+    return features
 
 
 def _stacked(lstm, word, layer, made):
@@ -339,7 +433,7 @@ def _batch_first(graph, y, width):
 
 
 def _lstm_outputs(graph, lstm, layers):
-    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
+    D, P = lstm._family.directions, lstm.proj_size or lstm.hidden_size
     y = layers[-1][0]
     if lstm.batch_first:
         y, free = _batch_first(graph, y, D * P), ["batch", "time"]
@@ -347,6 +441,12 @@ def _lstm_outputs(graph, lstm, layers):
         y, free = graph.add("Transpose", [y], "y_by_time", perm=[0, 2, 1, 3]), ["time", "batch"]
         y = graph.add("Reshape", [y, graph.integers(0, 0, D * P)], "y_joined")
     graph.output(y, "y", [*free, D * P])
+    _state_outputs(graph, lstm, layers)
+
+
+def _state_outputs(graph, lstm, layers):
+    """Add the outputs h_n and c_n of all layers."""
+    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
     for k, name, size in ((1, "h_n", P), (2, "c_n", H)):
         parts = [layer[k] for layer in layers]
         joined = graph.add("Concat", parts, f"{name}_joined", axis=0) if len(parts) > 1 else parts[0]
@@ -360,6 +460,11 @@ def _readout(graph, model, layers, lengths, activation, chain=None):
     y, h, _ = layers[-1]
     if model.every_step:
         features, free = _batch_first(graph, y, width), ["batch", "time"]
+    elif model.pooling != "last":
+        lens = "lengths" if lengths else ""
+        if lens and chain is not None and chain.merge > 1:
+            lens = "lengths_merged"
+        features, free = _pooled(graph, model, y, lens), ["batch"]
     else:
         features, free = graph.add("Transpose", [h], "h_by_batch", perm=[1, 0, 2]), ["batch"]
         features = graph.add("Reshape", [features, graph.integers(0, width)], "h_joined")
@@ -373,12 +478,7 @@ def _readout(graph, model, layers, lengths, activation, chain=None):
     elif activation == "softmax":
         result = graph.add("Softmax", [result], "probabilities", axis=-1)
     if lengths and model.every_step:  # 0 beyond a sequence's length, as Model.predict gives it
-        time = graph.add("Shape", ["x"], "time_vector", start=1, end=2)
-        time = graph.add("Squeeze", [time, graph.integers(0)], "time")
-        steps = graph.add("Range", [graph.integer(0), time, graph.integer(1)], "steps")
-        last = graph.add("Cast", ["lengths"], "lengths_as_int64", to=TensorProto.INT64)
-        last = graph.add("Unsqueeze", [last, graph.integers(1)], "lengths_column")
-        counted = graph.add("Less", [steps, last], "counted")
+        counted = _counted(graph, "x", "lengths")
         counted = graph.add("Unsqueeze", [counted, graph.integers(2)], "counted_column")
         for k in range(1, 1 if chain is None else len(chain.shape)):
             counted = graph.add("Unsqueeze", [counted, graph.integers(2)], f"counted_column_{k}")

@@ -1,11 +1,19 @@
 """Rolling origins: how well a forecaster would have done, next to naive forecasts."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 
 from lstm_ext.sklearn._series import read
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Floats = npt.NDArray[np.float64]
 
 _MEASURES = ("MAE", "RMSE", "MASE", "coverage")
 
@@ -37,7 +45,10 @@ class Backtest:
         What the intervals are for.
     """
 
-    def __init__(self, table, origins, truth, forecast, lower, upper, coverage, series):
+    def __init__(
+        self, table: dict[str, dict[str, float]], origins: npt.NDArray[Any], truth: _Floats,
+        forecast: _Floats, lower: _Floats, upper: _Floats, coverage: float, series: Any,
+    ) -> None:
         self.table, self.origins, self.truth, self.forecast = table, origins, truth, forecast
         self.lower, self.upper, self.coverage, self._series = lower, upper, coverage, series
 
@@ -45,14 +56,14 @@ class Backtest:
         for name, row in self.table.items():
             yield name, [f"{row[m]:.4g}" if m in row else "" for m in _MEASURES]
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = f"{'':16}" + "".join(f"{measure:>10}" for measure in _MEASURES)
         lines = [f"{name:16}" + "".join(f"{cell:>10}" for cell in cells) for name, cells in self._rows()]
         return "\n".join([head, *lines])
 
     __repr__ = __str__
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         cells = "".join(f"<th>{measure}</th>" for measure in _MEASURES)
         rows = "".join(
             f"<tr><th>{name}</th>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
@@ -60,7 +71,7 @@ class Backtest:
         )
         return f"<table><tr><th></th>{cells}</tr>{rows}</table>"
 
-    def plot(self, ax=None, *, series=0, column=0):
+    def plot(self, ax: Any = None, *, series: int = 0, column: int = 0) -> Any:
         """Draw a series and its forecasts with their intervals.
 
         Parameters

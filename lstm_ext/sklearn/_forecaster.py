@@ -1,7 +1,10 @@
 """`LSTMForecaster`: the estimator around `_hybrid`, which computes its forecasts."""
 
+from __future__ import annotations
+
 import copy
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.stats import t as student
@@ -15,6 +18,18 @@ from lstm_ext.sklearn._network import Network
 from lstm_ext.sklearn._sequences import check_columns, frame_columns
 from lstm_ext.sklearn._series import Series, check_same_index, following, packed, read, unpacked
 from lstm_ext.sklearn._smoothing import recent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.callbacks import Callback
+    from lstm_ext.model import Model
+    from lstm_ext.sklearn._backtest import Backtest
+
+    _Floats = npt.NDArray[np.float64]
+    _Callback = Callback | Callable[[dict[str, Any]], object]
 
 
 class LSTMForecaster(Network):
@@ -132,6 +147,22 @@ class LSTMForecaster(Network):
     True
     """
 
+    model_: Model
+    models_: list[Model]
+    period_: int
+    transform_: str
+    window_: int
+    weights_: dict[str, _Floats]
+    lstm_share_: _Floats
+    fitted_values_: Any
+    n_series_: int
+    n_outputs_: int
+    n_exogenous_: int
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
         "window": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -146,38 +177,17 @@ class LSTMForecaster(Network):
     }
 
     def __init__(
-        self,
-        window="auto",
-        horizon=1,
-        *,
-        period="auto",
-        strategy="recursive",
-        difference="auto",
-        transform="auto",
-        n_members=5,
-        loss="mse",
-        coverage=0.9,
-        hidden_size=32,
-        num_layers=1,
-        solver="adam",
-        learning_rate_init=0.003,
-        batch_size=32,
-        max_iter="auto",
-        alpha=0.0,
-        momentum=0.9,
-        max_norm=1.0,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping=True,
-        validation_fraction=0.1,
-        warm_start=False,
-        scale=True,
-        dtype="float32",
-        lstm_options=None,
-        callbacks=None,
-        random_state=None,
-        verbose=False,
-    ):
+        self, window: int | str = "auto", horizon: int = 1, *, period: int | str = "auto",
+        strategy: str = "recursive", difference: int | str | None = "auto", transform: str | None = "auto",
+        n_members: int = 5, loss: str = "mse", coverage: float = 0.9, hidden_size: int = 32,
+        num_layers: int = 1, solver: str = "adam", learning_rate_init: float = 0.003, batch_size: int = 32,
+        max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0,
+        tol: float = 1e-4, n_iter_no_change: int | str = "auto", early_stopping: bool = True,
+        validation_fraction: float = 0.1, warm_start: bool = False, scale: bool = True,
+        dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None, random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
         super().__init__(
             hidden_size,
             num_layers,
@@ -240,7 +250,9 @@ class LSTMForecaster(Network):
 
     # ---- learning
 
-    def fit(self, y, unused=None, *, X=None, sample_weight=None, comm=None):
+    def fit(
+        self, y: Any, unused: None = None, *, X: Any = None, sample_weight: Any = None, comm: Any = None
+    ) -> Self:
         """Learn from series.
 
         Parameters
@@ -272,7 +284,7 @@ class LSTMForecaster(Network):
                 "fit(X, y) "
                 "would forecast the inputs"
             )
-        with self._all_or_nothing():
+        with self._all_or_nothing(comm):
             self._learn(y, X, sample_weight, comm)
         return self
 
@@ -388,7 +400,7 @@ class LSTMForecaster(Network):
 
     # ---- forecasts
 
-    def predict(self, horizon=None, X=None, *, y=None, X_past=None):
+    def predict(self, horizon: Any = None, X: Any = None, *, y: Any = None, X_past: Any = None) -> Any:
         """Continue series: those that `fit` had, or others.
 
         Parameters
@@ -413,7 +425,10 @@ class LSTMForecaster(Network):
         task = self._task(horizon, X, y, X_past)
         return task["series"].answer(list(self._forecast(task)[0]), task["horizon"])
 
-    def predict_interval(self, horizon=None, X=None, *, y=None, X_past=None, coverage=None):
+    def predict_interval(
+        self, horizon: Any = None, X: Any = None, *, y: Any = None, X_past: Any = None,
+        coverage: float | None = None,
+    ) -> tuple[Any, Any]:
         """Bounds between which the series will be, each step with a probability of `coverage`.
 
         They are split-conformal: as far from the forecast, in units of the series' scale, as that share of
@@ -432,7 +447,7 @@ class LSTMForecaster(Network):
         """
         check_is_fitted(self)
         coverage = self._built["coverage"] if coverage is None else coverage
-        if not isinstance(coverage, Real) or not 0 < coverage < 1:
+        if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
             raise ValueError(f"coverage is {coverage!r}, expected a number between 0 and 1")
         task = self._task(horizon, X, y, X_past)
         _, middle, width, past = self._forecast(task)
@@ -478,7 +493,7 @@ class LSTMForecaster(Network):
             / student.ppf((1 + coverage) / 2, np.inf)
         )
 
-    def score(self, y, unused=None, *, X=None):
+    def score(self, y: Any, unused: None = None, *, X: Any = None) -> float:
         r"""Return how well the series of `fit` are forecast: minus the mean absolute scaled error.
 
         .. math:: -\frac{1}{h} \sum_{k=1}^{h} |\hat y_{T+k} - y_{T+k}| / q, \qquad
@@ -518,7 +533,7 @@ class LSTMForecaster(Network):
             errors.append(np.abs(forecast - one) / naive_error(past, self.period_))
         return -float(np.nanmean(errors))
 
-    def update(self, y, *, X=None):
+    def update(self, y: Any, *, X: Any = None) -> Self:
         """Take in what was measured since, without learning anew.
 
         Level, trend, season and scale follow; regressions, LSTMs and weights stay. `fit` learns anew.
@@ -564,7 +579,10 @@ class LSTMForecaster(Network):
         self._form = {**form, "indexes": ends}
         return self
 
-    def backtest(self, y, horizon=None, origins=8, *, X=None, step=None, coverage=None):
+    def backtest(
+        self, y: Any, horizon: int | None = None, origins: int | Sequence[int] = 8, *, X: Any = None,
+        step: int | None = None, coverage: float | None = None,
+    ) -> Backtest:
         """Forecast from several origins, learning anew at each, and compare with naive forecasts.
 
         Parameters

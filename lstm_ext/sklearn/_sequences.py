@@ -1,8 +1,11 @@
 """Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
 
+from __future__ import annotations
+
 import copy
 import sys
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -13,6 +16,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from lstm_ext._checks import warn
 from lstm_ext._data import as_labels, as_number_array
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    _Floats = npt.NDArray[np.float64]
+    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
+
 __all__ = [
     "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_groups", "check_weight",
     "frame_columns", "per_step", "row_values", "step_rows",
@@ -20,6 +31,11 @@ __all__ = [
 
 _SHAPES = "(sequences, time, features), a list of (time, features), or (sequences, features)"
 _LONG = {"case_id", "dim_id", "reading_id", "value"}  # columns of sktime's "pd-long"
+# Columns by which frames in long format say which sequence and which step a row is of.
+_IDS = {"id", "case_id", "case", "instance", "instances", "unique_id", "series_id", "sequence_id", "basin_id"}
+_TIMES = {"time", "timestamp", "date", "datetime", "ds", "reading_id", "timepoint", "timepoints", "time_idx"}
+_TIME_LAST = "if X is (sequences, features, time), as sktime's numpy3D, pass X.transpose(0, 2, 1)"
+_PARTS_TIME_LAST = "if the sequences are (features, time), as in aeon, pass [x.T for x in X]"
 
 
 class Sequences:
@@ -212,8 +228,11 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     -------
     Sequences
     """
+    _check_dims(X)
+    _check_cells(X)
     given, X = X, _unpacked(X)
     names = frame_columns(X)  # first: what two names of one column mean, nobody knows
+    _check_long(X, names)
     if _is_pandas(X):
         sequences = _from_frame(X, allow_nan)
         if sequences.frames is not X:
@@ -221,6 +240,9 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     elif _one_by_one(X):
         sequences = _from_parts(list(X), allow_nan)
         sequences.index = given.index if given is not X else None
+        if reset and not tables and names is None and sequences.same_length:
+            part = sequences.rows.reshape(len(sequences), -1, sequences.rows.shape[1])
+            sequences.doubt = _channels_first(part, "list")
     else:
         if isinstance(X, list | tuple) and not len(X):
             X = np.empty((0, 1))  # for scikit-learn's words
@@ -242,6 +264,8 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
         estimator=estimator,
     )
     _check_numbered(estimator, X, names, reset)
+    if not reset and names is None:
+        _check_time_last(estimator, sequences)
     # Names and number of features; the numbers have been checked.
     validate_data(estimator, _named(names, rows), reset=reset, skip_check_array=True)
     sequences = sequences.with_rows(rows)
@@ -303,9 +327,10 @@ def _from_parts(parts, allow_nan):
         if array.ndim != 2:
             raise ValueError(f"X[{number}] has shape {array.shape}, expected (time, features)")
         if arrays and array.shape[1] != arrays[0].shape[1]:
+            same = len({getattr(one, "shape", (None,))[0] for one in parts}) == 1
             raise ValueError(
                 f"X[{number}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; expected "
-                "(time, features) with the same features"
+                f"(time, features) with the same features{f': {_PARTS_TIME_LAST}' if same else ''}"
             )
         if not len(array):
             raise ValueError(f"X[{number}] has no time step")
@@ -344,7 +369,14 @@ def _from_frame(X, allow_nan):
         return _from_panel(X, allow_nan)
     if X.shape[1] and len(X) and all(dtype.kind == "O" for dtype in X.dtypes):
         cells = X.to_numpy(dtype=object)
-        holds = np.array([getattr(cell, "ndim", None) == 1 for cell in cells.ravel()])
+        if any(getattr(cell, "ndim", None) == 2 for cell in cells.ravel()):
+            raise TypeError(
+                f"X has tables in its cells; expected a list of (time, features), as "
+                f"list(X[{X.columns[0]!r}]), or a series in each cell"
+            )
+        holds = np.array([
+            getattr(cell, "ndim", None) == 1 or isinstance(cell, list | tuple) for cell in cells.ravel()
+        ])
         if holds.all():
             return _from_cells(X, cells, allow_nan)
         if holds.any():
@@ -419,26 +451,99 @@ def _pivoted(X):
     return panel.reindex(X["case_id"].unique(), level=0)
 
 
-def _channels_first(x):
+def _channels_first(x, layout="array"):
     """Return what to say of an array that looks like (sequences, features, time), as sktime has it, or None.
 
-    It does where there are many more features than steps, or more features than steps and values that change
-    much less from feature to feature than from step to step.
+    It does where there are several steps and many more features, and where there are more features than steps
+    and values that change much less from feature to feature than from step to step, or, with one step, than
+    they vary over the features: a table that was given an axis of one step does not.
     """
     n, steps, features = x.shape
     if features <= steps or features < 8:
         return None
-    if features < 16 or features < 4 * steps:
+    if steps == 1 or features < 4 * steps:
         part = x[:: max(1, n // 100)].astype(np.float64, copy=False)
-        by_step, by_feature = (np.diff(part, axis=axis) for axis in (1, 2))
-        if not np.isfinite(by_step).any() or not np.isfinite(by_feature).any():
+        by_feature = np.diff(part, axis=2)
+        other = np.diff(part, axis=1) if steps > 1 else part - np.mean(part, axis=2, keepdims=True)
+        if not np.isfinite(other).any() or not np.isfinite(by_feature).any():
             return None
         with np.errstate(over="ignore"):
-            if np.nanmean(by_feature**2) >= np.nanmean(by_step**2) / 4:
+            if np.nanmean(by_feature**2) >= np.nanmean(other**2) / (4 if steps > 1 else 2):
                 return None
+    last = _TIME_LAST if layout == "array" else _PARTS_TIME_LAST
+    shape = x.shape if layout == "array" else f"{x.shape[1:]} in each of {n} parts"
     return (
-        f"X has shape {x.shape}: it is read as {n} sequences of {steps} time steps and {features} features. "
-        "If it is (sequences, features, time), as sktime's numpy3D, pass X.transpose(0, 2, 1)"
+        f"X has shape {shape}: it is read as {n} sequences of {steps} time steps and {features} features. "
+        f"{last[0].upper()}{last[1:]}"
+    )
+
+
+def _check_time_last(estimator, X):
+    """Refuse sequences of another width whose steps are as many as the features that `fit` had."""
+    expected, features = getattr(estimator, "n_features_in_", None), X.rows.shape[1]
+    if X.layout == "table" or features == expected or not (X.lengths == expected).all():
+        return
+    right = _TIME_LAST if X.layout == "array" else _PARTS_TIME_LAST
+    raise ValueError(
+        f"X has {features} features, but {type(estimator).__name__} is expecting {expected} features as "
+        f"input. All sequences have {expected} time steps: {right}"
+    )
+
+
+def _check_dims(X):
+    """Refuse an array of xarray whose dimensions say that time is not where it is read."""
+    dims = getattr(X, "dims", None)
+    if type(X).__module__.partition(".")[0] != "xarray" or not isinstance(dims, tuple) or len(dims) != 3:
+        return
+    places = [k for k, name in enumerate(dims) if str(name).lower() in _TIMES]
+    if len(places) == 1 and places[0] != 1:
+        others = [name for name in dims if name != dims[places[0]]]
+        right = (others[0], dims[places[0]], others[1])
+        raise ValueError(
+            f"X has the dimensions {dims}; expected (sequences, time, features): if that is what {right} "
+            f"are, pass X.transpose{right}"
+        )
+
+
+def _check_cells(X):
+    """Refuse series in the cells of what is no data frame of pandas."""
+    if isinstance(X, np.ndarray):
+        if X.dtype == object and X.ndim == 2 and X.size and getattr(X[0, 0], "ndim", 0) == 1:
+            raise TypeError(
+                "X is an array with series in its cells; expected numbers, or a data frame: pass "
+                "pandas.DataFrame(X)"
+            )
+        return
+    library = type(X).__module__.partition(".")[0]
+    if library == "polars" and hasattr(X, "get_columns"):
+        nested = [name for name, kind in X.schema.items() if kind.is_nested()]
+    elif library == "pyarrow" and hasattr(X, "schema"):
+        nested = [field.name for field in X.schema if field.type.num_fields]
+    else:
+        return
+    if nested:
+        raise TypeError(
+            f"X has lists in the cells of {nested[0]!r}; expected numbers, or series in the cells of a data "
+            "frame of pandas: pass X.to_pandas()"
+        )
+
+
+def _check_long(X, names):
+    """Refuse a data frame whose columns say which sequence, and which step of it, each row is."""
+    if names is None or not hasattr(X, "columns") or set(names) == _LONG:
+        return
+    lower = [name.lower() for name in names]
+    who = next((name for name, low in zip(names, lower, strict=True) if low in _IDS), None)
+    when = next((name for name, low in zip(names, lower, strict=True) if low in _TIMES), None)
+    if who is None or when is None:
+        return
+    label = dict(zip(names, _labels(X), strict=True))[who]
+    if len(set(X[label].to_pylist() if hasattr(X[label], "to_pylist") else list(X[label]))) == X.shape[0]:
+        return  # a row for each
+    pandas = "X" if _is_pandas(X) else "X.to_pandas()"
+    raise ValueError(
+        f"X has the columns {who!r} and {when!r}, as a panel in long format; expected features alone: pass "
+        f"{pandas}.set_index([{who!r}, {when!r}]) for a sequence for each {who!r}, or leave these columns out"
     )
 
 
@@ -568,7 +673,10 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
                 "step of each sequence: every_step=True"
             )
         if len(part) != length:
-            raise ValueError(f"{name}[{number}] has {len(part)} steps, X[{number}] has {length}")
+            hint = ""
+            if len(part) == X.rows.shape[1]:
+                hint = ": " + (_TIME_LAST if X.layout == "array" else _PARTS_TIME_LAST)
+            raise ValueError(f"{name}[{number}] has {len(part)} steps, X[{number}] has {length}{hint}")
         if part.shape[1:] != np.shape(parts[0] if parts else part)[1:]:
             raise ValueError(f"{name}[{number}] has shape {part.shape}, {name}[0] has {parts[0].shape}")
         if isinstance(X.row_index, list):
@@ -741,7 +849,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
 ):
     """`transform` for every layout: scikit-learn's own wrapper of it makes data frames of tables alone."""
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(self, X: _X, y: object = None, **fit_params: Any) -> Any:
         """Fit, and scale the same data.
 
         Parameters
@@ -759,7 +867,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
         """
         return self.fit(X, y, **fit_params).transform(X)
 
-    def transform(self, X):
+    def transform(self, X: _X) -> Any:
         """Scale.
 
         Parameters
@@ -829,18 +937,25 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
     3.0
     """
 
-    def __init__(self, with_mean=True, with_std=True):
+    mean_: _Floats
+    scale_: _Floats
+    n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
+    with_mean: bool
+    with_std: bool
+
+    def __init__(self, with_mean: bool = True, with_std: bool = True) -> None:
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: _X, y: object = None, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Find mean and standard deviation.
 
         Parameters
@@ -866,8 +981,8 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             weight = check_weight(sample_weight, X)
             return self._fit_rows(X.rows, per_step(weight, X))
         except Exception:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _fit_rows(self, rows, weight=None, *, name="X"):
@@ -908,7 +1023,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             )
         return scaled
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: _X) -> Any:
         """Undo `transform`.
 
         Parameters

@@ -1,7 +1,10 @@
 """`LSTMRegressor` and `LSTMClassifier`: sequences with a target for each, or for each of their steps."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -22,7 +25,7 @@ from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
 from lstm_ext._fitted import stream
-from lstm_ext.sklearn._network import _FEW_ASIDE, _FOLDS, Network, only_stochastic, to_dtype
+from lstm_ext.sklearn._network import FEW_ASIDE, FOLDS, Network, only_stochastic, to_dtype
 from lstm_ext.sklearn._readings import (
     COUNTS,
     DISTRIBUTIONS,
@@ -44,6 +47,20 @@ from lstm_ext.sklearn._sequences import (
     step_rows,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.callbacks import Callback
+    from lstm_ext.io.native import EstimatorStream
+    from lstm_ext.model import Model
+
+    _Floats = npt.NDArray[np.float64]
+    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
+    _Validation = tuple[_X, _X] | dict[str, Any]
+    _Callback = Callback | Callable[[dict[str, Any]], object]
+
 # With merge_steps="auto" a network reads at the most so many steps.
 _STEPS = 32
 # Fewer sequences set aside do not calibrate an interval: folds do then, too.
@@ -57,6 +74,8 @@ class _Supervised(Network):
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **Network._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [StrOptions({"constant", "cosine"})],
         "every_step": ["boolean"],
         "static_columns": ["array-like", None],
         "categorical_columns": ["array-like", None],
@@ -69,7 +88,9 @@ class _Supervised(Network):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
-    def stream(self, batch=1, static=None):
+    def stream(
+        self, batch: int = 1, static: _X | None = None, *, max_steps: int | None = None
+    ) -> EstimatorStream:
         """Predict step by step: one time step at a time, from the state of those before it.
 
         Parameters
@@ -78,6 +99,9 @@ class _Supervised(Network):
             Sequences that advance together.
         static : array_like of shape (batch, S), optional
             Static inputs, in their own units.
+        max_steps : int, optional
+            Refuse more steps than this. Needed for a network that reads backwards, as `LSTMClassifier` by
+            default does: the stream keeps so many steps, and reads all of them again at each.
 
         Returns
         -------
@@ -85,7 +109,7 @@ class _Supervised(Network):
             Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
             far, a classifier's `predict_proba`.
         """
-        return stream(self, batch, static)
+        return stream(self, batch, static, max_steps=max_steps)  # type: ignore[return-value, arg-type]
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -294,7 +318,7 @@ class _Supervised(Network):
                 f"sequences aside, and that does not go: {error}"
             ) from error
 
-    def _folds(self, data, labels=None, few=_FEW_ASIDE):
+    def _folds(self, data, labels=None, few=FEW_ASIDE):
         """Return pairs of numbers, each sequence set aside once; None where one split sets enough aside."""
         n = len(data["x"])
         if n * self.validation_fraction >= few or n < 2:
@@ -302,9 +326,9 @@ class _Supervised(Network):
         seed = int(self._rng.integers(2**31))
         counts = None if labels is None else np.unique(labels, return_counts=True)[1]
         if counts is not None and counts.min() > 1:
-            folds = StratifiedKFold(int(min(_FOLDS, counts.min())), shuffle=True, random_state=seed)
+            folds = StratifiedKFold(int(min(FOLDS, counts.min())), shuffle=True, random_state=seed)
         else:
-            folds, labels = KFold(min(_FOLDS, n), shuffle=True, random_state=seed), None
+            folds, labels = KFold(min(FOLDS, n), shuffle=True, random_state=seed), None
         return list(folds.split(np.zeros(n), labels))
 
     # ---- what comes out
@@ -322,7 +346,7 @@ class _Supervised(Network):
         check_is_fitted(self)
         if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
             raise ValueError(f"n_draws is {n_draws!r}; expected an integer of at least 1, or None")
-        if not self.model_._regularised:
+        if not self.model_.stochastic:
             raise ValueError(
                 f"n_draws is {n_draws}; expected None for a network that drops nothing: fit with "
                 "lstm_options={'recurrent_dropout': 0.2}, or 'dropout' with several layers"
@@ -394,8 +418,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         "lbfgs" is SciPy's L-BFGS-B on all sequences at once: for few sequences.
     learning_rate_init : float, default=0.003
         Step size; not used by "lbfgs".
-    batch_size : int, default=32
-        Sequences in a mini-batch.
+    batch_size : int or "auto", default=32
+        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8; all
+        of an epoch are as large, within one.
     max_iter : int or "auto", default="auto"
         Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
         steps of the optimiser (up to 160 sequences with the default `batch_size`).
@@ -451,6 +476,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         embedding. A category that `fit` did not have is refused.
     bptt : int, optional
         With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
+    learning_rate : {"constant", "cosine"}, default="constant"
+        "cosine": the step size falls from `learning_rate_init` to 0 along half a cosine over `max_iter`
+        epochs, as `schedules.Cosine`. Not used by "lbfgs" and `partial_fit`.
 
     Attributes
     ----------
@@ -503,6 +531,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     True
     """
 
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    y_scaler_: SequenceScaler | None
+    n_features_in_: int
+    static_scaler_: SequenceScaler | None
+    n_outputs_: int
+    n_static_in_: int
+    interval_shift_: _Floats | None
+    interval_factor_: _Floats | None
+    calibration_: tuple[_Floats, _Floats, _Floats | None] | None
+    n_iter_: int
+    loss_: float
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+
     _parameter_constraints: dict = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "loss": [
@@ -517,42 +561,25 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     }
 
     def __init__(
-        self,
-        hidden_size=32,
-        *,
-        num_layers=1,
-        every_step=False,
-        loss="mse",
-        quantiles=0.5,
-        solver="adam",
-        learning_rate_init=0.003,
-        batch_size=32,
-        max_iter="auto",
-        alpha=0.0,
-        momentum=0.9,
-        max_norm=1.0,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        warm_start=False,
-        scale=True,
-        dtype="float32",
-        lstm_options=None,
-        callbacks=None,
-        random_state=None,
-        verbose=False,
-        target_weight=None,
-        static_columns=None,
-        categorical_columns=None,
-        bptt=None,
-    ):
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, loss: str = "mse",
+        quantiles: float | Sequence[float] = 0.5, solver: str = "adam", learning_rate_init: float = 0.003,
+        batch_size: int | str = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
+        max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | str = "auto",
+        early_stopping: bool | str = "auto", validation_fraction: float = 0.1, warm_start: bool = False,
+        scale: bool = True, dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
+        callbacks: Sequence[_Callback] | None = None, random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False, target_weight: npt.ArrayLike | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "constant",
+    ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
             max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.loss = loss
         self.quantiles = quantiles
         self.target_weight = target_weight
@@ -571,7 +598,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if self.loss == "quantile":
             check_quantiles(self.quantiles)
 
-    def fit(self, X, y, sample_weight=None, groups=None, *, static=None, validation=None, comm=None):
+    def fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, groups: npt.ArrayLike | None = None, *,
+        static: npt.ArrayLike | None = None, validation: _Validation | None = None, comm: Any = None,
+    ) -> Self:
         """Train on sequences and their targets.
 
         Parameters
@@ -608,7 +638,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return self._fit(X, y, sample_weight, groups, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, sample_weight=None, *, static=None):
+    def partial_fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> Self:
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
         The scaling is that of the first call. Intervals are no longer calibrated.
@@ -653,7 +685,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return True
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
@@ -714,7 +746,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
     @property
     def _few_aside(self):
-        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else _FEW_ASIDE
+        return _FEW_TO_CALIBRATE if self.loss in INTERVALS else FEW_ASIDE
 
     def _check_counts(self, name, y):
         if self.loss in COUNTS and (y < 0).any():
@@ -842,7 +874,10 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             answers[1] = answers[1] * factor
         return answers
 
-    def predict(self, X, return_std=False, *, static=None, n_draws=None):
+    def predict(
+        self, X: _X, return_std: bool = False, *, static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> Any:
         """Predict the targets of sequences.
 
         Parameters
@@ -891,7 +926,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     def _shaped(self, X, rows):
         return self._answer(X, rows if self._columns else rows[:, 0])
 
-    def predict_interval(self, X, coverage=None, *, static=None):
+    def predict_interval(
+        self, X: _X, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Any, Any]:
         """Bounds between which each target is with a probability of `coverage`.
 
         They are calibrated where `fit` set sequences aside, as it does by default for these losses: by
@@ -950,7 +987,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             )
         return pair[0][0], pair[1][0]
 
-    def score(self, X, y, sample_weight=None, *, static=None):
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float:
         """Score the predictions: R², or with ``loss="quantile"`` D², the mean over the quantiles.
 
         Parameters
@@ -1041,7 +1080,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         As in `LSTMRegressor`.
         In `lstm_options` ``"bidirectional"`` is True unless it is set, or ``every_step=True``.
     early_stopping : bool, default=False
-        As in `LSTMRegressor`; the same share of every class is set aside.
+        As in `LSTMRegressor`; the same share of every class is set aside. Where that is fewer than 50
+        sequences, five networks are trained to the end, and the last one, on all sequences, is ended early
+        only where theirs are better so by a t test, at 95 %. Its logits are divided by the number >= 1 that
+        makes the five networks' probabilities best, so that it is not too sure of itself.
     pooling : {"max", "mean", "attention", "last"}, default="max"
         What the readout reads of the hidden states of all steps: see `Model`. Not used with
         ``every_step=True``.
@@ -1052,7 +1094,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     class_weight : dict, "balanced" or None, default=None
         What each class counts, by label. "balanced": n / (K n_class), so that all count alike; of several
         labels at once the product over them.
-    static_columns, categorical_columns, bptt
+    static_columns, categorical_columns, bptt, learning_rate
         As in `LSTMRegressor`.
 
     Attributes
@@ -1083,6 +1125,19 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     True
     """
 
+    classes_: npt.NDArray[Any]
+    model_: Model
+    x_scaler_: SequenceScaler | None
+    static_scaler_: SequenceScaler | None
+    n_features_in_: int
+    n_static_in_: int
+    merge_steps_: int
+    n_iter_: int
+    loss_: float
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+
     _parameter_constraints: dict = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "pooling": [StrOptions({"last", "mean", "max", "attention"})],
@@ -1091,42 +1146,25 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     }
 
     def __init__(
-        self,
-        hidden_size=32,
-        *,
-        num_layers=1,
-        every_step=False,
-        solver="adam",
-        learning_rate_init=0.003,
-        batch_size=32,
-        max_iter="auto",
-        alpha=0.0,
-        momentum=0.9,
-        max_norm=1.0,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        warm_start=False,
-        scale=True,
-        dtype="float32",
-        lstm_options=None,
-        callbacks=None,
-        random_state=None,
-        verbose=False,
-        pooling="max",
-        merge_steps="auto",
-        class_weight=None,
-        static_columns=None,
-        categorical_columns=None,
-        bptt=None,
-    ):
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
+        learning_rate_init: float = 0.003, batch_size: int | str = 32, max_iter: int | str = "auto",
+        alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
+        n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
+        warm_start: bool = False, scale: bool = True, dtype: str = "float32",
+        lstm_options: dict[str, Any] | None = None, callbacks: Sequence[_Callback] | None = None,
+        random_state: int | np.random.RandomState | None = None, verbose: bool = False, pooling: str = "max",
+        merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
+        static_columns: Sequence[str | int] | None = None,
+        categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
+        learning_rate: str = "constant",
+    ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
             max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
             lstm_options, callbacks, random_state, verbose,
         )
         self.every_step = every_step
+        self.learning_rate = learning_rate
         self.pooling = pooling
         self.merge_steps = merge_steps
         self.class_weight = class_weight
@@ -1156,7 +1194,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             return 1
         return self.merge_steps if self.merge_steps != "auto" else -(-int(X.lengths.max()) // _STEPS)
 
-    def fit(self, X, y, sample_weight=None, *, static=None, validation=None, comm=None):
+    def fit(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None,
+        validation: _Validation | None = None, comm: Any = None,
+    ) -> Self:
         """Train on sequences and their labels.
 
         Parameters
@@ -1190,7 +1231,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return self._fit(X, y, sample_weight, None, static, validation, incremental=False, comm=comm)
 
     @only_stochastic
-    def partial_fit(self, X, y, classes=None, sample_weight=None, *, static=None):
+    def partial_fit(
+        self, X: _X, y: _X, classes: npt.ArrayLike | None = None, sample_weight: _X | None = None, *,
+        static: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch, from the network that is there or, in the first call, a new one.
 
         The scaling is that of the first call.
@@ -1224,7 +1268,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return y
 
     def _fit(self, *arguments, **words):
-        with self._all_or_nothing():
+        with self._all_or_nothing(words.get("comm")):
             return self._learn(*arguments, **words)
 
     def _classes_of(self, y, classes, incremental, goes_on):
@@ -1345,7 +1389,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     def _probabilities(self, outputs):
         return expit(outputs) if self._multilabel else softmax(outputs, axis=1)
 
-    def predict(self, X, *, static=None, n_draws=None):
+    def predict(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
         """Predict the labels of sequences, or steps.
 
         Parameters
@@ -1375,7 +1419,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             return self._answer(X, (probabilities > 0.5).astype(int))
         return self._answer(X, self.classes_[probabilities.argmax(axis=1)])
 
-    def predict_proba(self, X, *, static=None, n_draws=None):
+    def predict_proba(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
         """Predict the probabilities of the classes, in the order of `classes_`.
 
         Parameters
@@ -1401,12 +1445,14 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             drawn.append(self._answer(given, self._probabilities(outputs)))
         return _stacked(drawn)
 
-    def predict_log_proba(self, X, *, static=None):
+    def predict_log_proba(self, X: _X, *, static: npt.ArrayLike | None = None) -> Any:
         """Return the logarithm of `predict_proba`."""
         X, outputs = self._raw(X, static)
         return self._answer(X, log_expit(outputs) if self._multilabel else log_softmax(outputs, axis=1))
 
-    def score(self, X, y, sample_weight=None, *, static=None):
+    def score(
+        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+    ) -> float:
         """Return the share of right labels; of several labels, of those that are all right.
 
         Parameters

@@ -97,7 +97,11 @@ INLINE uint32_t BF(split_pairs)(const float *even, const float *odd, uint16_t *t
     const uint32_t special = BF(split)(even, first) | BF(split)(odd, second);
     UNROLL for (int p = 0; p < PIECES; p++) {
         BF(word) *const word = (BF(word) *)(void *)(to + p * apart);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        for (int j = 0; j < WIDTH; j++) word[j] = first[p][j] | second[p][j] >> 16;
+#else
         for (int j = 0; j < WIDTH; j++) word[j] = first[p][j] >> 16 | second[p][j];
+#endif
     }
     return special;
 }

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 sklearn = pytest.importorskip("sklearn", "1.6", reason="the estimators need scikit-learn 1.6 or newer")
 
@@ -85,7 +86,8 @@ def test_early_stopping_with_few_sequences_learns_from_all(kind):
     X, y = data(kind, 40, noise=2.0)
     words = {"hidden_size": 16, "max_iter": 60, "learning_rate_init": 0.02}
     estimator = quick(kind, early_stopping=True, **words).fit(X, y)
-    assert 1 <= estimator.n_iter_ < 60
+    # 40 sequences say little: a classifier waits for evidence.
+    assert 1 <= estimator.n_iter_ < (60 if kind is LSTMRegressor else 61)
     assert len(estimator.validation_loss_curve_) == len(estimator.loss_curve_) == estimator.n_iter_
     whole = quick(kind, n_iter_no_change=60, tol=0, **words).fit(X, y)
     assert estimator.score(*data(kind, 400, 1)) >= whole.score(*data(kind, 400, 1)) - 0.02
@@ -326,3 +328,96 @@ def test_one_class_is_named_as_it_was_written(label, said, method):
     words = {"classes": [label]} if method == "partial_fit" else {}
     with pytest.raises(ValueError, match=f"contains only one class: {said}$"):
         getattr(quick(LSTMClassifier), method)(np.zeros((4, 3, 1)), [label] * 4, **words)
+
+
+# How a classifier's training ends ---------------------------------------------------------------
+
+
+@ignore_convergence
+@BOTH
+def test_the_rate_falls_to_0_or_stays(kind):
+    X, y = data(kind)
+    for given, least, most in (("cosine", 0.0, 0.1), ("constant", 1.0, 1.0), (None, 0.0, 1.0)):
+        rates = []
+        words = {} if given is None else {"learning_rate": given}
+        estimator = quick(kind, max_iter=30, n_iter_no_change=30, **words)
+        estimator.set_params(callbacks=[lambda record, rates=rates: rates.append(record["lr"])]).fit(X, y)
+        assert least * 0.003 <= rates[-1] <= most * 0.003
+        if given is None:  # the default
+            assert rates[-1] == 0.003
+    with pytest.raises(ValueError, match="'learning_rate' parameter"):
+        quick(kind, learning_rate="adaptive").fit(X, y)
+
+
+@pytest.mark.parametrize("n, size, batches", [
+    (3, 3, 1), (8, 8, 1), (9, 5, 2), (36, 8, 5), (67, 12, 6), (160, 32, 5), (170, 29, 6), (5000, 32, 157),
+])
+def test_mini_batches_of_few_sequences_are_small_and_even(n, size, batches):
+    """At most 32; five of an epoch, or more, while that leaves at least eight; none much smaller."""
+    estimator = LSTMClassifier(batch_size="auto")
+    assert (estimator._batch_of(n), estimator._steps_of(n)) == (size, batches)
+    assert n - (batches - 1) * size > size - batches  # the last one
+    assert LSTMClassifier(batch_size=7)._batch_of(n) == 7
+
+
+@ignore_convergence
+def test_the_logits_of_folds_are_divided_by_what_makes_them_right():
+    """Labels drawn from known probabilities, and logits that say three times too much of them."""
+    rng = np.random.default_rng(0)
+    X, y = data(LSTMClassifier)
+    estimator = quick(LSTMClassifier).fit(X, y)
+    right = rng.normal(size=(4000, 2))
+    labels = (rng.random(4000) < 1 / (1 + np.exp(right[:, 0] - right[:, 1]))).astype(int)
+    held = estimator.model_._checked(np.zeros((4000, 1, estimator.model_.lstm.input_size)), labels)
+    for factor, expected in ((3.0, 3.0), (1.0, 1.0), (0.2, 1.0)):
+        temperature, loss = estimator._temperature(held, factor * right)
+        assert abs(temperature - expected) < 0.2 * expected
+        logits = log_softmax(factor * right / temperature, axis=1)
+        assert np.isclose(loss, -logits[np.arange(4000), labels].mean(), rtol=1e-6)
+
+
+def flipped(n=150, share=0.3, seed=0):
+    """Labels of which a share is wrong: what a network that is trained to the end learns by heart."""
+    X, y = data(LSTMClassifier, n=n, seed=seed)
+    wrong = np.random.default_rng(seed + 1).random(n) < share
+    return X, np.where(wrong, np.where(y == "up", "down", "up"), y)
+
+
+@ignore_convergence
+def test_a_training_ends_early_where_that_is_better_and_not_by_chance():
+    words = {"hidden_size": 16, "max_iter": 120, "learning_rate_init": 0.02}
+    noisy = quick(LSTMClassifier, early_stopping=True, **words).fit(*flipped())
+    assert noisy.n_iter_ < 100
+    X, y = data(LSTMClassifier)
+    apart = X + 2 * np.where(y == "up", 1, -1)[:, None, None]
+    clear = quick(LSTMClassifier, early_stopping=True, **words).fit(apart, y)
+    plain = quick(LSTMClassifier, **words).fit(apart, y)  # the same network, but for its calibration
+    assert clear.n_iter_ == plain.n_iter_
+    np.testing.assert_array_equal(clear.model_.lstm.parameters, plain.model_.lstm.parameters)
+    ratio = clear.model_.weight / plain.model_.weight
+    assert np.ptp(ratio) < 1e-5 and 0 < ratio.mean() <= 1
+    assert len(noisy.validation_loss_curve_) == noisy.n_iter_
+
+
+@ignore_convergence
+@pytest.mark.parametrize("labels", ["one each", "several", "by step"])
+def test_early_stopping_leaves_probabilities_that_can_be_believed(labels):
+    X, y = flipped(60)
+    X_test, y_test = flipped(400, seed=7)
+    if labels == "several":
+        y, y_test = (np.stack([part == "up"] * 2, axis=1).astype(int) for part in (y, y_test))
+    elif labels == "by step":
+        y, y_test = (np.tile((part == "up").astype(int)[:, None], X.shape[1]) for part in (y, y_test))
+    words = {"hidden_size": 16, "max_iter": 60, "learning_rate_init": 0.02, "every_step": labels == "by step"}
+
+    def loss(estimator):
+        p = np.clip(estimator.predict_proba(X_test), 1e-12, 1 - 1e-12)
+        if labels == "one each":
+            p, truth = p[:, 1], y_test == estimator.classes_[1]
+        else:
+            p, truth = (p[..., 1] if labels == "by step" else p), y_test
+        return -np.where(truth, np.log(p), np.log(1 - p)).mean()
+
+    plain = quick(LSTMClassifier, **words).fit(X, y)
+    careful = quick(LSTMClassifier, early_stopping=True, **words).fit(X, y)
+    assert loss(careful) < loss(plain) and loss(careful) < 0.75

@@ -163,19 +163,29 @@ def test_safetensors_keep_the_pooling_and_other_formats_refuse_it(pooling, tmp_p
     assert copy.pooling == pooling
     np.testing.assert_array_equal(copy.predict(x), model.predict(x))
     one_way = model_of(pooling, bidirectional=False)
-    for export in (
-        lambda: io.to_torch(one_way), lambda: io.to_keras(one_way),
-        lambda: io.export_c(one_way, str(tmp_path / "model.c")),
-    ):
+    for export in (lambda: io.to_torch(one_way), lambda: io.to_keras(one_way)):
         with pytest.raises(ValueError, match=f"pooling is '{pooling}'; expected 'last' for"):
             export()
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
+
 @POOLINGS
-def test_onnx_refuses_a_pooling(pooling, tmp_path):
-    pytest.importorskip("onnx", reason="the exporter needs it")
+@pytest.mark.parametrize("words", [{}, {"bidirectional": False, "reverse": True}, {"num_layers": 2}])
+@pytest.mark.parametrize("kind", ["all", "lengths"])
+def test_onnx_pools(pooling, words, kind):
+    onnx = pytest.importorskip("onnx", reason="the exporter needs it")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="it runs the graph")
     from lstm_ext import io
 
-    with pytest.raises(ValueError, match=f"pooling is '{pooling}'; expected 'last' for an ONNX graph"):
-        io.to_onnx(model_of(pooling), tmp_path / "model.onnx")
+    double = model_of(pooling, **words)
+    model = Model(LSTM(2, 3, **{"bidirectional": True, **words}), 2, pooling=pooling)
+    model.parameters = double.parameters
+    x, lengths = example()[0].astype("float32"), LENGTHS.astype("int32")
+    lengths[2] = 3  # the operator of this run time wants at least one step
+    given = {"lengths": lengths} if kind == "lengths" else {}
+    proto = io.to_onnx(model, lengths=kind == "lengths")
+    assert onnx.checker.check_model(proto, full_check=True) is None
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (found,) = session.run(None, {"x": x, **given})
+    np.testing.assert_allclose(found, model.predict(x, **given), atol=2e-6)

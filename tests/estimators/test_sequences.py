@@ -78,6 +78,8 @@ PANELS = {
     "long, rows in any order": lambda: long().sort_values(["reading_id", "dim_id"], kind="stable"),
     "long, names of cases that are not sorted": lambda: long(cases=list("fbecad")),
     "nested arrays": lambda: nested().map(np.asarray),
+    "nested lists": lambda: nested().map(list),
+    "nested tuples": lambda: nested().map(tuple),
     "list of frames": lambda: [frame.droplevel(0) for _, frame in multiindex().groupby("site")],
 }
 
@@ -117,6 +119,116 @@ def test_panels_agree_with_sktime():
         np.testing.assert_array_equal(predicted(given), expected)
     given = convert(convert(channels, "numpy3D", "nested_univ", "Panel"), "nested_univ", "pd-long", "Panel")
     np.testing.assert_array_equal(predicted(given), expected)
+
+
+# Layouts of others ------------------------------------------------------------------------------
+
+WALKS = np.random.default_rng(5).normal(size=(20, 12, 3)).cumsum(axis=1)
+ENDS = WALKS[:, -1, 0]
+RAGGED = [walk[: 5 + number % 7] for number, walk in enumerate(WALKS)]
+
+
+def named(dims):
+    xarray = pytest.importorskip("xarray")
+    places = {"case": 0, "time": 1, "feature": 2}
+    return xarray.DataArray(WALKS.transpose([places[dim] for dim in dims]), dims=dims)
+
+
+def with_columns(columns):
+    pandas = pytest.importorskip("pandas")
+    rows = WALKS.reshape(-1, 3)
+    ids, times = np.repeat(np.arange(20), 12), np.tile(np.arange(12), 20)
+    return pandas.DataFrame(np.column_stack([ids, times, rows]), columns=[*columns, "a", "b", "c"])
+
+
+FOREIGN = {
+    "channels first, fitted": (
+        lambda: quick().fit(WALKS, ENDS).predict(WALKS.transpose(0, 2, 1)),
+        ("X has 12 features", "expecting 3 features", "X.transpose(0, 2, 1)"),
+    ),
+    "channels first, scored": (
+        lambda: quick(LSTMClassifier).fit(WALKS, ENDS > 0).score(WALKS.transpose(0, 2, 1), ENDS > 0),
+        ("X has 12 features", "X.transpose(0, 2, 1)"),
+    ),
+    "channels first, scaled": (
+        lambda: SequenceScaler().fit(WALKS).transform(WALKS.transpose(0, 2, 1)),
+        ("X has 12 features", "X.transpose(0, 2, 1)"),
+    ),
+    "channels first, one feature": (
+        lambda: quick().fit(WALKS[..., :1], ENDS).predict(WALKS[..., :1].transpose(0, 2, 1)),
+        ("X has 12 features", "X.transpose(0, 2, 1)"),
+    ),
+    "channels first, y by step": (
+        lambda: quick(every_step=True).fit(WALKS.transpose(0, 2, 1), WALKS[..., 0]),
+        (r"y[0] has 12 steps, X[0] has 3", "X.transpose(0, 2, 1)"),
+    ),
+    "a list of channels first": (
+        lambda: quick().fit([walk.T for walk in RAGGED], ENDS), ("X[1] has 6 features", "[x.T for x in X]"),
+    ),
+    "a list of channels first, fitted": (
+        lambda: quick().fit(RAGGED, ENDS).predict([walk.T for walk in WALKS]),
+        ("X has 12 features", "[x.T for x in X]"),
+    ),
+    "dimensions with time last": (
+        lambda: quick().fit(named(("case", "feature", "time")), ENDS),
+        ("X has the dimensions", "X.transpose('case', 'time', 'feature')"),
+    ),
+    "dimensions with time first": (
+        lambda: SequenceScaler().fit(named(("time", "case", "feature"))),
+        ("X has the dimensions", "X.transpose('case', 'time', 'feature')"),
+    ),
+    "long, other names": (
+        lambda: quick().fit(with_columns(["id", "Time"]), ENDS),
+        ("columns 'id' and 'Time'", "X.set_index(['id', 'Time'])"),
+    ),
+    "long, y by row": (
+        lambda: quick().fit(with_columns(["unique_id", "ds"]), WALKS[..., 0].ravel()), ("'unique_id'",),
+    ),
+    "long, polars": (
+        lambda: quick().fit(pytest.importorskip("polars").from_pandas(with_columns(["id", "time"])), ENDS),
+        ("X.to_pandas().set_index(['id', 'time'])",),
+    ),
+    "long, pyarrow": (
+        lambda: quick().fit(
+            pytest.importorskip("pyarrow").Table.from_pandas(with_columns(["id", "time"])), ENDS
+        ),
+        ("X.to_pandas().set_index(['id', 'time'])",),
+    ),
+    "lists in cells, pyarrow": (
+        lambda: quick().fit(pytest.importorskip("pyarrow").table({"a": X[..., 0].tolist()}), Y),
+        ("lists in the cells of 'a'", "X.to_pandas()"),
+    ),
+    "lists in cells, polars": (
+        lambda: quick().fit(pytest.importorskip("polars").DataFrame({"a": X[..., 0].tolist()}), Y),
+        ("lists in the cells of 'a'", "X.to_pandas()"),
+    ),
+    "tables in cells": (
+        lambda: quick().fit(pytest.importorskip("pandas").DataFrame({"a": list(X)}), Y),
+        ("tables in its cells", "list(X['a'])"),
+    ),
+    "an array of series": (lambda: quick().fit(nested().to_numpy(), Y), ("pandas.DataFrame(X)",)),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_layouts_of_others_are_refused_with_the_right_call(kind):
+    act, words = FOREIGN[kind]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        act()
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_right_calls_are_right():
+    expected = quick().fit(WALKS, ENDS).predict(WALKS)
+    frame = with_columns(["id", "time"]).set_index(["id", "time"])
+    turned = WALKS.transpose(0, 2, 1)
+    for given in (
+        named(("case", "time", "feature")), turned.transpose(0, 2, 1), frame,
+        named(("case", "feature", "time")).transpose("case", "time", "feature"),
+    ):
+        np.testing.assert_array_equal(quick().fit(given, ENDS).predict(given), expected)
+    one_row_each = with_columns(["id", "time"]).iloc[::12]  # a table with an id is a table
+    assert quick().fit(one_row_each, ENDS).n_features_in_ == 5
 
 
 @pytest.mark.parametrize("change, words", [
@@ -245,9 +357,18 @@ def test_arrays_with_the_time_last_are_warned_of(n, channels, steps):
     (warning,) = told(lambda: quick().fit(walks, y))
     assert "X.transpose(0, 2, 1)" in str(warning.message) and warning.filename == __file__
     assert not told(lambda: quick().fit(walks.transpose(0, 2, 1), y))
+    (warning,) = told(lambda: quick().fit(list(walks), y))
+    assert "[x.T for x in X]" in str(warning.message) and warning.filename == __file__
+    assert not told(lambda: quick().fit(list(walks.transpose(0, 2, 1)), y))
 
 
-@pytest.mark.parametrize("steps, features", [(12, 29), (24, 50), (10, 12), (30, 5), (2, 7)])
+def test_many_features_and_several_steps_are_warned_of_whatever_they_hold():
+    noise = np.random.default_rng(0).normal(size=(20, 3, 12))
+    (warning,) = told(lambda: quick().fit(noise, noise[:, 0, 0]))
+    assert "X.transpose(0, 2, 1)" in str(warning.message)
+
+
+@pytest.mark.parametrize("steps, features", [(12, 29), (24, 50), (10, 12), (30, 5), (2, 7), (1, 40)])
 def test_ordinary_arrays_are_not(steps, features):
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(20, steps, features))

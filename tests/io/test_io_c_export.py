@@ -38,6 +38,16 @@ OPTIONS = {
     "no_bias": {"bias": False},
     "zoneout": {"zoneout": (0.1, 0.2)},
     "learn_state": {"num_layers": 2, "learn_state": True},
+    "bidirectional": {"num_layers": 2, "bidirectional": True},
+    "reverse": {"num_layers": 2, "reverse": True},
+    "all_backwards": {
+        "num_layers": 2,
+        "bidirectional": True,
+        "peepholes": True,
+        "proj_size": 3,
+        "bias": False,
+        "learn_state": True,
+    },
     "all": {
         "num_layers": 2,
         "peepholes": True,
@@ -91,6 +101,25 @@ def stepped(library, name, x, outputs, state_bytes=2**14):
     return y
 
 
+def in_one_call(library, name, x, outputs):
+    """All steps of one sequence; the memory beyond what is asked for stays as it is."""
+    work, sequence = getattr(library, f"{name}_work"), getattr(library, f"{name}_sequence")
+    work.restype, work.argtypes = ctypes.c_size_t, [ctypes.c_size_t]
+    sequence.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+    room, y = np.full(work(len(x)) + 1, 77, x.dtype), np.full((len(x) + 1, outputs), 77, x.dtype)
+    sequence(x.ctypes.data, len(x), room.ctypes.data, y.ctypes.data)
+    assert room[-1] == 77 and (y[-1] == 77).all()
+    return y[:-1]
+
+
+def computed(library, name, thing, x, outputs):
+    """Step by step where that is possible, and in one call, which gives the same."""
+    whole, lstm = in_one_call(library, name, x, outputs), thing if isinstance(thing, LSTM) else thing.lstm
+    if not (lstm.bidirectional or lstm.reverse):
+        np.testing.assert_array_equal(stepped(library, name, x, outputs), whole)
+    return whole
+
+
 def expected(thing, x):
     return thing.predict(x[None])[0] if isinstance(thing, Model) else thing(x)[0]
 
@@ -117,7 +146,43 @@ def test_a_thousand_steps_are_those_of_the_model(name, dtype, tmp_path):
         if weights == "binary":
             assert library.net_load(os.fsencode(tmp_path / f"{stem}.bin")) == 0
         theirs = expected(thing, x)
-        assert_same(stepped(library, "net", x, theirs.shape[1]), theirs, name)
+        assert_same(computed(library, "net", thing, x, theirs.shape[1]), theirs, name)
+
+
+@needs_c
+@pytest.mark.parametrize("options", ["plain", "layers", "bidirectional", "reverse", "learn_state"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_read_out_of_all_steps(pooling, options, dtype, tmp_path):
+    lstm = LSTM(I, H, dtype=dtype, **OPTIONS[options])
+    model = drawn(Model(lstm, 2, pooling=pooling))
+    export_c(model, tmp_path / "net.c", name="net")
+    library = compiled(tmp_path, more=("-O2", "-Wconversion", "-Wshadow", "-Wundef", "-Wstrict-prototypes"))
+    for steps in (0, 1, 2, 300):
+        x = inputs(dtype, steps)
+        theirs = model.predict(np.zeros((1, 1, I), dtype), [0])[0] if not steps else model.predict(x[None])[0]
+        work, y = np.zeros((2, 2**14), dtype)
+        library.net_sequence(
+            ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(steps), ctypes.c_void_p(work.ctypes.data),
+            ctypes.c_void_p(y.ctypes.data),
+        )
+        assert_same(y[:2], theirs)
+        assert not y[2:].any()
+    if not (lstm.bidirectional or lstm.reverse):
+        by_step = stepped(library, "net", x, 2)
+        for t in (0, 1, 17, 299):
+            assert_same(by_step[t], model.predict(x[None, : t + 1])[0])
+
+
+@needs_c
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_a_nan_spoils_what_is_pooled(pooling, tmp_path):
+    model = drawn(Model(LSTM(I, H), 2, pooling=pooling))
+    export_c(model, tmp_path / "net.c", name="net")
+    x = inputs("float32", 6)
+    x[3] = np.nan
+    y = stepped(compiled(tmp_path), "net", x, 2)
+    assert np.isfinite(y[:3]).all() and np.isnan(y[3:]).all()
 
 
 @needs_c
@@ -222,7 +287,7 @@ def test_compilers_that_reorder_sums_change_last_digits_alone(flags, tmp_path):
         lstm = thing if isinstance(thing, LSTM) else thing.lstm
         x = inputs(lstm.dtype.name, 50 if name.startswith("function") else STEPS)
         theirs = expected(thing, x)
-        mine = stepped(library, name[:30], x, theirs.shape[1])
+        mine = in_one_call(library, name[:30], x, theirs.shape[1])
         assert np.abs(mine - theirs).max() <= 4 * CLOSE[lstm.dtype.name] * max(1, np.abs(theirs).max()), name
 
 
@@ -369,6 +434,7 @@ def test_a_file_of_weights_is_read_whole_or_not_at_all(tmp_path):
 
     assert library.net_load(b"/nowhere/net.bin") == 1
     assert np.isnan(stepped(library, "net", x, 2)).all()  # no weights yet
+    assert np.isnan(in_one_call(library, "net", x, 2)).all()
     export_c(drawn(Model(LSTM(I, H), 3)), tmp_path / "other.c", weights="binary")
     cases = {
         2: [b"x" + good[1:], good[:30] + b"x" + good[31:], (tmp_path / "other.bin").read_bytes()],
@@ -435,7 +501,8 @@ end program main
 @needs_fortran
 def test_the_module_is_fortran_2003(tmp_path):
     for k, weights in enumerate(("inline", "binary")):
-        export_c(drawn(LSTM(I, H)), tmp_path / f"net{k}.c", weights=weights, name="n" * 30)
+        model = drawn(Model(LSTM(I, H, num_layers=1 + k, bidirectional=bool(k)), 2, pooling="mean"))
+        export_c(model, tmp_path / f"net{k}.c", weights=weights, name="n" * 30)
         done = subprocess.run(
             ["gfortran", "-std=f2003", "-Wall", "-Wextra", "-Werror", "-pedantic", "-c", f"net{k}.f90"],
             cwd=tmp_path,
@@ -485,8 +552,6 @@ def test_numbers_are_exact(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ({"bidirectional": True}, "bidirectional=True cannot be exported to C"),
-        ({"reverse": True}, "reverse=True cannot be exported to C"),
         ({"layer_norm": True}, "layer_norm=True cannot be exported to C"),
         ({"static_size": 2}, "static_size cannot be exported to C"),
         ({"nan": "hold"}, "nan cannot be exported to C"),

@@ -17,9 +17,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from lstm_ext import LSTM, Adam, Model, _checkpoint, _files, _launch
+from lstm_ext import LSTM, Adam, Model, _files, _launch
 from lstm_ext._safetensors import TensorFile, pack_tensors
 from lstm_ext.io import FormatError, export_c, from_keras, from_onnx, from_torch, load, save
+from lstm_ext.training import _checkpoint
 
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="pipes, devices and limits as Linux has them"
@@ -313,7 +314,7 @@ def test_no_reader_blames_a_file_for_what_happens_to_the_process(
         "lstm_ext.io.native",
         "lstm_ext.io.torch",
         "lstm_ext.io._hdf5",
-        "lstm_ext._checkpoint",
+        "lstm_ext.training._checkpoint",
     ):
         monkeypatch.setattr(f"{module}.open_file", fails)
     with pytest.raises(error) as caught:
@@ -334,7 +335,8 @@ SHORT_OF_MEMORY = """
 import sys
 import _testcapi
 import numpy as np
-from lstm_ext import LSTM, Adam, Model, _checkpoint
+from lstm_ext import LSTM, Adam, Model
+from lstm_ext.training import _checkpoint
 from lstm_ext.io import from_torch, load
 folder = {folder!r}
 model = Model(LSTM(2, 3, rng=0), 1, rng=0)

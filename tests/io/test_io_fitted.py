@@ -36,9 +36,9 @@ CENTRE, SPREAD = np.array([101325.0, -3.0, 0.002]), np.array([400.0, 10.0, 1e-4]
 T = 7
 
 
-def sequences(n=24, seed=0):
+def sequences(n=24, seed=0, steps=T):
     """X in units that a network does not like: pressure, temperature, a concentration."""
-    z = np.random.default_rng(seed).normal(size=(n, T, 3))
+    z = np.random.default_rng(seed).normal(size=(n, steps, 3))
     return CENTRE + SPREAD * z, z
 
 
@@ -63,7 +63,8 @@ def fitted(name):
     several = np.stack([y, -(0.01) * z[:, -1, 0] - 4], axis=1)
     by_step = 12.0 + 300 * z.cumsum(axis=1).sum(axis=2)
     labels = np.array(["low", "middle", "high"])[np.digitize(z.sum(axis=(1, 2)), [-2, 2])]
-    flat, target = X[:, 0], y
+    flat, target, long = X[:, 0], y, sequences(steps=70)[0]
+    ahead, both = {"bidirectional": False}, {"bidirectional": True}
     scalers = {
         "standard": StandardScaler(),
         "minmax": MinMaxScaler((-2, 3)),
@@ -96,6 +97,32 @@ def fitted(name):
         "classes by step": lambda: LSTMClassifier(**SMALL, every_step=True).fit(
             X, (by_step > 12).astype(int)
         ),
+        "default classifier": lambda: LSTMClassifier(max_iter=3, random_state=0).fit(X, labels),
+        "default classifier, long": lambda: LSTMClassifier(max_iter=3, random_state=0).fit(long, labels),
+        "default classifier, pipeline": lambda: make_pipeline(SequenceScaler(), LSTMClassifier(**SMALL)).fit(
+            long, labels
+        ),
+        "max, forward": lambda: LSTMClassifier(**SMALL, lstm_options=ahead).fit(X, labels),
+        "mean, merged": lambda: LSTMClassifier(
+            **SMALL, lstm_options=ahead, pooling="mean", merge_steps=3
+        ).fit(X, labels),
+        "attention, merged": lambda: LSTMClassifier(
+            **SMALL, lstm_options=ahead, pooling="attention", merge_steps=2, num_layers=2
+        ).fit(X, labels),
+        "attention, float64": lambda: LSTMClassifier(**SMALL, pooling="attention", dtype="float64").fit(
+            X, labels
+        ),
+        "last, merged": lambda: LSTMClassifier(
+            **SMALL, lstm_options=ahead, pooling="last", merge_steps=4
+        ).fit(X, labels == "low"),
+        "several labels": lambda: LSTMClassifier(**SMALL, num_layers=2, merge_steps=2, pooling="mean").fit(
+            X, z[:, :3, 0] > 0
+        ),
+        "both directions": lambda: LSTMRegressor(**SMALL, num_layers=2, lstm_options=both).fit(X, y),
+        "both directions, every step": lambda: LSTMRegressor(
+            **SMALL, every_step=True, lstm_options=both
+        ).fit(X, by_step),
+        "backwards": lambda: LSTMRegressor(**SMALL, lstm_options={"reverse": True}).fit(X, several),
         "options": lambda: LSTMRegressor(
             **SMALL, lstm_options={"peepholes": True, "cell_clip": 3.0, "zoneout": (0.1, 0.1)}
         ).fit(X, y),
@@ -123,6 +150,7 @@ def fitted(name):
         return list(made)
     obj = made[name]()
     given = z if name == "unscaled" else flat if name.endswith("scaler") else X
+    given = long if name.endswith(("long", "pipeline")) and name.startswith("default") else given
     own = "classes_" if hasattr(obj, "classes_") else "predict"
     answer = obj.predict_proba(given) if own == "classes_" else obj.predict(given)
     return obj, given, answer
@@ -134,7 +162,10 @@ def close(mine, theirs, answer):
 
 
 NAMES = fitted(None)
-NO_C = {"zoneout"}
+BACKWARDS = {
+    "default classifier", "default classifier, long", "default classifier, pipeline", "attention, float64",
+    "several labels", "both directions", "both directions, every step", "backwards",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,18 +186,97 @@ def test_a_stream_predicts_step_by_step(name):
     obj, X, answer = fitted(name)
     X = X[:, None] if X.ndim == 2 else X
     for batch in (len(X), 1):
-        online = stream(obj, batch)
+        online = stream(obj, batch, max_steps=X.shape[1] if name in BACKWARDS else None)
         steps = np.stack([online.step(X[:batch, t]) for t in range(X.shape[1])], axis=1)
         theirs = answer[:batch]
         assert steps[:, -1].shape == (theirs[:, -1].shape if "step" in name else theirs.shape)
-        assert close(steps if "step" in name else steps[:, -1], theirs, answer)
+        every = "step" in name and name not in BACKWARDS  # which revise what they said before
+        theirs = theirs[:, -1] if "step" in name and not every else theirs
+        assert close(steps if every else steps[:, -1], theirs, answer)
         online.reset()
         assert np.array_equal(online.step(X[:batch, 0]), steps[:, 0])
         if batch == 1:
             online.reset()
             assert np.array_equal(online.step(X[0, 0]), steps[0, 0])
     if hasattr(obj, "stream"):
-        assert np.array_equal(obj.stream().step(X[0, 0]), steps[0, 0])
+        assert np.array_equal(obj.stream(max_steps=1).step(X[0, 0]), steps[0, 0])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("scaler")])
+def test_a_stream_gives_at_each_step_what_predict_gives_for_the_steps_so_far(name):
+    obj, X, answer = fitted(name)
+    method = obj.predict_proba if hasattr(obj, "classes_") else obj.predict
+    online = stream(obj, len(X), max_steps=X.shape[1])
+    for t in range(X.shape[1]):
+        now, part = online.step(X[:, t]), method(X[:, : t + 1])
+        assert close(now, part[:, -1] if "step" in name else part, answer), t
+    assert online.steps == X.shape[1]
+    with pytest.raises(ValueError, match=f"max_steps is {X.shape[1]}, and this is step {X.shape[1] + 1}"):
+        online.step(X[:, 0])
+
+
+@pytest.mark.parametrize(
+    "name", ["max, forward", "mean, merged", "attention, merged", "last, merged", "default classifier"]
+)
+def test_a_stream_goes_on_from_a_state_that_was_kept(name):
+    obj, X, _ = fitted(name)
+    one, other = (stream(obj, 2, max_steps=T) for _ in range(2))
+    for t in range(5):
+        one.step(X[:2, t])
+    kept = one.state
+    expected = [one.step(X[:2, t]) for t in range(5, T)]
+    other.step(X[2:4, 0])
+    other.state = kept
+    assert all(np.array_equal(other.step(X[:2, t]), y) for t, y in enumerate(expected, 5))
+    for bad in ((1, 2), {}, {key: value[:1] for key, value in kept.items()}, {"h": 1}):
+        with pytest.raises((TypeError, ValueError), match=r"state|\bh\b|h_0"):
+            other.state = bad
+    other.state = kept
+    assert np.array_equal(other.step(X[:2, 5]), expected[0])
+
+
+def test_a_refused_step_changes_nothing():
+    obj, X, _ = fitted("mean, merged")
+    one, other = stream(obj, 2), stream(obj, 2)
+    for t in range(T):
+        for bad in (X[:3, t], np.full((2, 3), "a")):
+            with pytest.raises((TypeError, ValueError), match="x_t"):
+                one.step(bad)
+        assert np.array_equal(one.step(X[:2, t]), other.step(X[:2, t]))
+
+
+@pytest.mark.parametrize("policy", ["hold", "zero"])
+@pytest.mark.parametrize("words", [{"merge_steps": 3}, {"merge_steps": 1, "pooling": "mean"}])
+def test_missing_values_in_streams_that_pool_and_merge(policy, words):
+    X, z = sequences()
+    options = {"bidirectional": False, "nan": policy, "nan_mask": True}
+    classifier = LSTMClassifier(**SMALL, **words, lstm_options=options).fit(X, z[:, 0, 0] > 0)
+    gaps = np.where(np.random.default_rng(1).random(X.shape) < 0.3, np.nan, X)
+    online = classifier.stream(len(X))
+    for t in range(T):
+        now = online.step(gaps[:, t])
+        np.testing.assert_allclose(now, classifier.predict_proba(gaps[:, : t + 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_running_pools_are_those_of_whole_sequences(pooling):
+    """Scores that would overflow, a maximum at the end and at the beginning, single precision."""
+    from lstm_ext._pooling import POOLS, RUNNING
+
+    rng = np.random.default_rng(0)
+    for size in (1.0, 100.0):
+        hidden = rng.normal(size=(3, 50, 4))
+        hidden[0] = np.sort(hidden[0], axis=0)
+        hidden[1] = -np.sort(-hidden[1], axis=0)
+        vector = size * rng.normal(size=4)
+        words = (vector,) if pooling == "attention" else ()
+        pool = RUNNING[pooling]((3, 4), *words)
+        for t in range(50):
+            part = hidden[:, : t + 1]
+            expected = POOLS[pooling](part, None, vector).forward(part)
+            np.testing.assert_allclose(pool.add(hidden[:, t]), expected, rtol=1e-12, atol=1e-14)
+        pool.reset()
+        assert np.array_equal(pool.add(hidden[:, 7]), hidden[:, 7])
 
 
 def compiled(folder, weights):
@@ -205,40 +315,87 @@ def test_c_predicts_in_the_units_of_the_target(name, tmp_path):
     weights = "binary" if len(name) % 2 else "inline"
     export_c(obj, tmp_path / "net.c", name="net", weights=weights)
     library, every = compiled(tmp_path, weights), "step" in name
-    size = int(re.search(r"OUTPUT_SIZE (\d+)", (tmp_path / "net.h").read_text())[1])
+    header = (tmp_path / "net.h").read_text()
+    size = int(re.search(r"OUTPUT_SIZE (\d+)", header)[1])
+    X = np.ascontiguousarray(X, float)
+    whole = in_one_call(library, X, size, every, obj)
+    assert close(whole.reshape(answer.shape), answer, answer)
+    assert (name in BACKWARDS) != ("net_step(" in header)
+    if name in BACKWARDS:
+        return
     found = np.empty((len(X), X.shape[1], size))
-    for x, rows in zip(np.ascontiguousarray(X, float), found, strict=True):
+    for x, rows in zip(X, found, strict=True):
         state = ctypes.create_string_buffer(2**12)
         library.net_reset(state)
         for x_t, y_t in zip(x, rows, strict=True):
             library.net_step(state, ctypes.c_void_p(x_t.ctypes.data), ctypes.c_void_p(y_t.ctypes.data))
+    if not every:  # after each step, too
+        method = obj.predict_proba if hasattr(obj, "classes_") else obj.predict
+        for t in (0, X.shape[1] // 2):
+            part = method(X[:, 0] if name.endswith("scaler") else X[:, : t + 1])
+            assert close(found[:, t].reshape(part.shape), part, answer)
     found = found if every else found[:, -1]
     assert close(found.reshape(answer.shape), answer, answer)
+
+
+def in_one_call(library, X, size, every, obj):
+    """What the C source's sequence function gives for each of X, which must not write beyond its memory."""
+    real = "float64" if "float64" in repr(obj) else "float32"
+    library.net_work.restype, library.net_work.argtypes = ctypes.c_size_t, [ctypes.c_size_t]
+    library.net_sequence.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+    numbers, steps = library.net_work(X.shape[1]), X.shape[1]
+    found = np.full((len(X), (steps if every else 1) * size + 1), 77.0)
+    for x, y in zip(X, found, strict=True):
+        work = np.full(numbers + 1, 77.0, real)
+        library.net_sequence(x.ctypes.data, steps, work.ctypes.data, y.ctypes.data)
+        assert work[-1] == y[-1] == 77
+    return found[:, :-1]
 
 
 @needs_c
 @pytest.mark.skipif(
     not shutil.which("gfortran"), reason="gfortran is not here: no Fortran was compiled or run"
 )
-def test_fortran_predicts_in_the_units_of_the_target(tmp_path):
-    obj, X, answer = fitted("search")
+@pytest.mark.parametrize("name", ["search", "default classifier, long", "mean, merged", "every step"])
+def test_fortran_predicts_in_the_units_of_the_target(name, tmp_path):
+    obj, X, answer = fitted(name)
     export_c(obj, tmp_path / "net.c", name="net", weights="binary")
-    numbers = ", ".join(f"{value!r}_c_double" for value in X[0].ravel().tolist())
+    steps, outputs = X.shape[1], answer[0].size // (X.shape[1] if "step" in name else 1)
+    rows = steps if "step" in name else 1
+    by_step = f"""\
+    call net_reset(state)
+    do t = 1, {steps}
+        call net_step(state, x(:, t), y(:, 1))
+        {"print '(es26.17)', y(:, 1)" if "step" in name else ""}
+    end do
+    {"" if "step" in name else "print '(es26.17)', y"}
+"""
+    online = name not in BACKWARDS
+    data = "\n".join(
+        f"    data numbers({k}) /{value!r}_c_double/" for k, value in enumerate(X[0].ravel().tolist(), 1)
+    )
     (tmp_path / "main.f90").write_text(f"""\
 program main
     use, intrinsic :: iso_c_binding
     use net
     implicit none
-    type(net_state) :: state
-    real(c_double) :: x(3, {T}), y(1)
-    integer :: t
-    x = reshape([{numbers.replace(", ", ", &" + chr(10) + "        ")}], [3, {T}])
+    {"type(net_state) :: state" if online else ""}
+    real(c_double) :: x(3, {steps}), y({outputs}, {rows})
+    real(c_float), allocatable :: work(:)
+    integer(c_size_t) :: steps = {steps}
+    integer :: t, j
+    real(c_double) :: numbers({3 * steps})
+{data}
+    x = reshape(numbers, [3, {steps}])
     if (net_load('net.bin' // c_null_char) /= 0) error stop 1
-    call net_reset(state)
-    do t = 1, {T}
-        call net_step(state, x(:, t), y)
+    allocate(work(net_work(steps)))
+    call net_sequence(x, steps, work, y)
+    do t = 1, {rows}
+        do j = 1, {outputs}
+            print '(es26.17)', y(j, t)
+        end do
     end do
-    print '(es26.17)', y
+{by_step if online else ""}
 end program main
 """)
     subprocess.run(["gcc", "-std=c99", "-O2", "-c", "net.c"], cwd=tmp_path, check=True)
@@ -246,7 +403,9 @@ end program main
         ["gfortran", "net.f90", "main.f90", "net.o", "-o", "main", "-lm"], cwd=tmp_path, check=True
     )
     done = subprocess.run([tmp_path / "main"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert close(float(done.stdout), answer[0], answer)
+    found = np.array(done.stdout.split(), float).reshape(2 if online else 1, -1)
+    for one in found:  # of the whole sequence, and step by step
+        assert close(one.reshape(answer[0].shape), answer[0], answer)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +418,7 @@ def test_onnx_predicts_in_the_units_of_the_target(name, tmp_path):
     obj, X, answer = fitted(name)
     X = X[:, None] if X.ndim == 2 else X
     proto = to_onnx(obj, tmp_path / "a.onnx")
-    if name == "float64":  # ONNX Runtime has no LSTM in float64
+    if "float64" in name:  # ONNX Runtime has no LSTM in float64
         (found,) = ReferenceEvaluator(proto).run(None, {"x": X})
     else:
         options = onnxruntime.SessionOptions()
@@ -270,11 +429,17 @@ def test_onnx_predicts_in_the_units_of_the_target(name, tmp_path):
     assert close(found, answer, answer)
 
 
-@pytest.mark.parametrize("name", ["regressor", "every step, two", "quantiles", "classes by step"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regressor", "every step, two", "quantiles", "classes by step", "default classifier",
+        "default classifier, long", "mean, merged", "attention, merged", "last, merged", "several labels",
+    ],
+)
 def test_onnx_with_lengths(name):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: the extra onnx")
     obj, X, answer = fitted(name)
-    lengths = np.random.default_rng(0).integers(1, T + 1, len(X))
+    lengths = np.random.default_rng(0).integers(1, X.shape[1] + 1, len(X))
     parts = [x[:n] for x, n in zip(X, lengths, strict=True)]
     session = onnxruntime.InferenceSession(to_onnx(obj, lengths=True).SerializeToString())
     (found,) = session.run(None, {"x": X, "lengths": lengths.astype(np.int32)})
@@ -406,13 +571,20 @@ def test_an_estimator_that_does_more_than_this_knows_is_refused():
         stream(More(**SMALL).fit(X, z.sum(axis=(1, 2))))
 
 
-def test_bidirectional_and_other_networks_say_what_hinders(tmp_path):
+@pytest.mark.parametrize("options", [{"bidirectional": True}, {"reverse": True}])
+def test_a_stream_of_a_network_that_reads_backwards_wants_a_bound(options):
     X, z = sequences()
-    both = LSTMRegressor(**SMALL, lstm_options={"bidirectional": True}).fit(X, z.sum(axis=(1, 2)))
-    with pytest.raises(ValueError, match="bidirectional"):
-        both.stream()
-    with pytest.raises(ValueError, match="bidirectional"):
-        export_c(both, tmp_path / "net.c")
+    backwards = LSTMRegressor(**SMALL, lstm_options=options).fit(X, z.sum(axis=(1, 2)))
+    for made in (backwards.stream, lambda **words: stream(backwards.model_, **words)):
+        with pytest.raises(ValueError, match="max_steps is None; expected a number for a"):
+            made()
+        for bad in (0, -1):
+            with pytest.raises(ValueError, match="max_steps"):
+                made(max_steps=bad)
+        with pytest.raises(TypeError, match="max_steps"):
+            made(max_steps=2.5)
+    with pytest.raises(ValueError, match="max_steps is 3; expected None for an LSTM"):
+        stream(LSTM(1, 2), max_steps=3)
 
 
 def test_a_stream_checks_its_input():

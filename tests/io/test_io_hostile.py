@@ -39,11 +39,11 @@ def test_a_hostile_file_gets_one_error_and_no_memory(name, tmp_path):
     assert sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.parametrize("name", ["load", "torch", "keras", "hdf5"])
+@pytest.mark.parametrize("name", hostile_files.good_files())
 def test_the_files_they_are_broken_from_are_read(name, tmp_path):
     path = tmp_path / "file"
     hostile_files.write(path, hostile_files.good_files()[name])
-    assert hostile_files.read("keras" if name == "hdf5" else name, path).parameters.size
+    assert hostile_files.read(hostile_files.reader_of(name), path).parameters.size
 
 
 SCRIPT = """
@@ -55,7 +55,7 @@ path = {path!r}
 cases = hostile_files.cases()
 for name, content in hostile_files.good_files().items():
     hostile_files.write(path, content)
-    hostile_files.read("keras" if name == "hdf5" else name, path)
+    hostile_files.read(hostile_files.reader_of(name), path)
 with open("/proc/self/statm") as file:
     taken = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + {room},) * 2)

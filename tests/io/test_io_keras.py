@@ -1,6 +1,8 @@
 """Keras 3's weights: parity with Keras's own output, from arrays, layers and files; refusals."""
 
+import importlib.util
 import itertools
+import json
 import os
 
 import numpy as np
@@ -24,7 +26,9 @@ SAID = {
 @pytest.fixture(scope="module")
 def keras():
     before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = before or "numpy"
+    # Keras's NumPy backend imports JAX since 3.15: without it, PyTorch's.
+    there = importlib.util.find_spec("jax") or not importlib.util.find_spec("torch")
+    os.environ["KERAS_BACKEND"] = before or ("numpy" if there else "torch")
     try:
         module = pytest.importorskip("keras", reason="Keras is not installed: its committed outputs are used")
         allow_float64()
@@ -32,6 +36,12 @@ def keras():
     finally:
         if before is None:
             del os.environ["KERAS_BACKEND"]
+
+
+def called(layer, *given, **words):
+    """Return what a layer or model of Keras computes, as an array, whatever its backend is."""
+    value = layer(*given, **words)
+    return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
 def output(obj, x, sequences):
@@ -79,7 +89,7 @@ def test_two_gates_in_the_wrong_order_are_seen(which, swap, tmp_path):
 def test_layers_and_models_of_keras_give_the_same_numbers(name, dtype, keras, tmp_path):
     model = sequential(keras, name, dtype, seed=3)
     x = np.random.default_rng(2).normal(size=(3, 5, 2)).astype(dtype)
-    expected = np.asarray(model(x))
+    expected = called(model, x)
     model.save(tmp_path / "a.keras")
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
     for source in (model, layers, tmp_path / "a.keras"):
@@ -103,7 +113,7 @@ def test_what_to_keras_gives_keras_takes_and_gives_back_bit_for_bit(name, dtype,
     obj.parameters = np.random.default_rng(5).normal(size=obj.parameters.shape)
     model.set_weights(to_keras(obj))
     x = np.random.default_rng(2).normal(size=(3, 5, 2)).astype(dtype)
-    assert_close(output(obj, x, name == "sequences"), np.asarray(model(x)), TOLERANCE[dtype])
+    assert_close(output(obj, x, name == "sequences"), called(model, x), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("activation", [
@@ -118,7 +128,7 @@ def test_every_activation_is_the_same_function(activation, keras):
         rng = np.random.default_rng(0)
         layer.set_weights([0.3 * rng.normal(size=w.shape) for w in layer.get_weights()])
         x = 0.5 * rng.normal(size=(3, 4, 2))
-        assert_close(from_keras(layer)(x)[0], np.asarray(layer(x)), 1e-12, activation)
+        assert_close(from_keras(layer)(x)[0], called(layer, x), 1e-12, activation)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "log_softmax", "celu", "squareplus", "hard_shrink", "glu"])
@@ -145,7 +155,7 @@ def test_what_cannot_be_had_here_is_refused_unless_it_is_given_up(name, keras):
     with pytest.raises(FormatError, match=sentence):
         from_keras(model)
     x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype("float32")
-    assert_close(output(from_keras(model, ignore=(name,)), x, False), np.asarray(model(x)), 1e-5)
+    assert_close(output(from_keras(model, ignore=(name,)), x, False), called(model, x), 1e-5)
 
 
 def stacks(layers):
@@ -154,7 +164,14 @@ def stacks(layers):
         return layers.LSTM(units, **{"return_sequences": True, **words})
 
     return {
-        "other units": ([lstm(), lstm(4)], "the LSTM layers have units 3 and 4, expected the same in all"),
+        "narrower at the end": ([lstm(4), lstm()], "the last LSTM layer has units 3, another 4; expected"),
+        "Flatten of steps": ([lstm(), layers.Flatten()], "a layer Flatten that joins steps and features"),
+        "Reshape": (
+            [lstm(4, return_sequences=False), layers.Reshape((2, 2))],
+            r"a layer Reshape to \[2, 2\]; expected",
+        ),
+        "Reshape first": ([layers.Reshape((-1, 1)), lstm()], "a layer Reshape that joins steps and features"),
+        "RNN of a GRU": ([layers.RNN(layers.GRUCell(3))], "RNN holds GRUCell; expected LSTMCell"),
         "other activations": ([lstm(), lstm(activation="relu")], "the LSTM layers have activations"),
         "other bias": ([lstm(), lstm(use_bias=False)], "the LSTM layers have use_bias True and False"),
         "other directions": (
@@ -183,7 +200,8 @@ def stacks(layers):
 
 
 @pytest.mark.parametrize("name", [
-    "other units", "other activations", "other bias", "other directions", "go_backwards later",
+    "narrower at the end", "Flatten of steps", "Reshape", "Reshape first", "RNN of a GRU",
+    "other activations", "other bias", "other directions", "go_backwards later",
     "go_backwards with sequences", "merge_mode", "bidirectional GRU", "GRU", "Dense first", "two Dense",
     "Dense with softmax", "Masking", "Dropout", "no LSTM", "float16",
 ])
@@ -205,17 +223,135 @@ def test_what_is_given_up_leaves_the_rest_exact(keras):
     x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
     logits = from_keras(model, ignore=("dropout", "head_activation"), loss="cross_entropy").predict(x)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert_close(shares, np.asarray(model(x)), 1e-5)
+    assert_close(shares, called(model, x), 1e-5)
 
 
-def test_a_functional_model_is_refused_and_its_layers_are_taken(keras, tmp_path):
-    inner = keras.layers.LSTM(3)
-    inputs = keras.Input((None, 2))
-    model = keras.Model(inputs, inner(inputs))
-    model.save(tmp_path / "a.keras")
-    with pytest.raises(FormatError, match="the model is Functional, expected Sequential: give the layers"):
-        from_keras(tmp_path / "a.keras")
-    assert from_keras([inner]).hidden_size == 3
+def chains(keras):
+    """Models that are an LSTM here, though Keras has other words for them."""
+    layers = keras.layers
+
+    def functional(*chain, steps=None):
+        inputs = value = keras.Input((steps, 2))
+        for layer in chain:
+            value = layer(value)
+        return keras.Model(inputs, value)
+
+    def lstm(units=3, **words):
+        return layers.LSTM(units, return_sequences=True, **words)
+
+    return {
+        "functional": lambda: functional(lstm(), layers.LSTM(3), layers.Dense(2)),
+        "functional, out of order": lambda: out_of_order(keras),
+        "wider, then narrower": lambda: functional(lstm(3), lstm(6), layers.LSTM(4), layers.Dense(2)),
+        "widths, sequences": lambda: keras.Sequential(
+            [keras.Input((None, 2)), lstm(6), lstm(4), layers.TimeDistributed(layers.Dense(2))]),
+        "bidirectional widths": lambda: keras.Sequential([
+            keras.Input((None, 2)), layers.Bidirectional(lstm(5)), layers.Bidirectional(layers.LSTM(3)),
+            layers.Dense(2, use_bias=False)]),
+        "a cell": lambda: functional(layers.RNN(layers.LSTMCell(4)), layers.Flatten(), layers.Dense(2)),
+        "cells": lambda: functional(
+            layers.RNN([layers.LSTMCell(4), layers.LSTMCell(5)], return_sequences=True), layers.Dense(2)),
+        "cells backwards": lambda: functional(
+            layers.RNN([layers.LSTMCell(4, use_bias=False) for _ in range(2)], go_backwards=True),
+            layers.Dense(2)),
+        "a cell in Bidirectional": lambda: functional(layers.Bidirectional(layers.RNN(layers.LSTMCell(4)))),
+        "reshapes": lambda: functional(
+            lstm(), layers.Reshape((5, 3)), layers.LSTM(4), layers.Reshape((4,)), layers.Dense(2),
+            layers.Reshape((-1,)), steps=5),
+    }
+
+
+def out_of_order(keras):
+    """Return a functional model whose file does not list the layers as they follow one another."""
+    layers = keras.layers
+    inputs = keras.Input((None, 2), name="z")
+    first = layers.LSTM(3, return_sequences=True, name="second")
+    second = layers.LSTM(3, name="first")
+    return keras.Model(inputs, layers.Dense(2, name="a")(second(first(inputs))))
+
+
+CHAINS = [
+    "functional", "functional, out of order", "wider, then narrower", "widths, sequences",
+    "bidirectional widths", "a cell", "cells", "cells backwards", "a cell in Bidirectional", "reshapes",
+]
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("source", ["model", "keras", "h5"])
+def test_other_words_for_an_lstm(name, source, keras, tmp_path):
+    model = chains(keras)[name]()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape).astype("float32") for w in model.get_weights()])
+    x = rng.normal(size=(3, 5, 2)).astype("float32")
+    given = model
+    if source != "model":
+        given = tmp_path / f"a.{source}"
+        model.save(given)
+    obj = from_keras(given)
+    assert_close(output(obj, x, False), called(model, x), 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_functional_models_that_are_no_chain_are_refused_by_the_layer(keras, tmp_path):
+    layers = keras.layers
+    inputs, other = keras.Input((None, 2)), keras.Input((None, 2), name="other")
+    shared = layers.LSTM(3, return_sequences=True, name="shared")
+    models = {
+        "layer shared is called 2 times": keras.Model(inputs, layers.Add()([shared(inputs), shared(inputs)])),
+        "reads 2 tensors": keras.Model([inputs, other], layers.LSTM(3)(layers.Add()([inputs, other]))),
+        "the model has 2 outputs": keras.Model(inputs, [layers.LSTM(3)(inputs), layers.LSTM(3)(inputs)]),
+        "reads 3 tensors": keras.Model(inputs, layers.LSTM(3)(
+            inputs, initial_state=[layers.Dense(3)(inputs[:, 0]) for _ in range(2)])),
+    }
+    for k, (said, model) in enumerate(models.items()):
+        for ending in ("keras", "h5"):
+            model.save(tmp_path / f"{k}.{ending}")
+            with pytest.raises(FormatError, match=said):
+                from_keras(tmp_path / f"{k}.{ending}")
+        with pytest.raises(FormatError, match=said):
+            from_keras(model)
+    assert from_keras([models["the model has 2 outputs"].layers[1]]).hidden_size == 3
+
+
+def test_files_of_keras_2_are_read_as_it_wrote_them(tmp_path):
+    """Names, attributes and nodes of Keras 2.15; its hard_sigmoid is another function."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape).astype("float32") for shape in ((2, 12), (3, 12), (12,), (3, 2), (2,))]
+    lstm = {
+        "name": "lstm", "trainable": True, "dtype": "float32", "return_sequences": False,
+        "return_state": False, "go_backwards": False, "stateful": False, "unroll": False, "time_major": False,
+        "units": 3, "activation": "tanh", "recurrent_activation": "hard_sigmoid", "use_bias": True,
+        "unit_forget_bias": True, "kernel_initializer": {"class_name": "GlorotUniform"},
+        "kernel_regularizer": None, "dropout": 0.0, "recurrent_dropout": 0.0, "implementation": 2,
+    }
+    dense = {"name": "dense", "dtype": "float32", "units": 2, "activation": "linear", "use_bias": True}
+    layers = [
+        {"class_name": "InputLayer", "name": "input_1", "inbound_nodes": [],
+         "config": {"batch_input_shape": [None, None, 2], "name": "input_1"}},
+        {"class_name": "Dense", "name": "dense", "config": dense, "inbound_nodes": [[["lstm", 0, 0, {}]]]},
+        {"class_name": "LSTM", "name": "lstm", "config": lstm, "inbound_nodes": [[["input_1", 0, 0, {}]]]},
+    ]
+    configuration = {"class_name": "Functional", "config": {
+        "name": "model", "layers": layers, "input_layers": [["input_1", 0, 0]],
+        "output_layers": [["dense", 0, 0]],
+    }}
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: the extra io")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs.update(keras_version="2.15.0", model_config=json.dumps(configuration))
+        weights = file.create_group("model_weights")
+        for layer, names, own in (
+            ("lstm", ["kernel", "recurrent_kernel", "bias"], arrays[:3]),
+            ("dense", ["kernel", "bias"], arrays[3:]),
+        ):
+            group = weights.create_group(layer)
+            paths = [f"{layer}/{'lstm_cell/' if layer == 'lstm' else ''}{name}:0" for name in names]
+            group.attrs["weight_names"] = [path.encode() for path in paths]
+            for path, array in zip(paths, own, strict=True):
+                group[path] = array
+    mine = from_keras(tmp_path / "a.h5")
+    same = from_keras(arrays, recurrent_activation=("hard_sigmoid", 0.2, 0.5))
+    assert np.array_equal(mine.parameters, same.parameters) and repr(mine) == repr(same)
 
 
 def test_masks_of_keras_are_lengths_here(keras):
@@ -223,8 +359,33 @@ def test_masks_of_keras_are_lengths_here(keras):
     layer = keras.layers.Bidirectional(inner)
     x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype("float32")
     lengths = np.array([5, 2, 3])
-    expected = np.asarray(layer(x, mask=np.arange(5) < lengths[:, None]))
+    expected = called(layer, x, mask=np.arange(5) < lengths[:, None])
     assert_close(from_keras(layer)(x, lengths=lengths)[0], expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", [
+    "last", "every_step", "mean", "max", "attention", "bidirectional", "bidirectional mean", "reverse",
+    "lstm", "activations",
+])
+def test_a_model_of_keras_computes_what_predict_does(name, keras):
+    words = {"num_layers": 2} if name != "attention" else {}
+    words |= {"bidirectional": True} if "bidirectional" in name else {}
+    words |= {"reverse": True} if name == "reverse" else {}
+    if name == "activations":
+        words["activations"] = (KERAS_3, "identity", "identity")
+    pooling = next((own for own in ("mean", "max", "attention") if own in name), "last")
+    lstm = LSTM(2, 4, **words)
+    obj = lstm if name == "lstm" else Model(lstm, 3, every_step=name == "every_step", pooling=pooling)
+    obj.parameters = np.random.default_rng(0).normal(size=obj.parameters.shape) / 2
+    x = np.random.default_rng(1).normal(size=(3, 5, 2)).astype("float32")
+    assert_close(called(to_keras(obj, model=True), x), output(obj, x, name == "lstm"), 1e-5)
+
+
+def test_what_keras_gives_in_another_order_is_no_model(keras):
+    with pytest.raises(ValueError, match="the LSTM has reverse=True and its outputs at all steps are read"):
+        to_keras(LSTM(2, 3, reverse=True), model=True)
+    with pytest.raises(ValueError, match="pooling is 'mean'; expected 'last' for weights"):
+        to_keras(Model(LSTM(2, 3), 1, pooling="mean"))
 
 
 # ---- arrays

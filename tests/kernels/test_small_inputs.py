@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from zoo import refuses
 
-from lstm_ext import LSTM, LstmNetwork, LstmNode, LstmParam, LstmState, ToyLossLayer, set_num_threads
+from lstm_ext import LSTM, LstmNetwork, LstmNode, LstmParam, LstmState, Model, ToyLossLayer, set_num_threads
 
 pytestmark = pytest.mark.every_kernel
 
@@ -63,6 +63,28 @@ def test_tensors_that_require_a_gradient(tensor):
         ("wg", lambda: setattr(node.param, "wg", tensor(np.ones((4, 7))))),
     ]:
         refuses(call, name, "requires_grad", "detach")
+
+
+def test_tensors_that_require_a_gradient_do_not_enter_a_model(tensor):
+    model = Model(LSTM(3, 4, static_size=2, rng=0), 1, pooling="attention", rng=0)
+    arrays = {
+        "x": np.ones((2, 5, 3)), "y": np.ones((2, 1)), "static": np.ones((2, 2)), "sample_weight": np.ones(2),
+    }
+    before = model.parameters.copy()
+    for name, array in arrays.items():
+        words = {**arrays, name: tensor(array)}
+        for call in (
+            lambda words=words: model.fit(**words, epochs=1), lambda words=words: model.evaluate(**words),
+            lambda words=words: model.loss_and_gradient(**words),
+            lambda words=words: model.hvp(direction=before, **words),
+        ):
+            refuses(call, name, "requires_grad", "detach")
+    refuses(lambda: model.predict(tensor(arrays["x"]), static=arrays["static"]), "x", "requires_grad")
+    refuses(lambda: model.hvp(**arrays, direction=tensor(before)), "direction", "requires_grad")
+    for name in ("parameters", "attention", "weight", "bias"):
+        value = tensor(getattr(model, name))
+        refuses(lambda name=name, value=value: setattr(model, name, value), name, "requires_grad", "detach")
+    np.testing.assert_array_equal(model.parameters, before)
 
 
 @pytest.mark.parametrize("flag", [True, False, np.True_, np.False_], ids=repr)

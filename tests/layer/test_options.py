@@ -1,6 +1,9 @@
 """Every option of the LSTM family, alone, in pairs, and as Hypothesis draws them."""
 
+import inspect
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ext import LSTM, _lstm_general
+from lstm_ext._options import EXCLUSIONS, OPTIONS, PARAMETER_KINDS, REQUIRED, takes_default_driver
 
 pytestmark = pytest.mark.every_kernel
 
@@ -354,3 +358,92 @@ def test_bad_calls():
         tape = plain.tape()
         plain.forward(x, tape=tape)
         plain.backward_jvp(tape)
+
+
+# ---- the records of the options
+
+
+def documented():
+    """Return the rows of the first table of docs/options.md by option."""
+    text = (Path(__file__).parents[2] / "docs" / "options.md").read_text(encoding="utf-8")
+    table = text.partition("| keyword argument | default |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+def value_of(option):
+    """Return a value other than the default."""
+    values = [v for options in ALONE for k, v in options.items() if k == option]
+    return values[0] if values else {"nan": "hold", "nan_mask": True, "cell_activation": "identity",
+                                     "precision": "bfloat16"}[option]
+
+
+def together(option):
+    """Return options under which this one has another value than its default."""
+    needed = {
+        "dropout": {"num_layers": 2}, "entity_aware": {"static_size": S}, "nan_mask": {"nan": "zero"},
+    }
+    return {**needed.get(option, {}), option: value_of(option)}
+
+
+def engine_is_default(lstm):
+    """Return whether the engine takes the default driver, or None where it does not say."""
+    if lstm._engine is None:
+        return False
+    return not lstm._engine.general if hasattr(lstm._engine, "general") else None
+
+
+def test_the_signature_and_the_docstring_are_those_of_the_records():
+    signature = inspect.signature(LSTM).parameters
+    required = inspect.Parameter.empty
+    defaults = {name: p.default for name, p in signature.items() if name not in ("init", "rng")}
+    assert defaults == {
+        name: required if option.default is REQUIRED else option.default for name, option in OPTIONS.items()
+    }
+    for name in OPTIONS:
+        assert re.search(rf"^    (\w+, )*{name}(, \w+)* : ", LSTM.__doc__, re.MULTILINE), name
+
+
+@pytest.mark.needs_source
+def test_the_page_of_options_has_the_records():
+    rows = documented()
+    assert list(rows) == list(OPTIONS)
+    for name, option in OPTIONS.items():
+        default = "" if option.default is REQUIRED else f"`{option.default!r}`".replace("'", '"')
+        kinds = ", ".join(f"`{kind}`" for kind in option.parameters)
+        driver = "default" if option.in_default_driver else "general"
+        assert rows[name] == [default, option.doc, kinds, driver]
+    page = (Path(__file__).parents[2] / "docs" / "options.md").read_text(encoding="utf-8")
+    for first, second, why in EXCLUSIONS:
+        assert re.search(rf"\| `{first}` \| .*`{second}`.* \| {re.escape(why)} \|", page), (first, second)
+    known = [(first, second) for first, second, _ in EXCLUSIONS]
+    assert sorted(known) == sorted(REFUSED)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OPTIONS if name not in ("input_size", "hidden_size", "dtype")]
+)
+def test_each_record_says_what_the_option_does(name):
+    """Its parameters and its driver; and an option without a test of its own would be found here."""
+    option, given = OPTIONS[name], together(name)
+    base = {key: value for key, value in given.items() if key != name}
+    with_it, without = LSTM(3, 5, **given), LSTM(3, 5, **base)
+    kinds = [{key.rpartition("_l")[0] for key in lstm.named_parameters()} for lstm in (with_it, without)]
+    assert kinds[0] ^ kinds[1] == set(option.parameters)
+    assert kinds[0] | kinds[1] <= set(PARAMETER_KINDS)
+    assert set(PARAMETER_KINDS[:2]) <= kinds[0]
+    if "static_size" not in base:  # which needs the general driver by itself
+        assert takes_default_driver(vars(with_it)) == option.in_default_driver
+        assert engine_is_default(with_it) in (None, option.in_default_driver)
+    assert option.check(name, value_of(name)) is not None
+    with pytest.raises((TypeError, ValueError), match=f"^{name}(\\[[0-9]\\])? is "):
+        option.check(name, object())
+
+
+def test_options_with_parameters_bring_them_to_the_layers_they_say():
+    for name, option in OPTIONS.items():
+        if option.parameters and name != "bias":
+            names = LSTM(3, 5, 2, **together(name)).named_parameters()
+            for kind in option.parameters:
+                assert f"{kind}_l0" in names
+                assert (f"{kind}_l1" in names) != option.first_layer

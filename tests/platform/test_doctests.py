@@ -15,18 +15,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # What a page's code needs, beside this package.
-NEEDS = {"first-steps.md": "matplotlib", "pytorch-keras.md": "torch", "io_onnx.md": "onnxruntime onnx",
+NEEDS = {"first-steps.md": "matplotlib", "tutorial.md": "matplotlib sklearn", "pytorch-keras.md": "torch",
+         "io_onnx.md": "onnxruntime onnx", "how-to.md": "sklearn",
          "skforecast-aeon.md": "sklearn pandas sktime"}
-# Code of pages that goes on where prose left off, with the names that the prose speaks of.
-BEFORE = {
-    "options.md": """
-        import numpy as np
-        from lstm_ext import LSTM, Model
-        rng = np.random.default_rng(0)
-        x, y = rng.normal(size=(8, 5, 2)), rng.normal(size=(8, 1))
-        model = Model(LSTM(2, 3, rng=0), 1, rng=0)
-    """,
-}
 
 
 def modules(package):
@@ -68,11 +59,11 @@ def test_the_docstrings_of_what_is_used_most_have_examples():
 def blocks(page):
     """Return (line number, language, code) of the code blocks of a page that are Python.
 
-    Blocks under a comment are left out: they show a file, which has a test of its own, or want another build.
+    Blocks under ``<!-- file: NAME -->`` are left out: another test compares them with the file.
     """
     text = page.read_text(encoding="utf-8")
     for match in re.finditer(r"^```(python|pycon)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        if not text[: match.start()].rstrip().endswith("-->"):
+        if not re.search(r"<!-- file: \S+ -->\n$", text[: match.start()]):
             yield text[: match.start()].count("\n") + 1, match[1], match[2]
 
 
@@ -85,11 +76,10 @@ def test_code_of_the_pages(name, tmp_path, monkeypatch, capsys):
     """The blocks of a page run one after the other, as a reader would paste them."""
     for needed in NEEDS.get(name, "").split():
         pytest.importorskip(needed, reason=f"docs/{name} needs {needed}")
-    if NEEDS.get(name) == "matplotlib":
+    if "matplotlib" in NEEDS.get(name, ""):
         importlib.import_module("matplotlib").use("Agg")
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(re.sub(r"^ {8}", "", BEFORE.get(name, ""), flags=re.MULTILINE), names)
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     for line, language, code in blocks(DOCS / name):
         if language == "python":

@@ -20,12 +20,14 @@ import zipfile
 import atheris
 
 with atheris.instrument_imports(include=["lstm_ext.io"]):
-    from lstm_ext.io import FormatError, from_keras, from_onnx, from_torch, load, save
+    from lstm_ext.io import FormatError, from_keras, from_neuralhydrology, from_onnx, from_torch, load, save
+    from lstm_ext.io import hydrology as _hydrology  # noqa: F401
     from lstm_ext.io import keras as _keras  # noqa: F401
     from lstm_ext.io import onnx as _onnx  # noqa: F401
     from lstm_ext.io import torch as _torch  # noqa: F401
 
 import h5py
+import hostile_files
 import numpy as np
 import onnx
 from safetensors.numpy import save_file
@@ -246,7 +248,94 @@ def edited_onnx(seed):
     return make
 
 
+def edited_archive(seed):
+    """Archives of PyTorch, some bytes or instructions of whose pickle are others."""
+    good = hostile_files.pickled(hostile_files.weights())
+    pieces = [
+        b"(", b")", b"R", b"t", b"\x85", b"\x86", b"Q", b"}", b"]", b"a", b"e", b"u", b"s", b"b", b"\x81",
+        b"N", b"0", b"q\0", b"h\0", b"K\x01", b"J\xff\xff\xff\x7f", b"ctorch\nHalfStorage\n",
+        b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"X\x07\0\0\0storage",
+        b"\x88", b"\x93", b"\x94",
+    ]
+
+    def make(data):
+        content = bytearray(good)
+        for _ in range(data.ConsumeIntInRange(0, 6)):
+            position = data.ConsumeIntInRange(2, len(content) - 1)
+            if data.ConsumeBool():
+                content[position] = data.ConsumeIntInRange(0, 255)
+            else:
+                piece = pieces[data.ConsumeIntInRange(0, len(pieces) - 1)]
+                content[position : position + data.ConsumeIntInRange(0, 12)] = piece
+        return hostile_files.torch_archive(edit=lambda own: own.update({"a/data.pkl": bytes(content)}))
+
+    return make
+
+
+def edited_former_hdf5(seed):
+    """Files of Keras 2, what their JSON says edited."""
+    layers = [
+        {"class_name": "InputLayer", "name": "x", "config": {"name": "x"}, "inbound_nodes": []},
+        {"class_name": "LSTM", "name": "lstm", "config": hostile_files.lstm_configuration(),
+         "inbound_nodes": [[["x", 0, 0, {}]]]},
+    ]
+    model = {"class_name": "Functional", "config": {"layers": layers, "output_layers": [["lstm", 0, 0]]}}
+
+    def make(data):
+        return hostile_files.former_hdf5(json.dumps(edited(model, data)))
+
+    return make
+
+
+RUN = {
+    "config.yml": b"model: cudalstm\nhead: regression\ndynamic_inputs:\n- a\n- b\nstatic_attributes: []\n"
+                  b"target_variables:\n- c\n",
+    "train_data/train_data_scaler.yml": b"xarray_feature_center:\n  data_vars:\n    a:\n      data: 1.5\n"
+                                        b"    b:\n      data: 1\n    c: 2\n"
+                                        b"xarray_feature_scale:\n  a: 1\n  b: 2\n  c: 0.5\n",
+}
+
+
+def run_of(content):
+    """Write a folder of NeuralHydrology: `content` is its two texts, with a zero between them."""
+    configuration, _, scaler = content.partition(b"\0")
+    os.makedirs(os.path.join(FOLDER, "train_data"), exist_ok=True)
+    arrays = hostile_files.weights()
+    arrays = {f"lstm.{name}": own for name, own in arrays.items()} | {
+        "head.net.0.weight": np.ones((1, 3), "f4"), "head.net.0.bias": np.ones(1, "f4"),
+    }
+    for name, own in (
+        ("config.yml", configuration), ("train_data/train_data_scaler.yml", scaler),
+        ("model_epoch001.pt", hostile_files.torch_archive(arrays)),
+    ):
+        with open(os.path.join(FOLDER, name), "wb") as file:
+            file.write(own)
+    return from_neuralhydrology(FOLDER)
+
+
+def edited_run(seed):
+    """Folders of NeuralHydrology, with other words in their texts."""
+    words = [
+        b"- ", b": ", b"\n", b"  ", b"[]", b"{}", b"'", b'"', b"#", b"~", b"&a", b"*a", b"ealstm", b"mtslstm",
+        b"1D", b"use_frequencies:\n- 1D\n- 1h\n", b"seq_length:\n  1D: 3\n  1h: 24\n", b".nan", b"-", b"\t",
+        b"null",
+    ]
+
+    def make(data):
+        content = bytearray(b"\0".join(RUN.values()))
+        for _ in range(data.ConsumeIntInRange(0, 6)):
+            position = data.ConsumeIntInRange(0, len(content) - 1)
+            word = words[data.ConsumeIntInRange(0, len(words) - 1)]
+            content[position : position + data.ConsumeIntInRange(0, 8)] = word
+        return bytes(content)
+
+    return make
+
+
 TARGETS = {
+    "archive": (lambda: [hostile_files.torch_archive()], edited_archive, lambda: from_torch(PATH)),
+    "former_hdf5": (lambda: [hostile_files.former_hdf5()], edited_former_hdf5, lambda: from_keras(PATH)),
+    "hydrology": (lambda: [b"\0".join(RUN.values())], edited_run, lambda: run_of(read())),
     "safetensors": (lambda: [safetensors_seed()], edited_tensors, lambda: load(PATH, return_optimizer=True)),
     "torch": (lambda: [torch_seed()], edited_tensors, lambda: from_torch(PATH, prefix="lstm", head="head")),
     "hdf5": (lambda: [hdf5_bytes("earliest"), hdf5_bytes("latest")], edited_hdf5, lambda: from_keras(PATH)),

@@ -678,6 +678,215 @@ def hostile_keras():
     }
 
 
+# ---- archives of torch.save, written without PyTorch
+
+
+def pickled(arrays):
+    """Return the instructions of a state dict, as torch.save writes them, whose storages are numbered."""
+    def text(value):
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def numbers(values):
+        return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
+
+    out = b"\x80\x02}("
+    for k, (name, array) in enumerate(arrays.items()):
+        strides = [stride // array.itemsize for stride in array.strides]
+        out += text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(("
+        out += text("storage") + b"ctorch\nFloatStorage\n" + text(str(k)) + text("cpu")
+        out += b"J" + struct.pack("<i", array.size) + b"tQK\0" + numbers(array.shape) + numbers(strides)
+        out += b"\x89ccollections\nOrderedDict\n)RtR"
+    return out + b"u."
+
+
+def torch_archive(arrays=None, edit=lambda members: None):
+    """Bytes of an archive of a state dict, after `edit` has gone over its members."""
+    arrays = weights() if arrays is None else arrays
+    members = {"a/data.pkl": pickled(arrays), "a/byteorder": b"little"}
+    members |= {f"a/data/{k}": array.tobytes() for k, array in enumerate(arrays.values())}
+    members["a/version"] = b"3\n"
+    edit(members)
+    return zipped(members)
+
+
+def hostile_torch_archives():
+    good, arrays = torch_archive(), weights()
+
+    def pickle_is(content):
+        return torch_archive(edit=lambda members: members.update({"a/data.pkl": b"\x80\x02" + content}))
+
+    def replaced(old, new, count=1):
+        assert old in pickled(arrays)
+        return torch_archive(
+            edit=lambda members: members.update({"a/data.pkl": pickled(arrays).replace(old, new, count)})
+        )
+
+    def member(name, content):
+        return torch_archive(edit=lambda members: members.update({name: content}))
+
+    def number(value):
+        return b"J" + struct.pack("<i", value)
+
+    shape, strides = b"(" + number(12) + number(2) + b"t", b"(" + number(2) + number(1) + b"t"
+    return {
+        "cut off": good[:-40], "first bytes alone": good[:4], "no member": zipped({}),
+        "two folders": member("b/data.pkl", b""),
+        "no pickle": torch_archive(edit=lambda m: m.pop("a/data.pkl")),
+        "no storage": torch_archive(edit=lambda m: m.pop("a/data/0")),
+        "a short storage": member("a/data/0", b"\0" * 8), "an empty storage": member("a/data/0", b""),
+        "another byte order": member("a/byteorder", b"middle"),
+        "compressed": zipped({"a/data.pkl": pickled(arrays)}, compression=zipfile.ZIP_DEFLATED),
+        "a bomb of 1 GB": zipped({"a/data.pkl": bytes(2**24)}, compression=zipfile.ZIP_BZIP2),
+        "5,000 members": zipped({f"a/{k}": b"" for k in range(5000)}),
+        "an empty pickle": pickle_is(b""), "a pickle of None": pickle_is(b"N."), "no end": pickle_is(b"}"),
+        "os.system": pickle_is(b"cos\nsystem\nX\x04\0\0\0true\x85R."),
+        "os.system in a state": pickle_is(
+            b"}(X\x0c\0\0\0weight_ih_l0cos\nsystem\nX\x04\0\0\0true\x85Ru."
+        ),
+        "an extension": pickle_is(b"\x82\x01."), "an instance": pickle_is(b"(cos\nsystem\no."),
+        "a buffer": pickle_is(b"\x97."), "an empty stack": pickle_is(b"R."),
+        "a mark alone": pickle_is(b"(R."),
+        "a number that was not put": pickle_is(b"h\x07."),
+        "a place of 2**31": pickle_is(b"Nr\xff\xff\xff\x7fa."),
+        "200,000 lists": pickle_is(b"]" * 200_000 + b"."),
+        "130,000 deep": pickle_is(b"]" * 130_000 + b"a" * 129_999 + b"."),
+        "tuples in tuples": pickle_is(b")" + b"\x85" * 130_000 + b"."),
+        "a dict in itself": pickle_is(b"}q\0X\x05\0\0\0modelh\0s."),
+        "doubled 40 times": pickle_is(
+            b"}q\0" + b"".join(
+                b"}q" + bytes([k + 1]) + b"(X\1\0\0\0ah" + bytes([k]) + b"X\1\0\0\0bh" + bytes([k]) + b"u"
+                for k in range(40)
+            ) + b"}X\5\0\0\0modelh\x28s."
+        ),
+        "a text of 2 GB": pickle_is(b"X\xff\xff\xff\x7fabc."),
+        "a number of 2 GB": pickle_is(b"\x8b\xff\xff\xff\x7fabc."),
+        "a text that is none": pickle_is(b"X\x01\0\0\0\xff."),
+        "a shape of 2**62": replaced(shape, b"(" + number(2**31 - 1) + number(2**31 - 1) + b"t"),
+        "a negative shape": replaced(shape, b"(" + number(-12) + number(-2) + b"t"),
+        "a shape of texts": replaced(shape, b"(X\1\0\0\0aX\1\0\0\0bt"),
+        "a shape turned round": replaced(shape, b"(" + number(2) + number(12) + b"t"),
+        "wide strides": replaced(strides, b"(" + number(2**30) * 2 + b"t"),
+        "negative strides": replaced(shape + b"(" + number(2), shape + b"(" + number(-2)),
+        "an offset": replaced(b"tQK\0", b"tQK\x01"),
+        "a negative offset": replaced(b"tQK\0", b"tQJ\xff\xff\xff\xff"),
+        "a storage under ../": replaced(b"X\1\0\0\x000", b"X\4\0\0\x00../0"),
+        "integers": replaced(b"FloatStorage", b"LongStorage_"),
+        "another class": replaced(b"ctorch\nFloat", b"cevil\nClass"),
+        "NaN": member("a/data/0", np.full(24, np.nan, "f4").tobytes()),
+        "a longer count": replaced(number(24), number(2**31 - 1)),
+        "no LSTM": torch_archive({"weight": np.ones((2, 2), "f4")}),
+        "a GRU": torch_archive({
+            "weight_ih_l0": np.ones((9, 2), "f4"), "weight_hh_l0": np.ones((9, 3), "f4"),
+            "bias_ih_l0": np.ones(9, "f4"), "bias_hh_l0": np.ones(9, "f4"),
+        }),
+        "layer 9999": torch_archive({**arrays, "weight_ih_l9999": np.ones((12, 3), "f4")}),
+        "weight_norm of other shapes": torch_archive({
+            **{name: own for name, own in arrays.items() if name != "weight_hh_l0"},
+            "weight_hh_l0_g": np.ones((5, 1), "f4"), "weight_hh_l0_v": np.ones((12, 3), "f4"),
+        }),
+        "weight_norm of 0": torch_archive({
+            **{name: own for name, own in arrays.items() if name != "weight_hh_l0"},
+            "weight_hh_l0_g": np.ones((12, 1), "f4"), "weight_hh_l0_v": np.zeros((12, 3), "f4"),
+        }),
+        "an export without words": zipped({"a/data/weights/model_weights_config.json": b"{}"}),
+        "an export 200,000 deep": zipped({"a/data/weights/model_weights_config.json": b"[" * 200_000}),
+        "an export in an export": zipped({"a/serialized_state_dict.pt": good[:100]}),
+    }
+
+
+# ---- HDF5 as Keras 2 wrote it: the model in an attribute, arrays by name
+
+
+def former_hdf5(configuration=None, version="2.15.0", names=None, build=None):
+    """Bytes of a model.h5 of one LSTM."""
+    if configuration is None:
+        configuration = {"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "LSTM", "config": lstm_configuration()}]}}
+    paths = ["lstm/kernel:0", "lstm/recurrent_kernel:0", "lstm/bias:0"]
+
+    def written(h5):
+        h5.attrs["keras_version"] = version
+        text = configuration if isinstance(configuration, str) else json.dumps(configuration)
+        h5.attrs["model_config"] = text
+        group = h5.create_group("model_weights/lstm")
+        group.attrs["weight_names"] = [path.encode() for path in (paths if names is None else names)]
+        for path, shape in zip(paths, ((2, 12), (3, 12), (12,)), strict=True):
+            group[path] = np.ones(shape, "f4")
+        if build is not None:
+            build(h5)
+
+    return hdf5(written)
+
+
+def hostile_former_hdf5():
+    import h5py
+
+    def configured(**changes):
+        return former_hdf5({"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "LSTM", "config": lstm_configuration(**changes)}]}})
+
+    def functional(nodes, outputs):
+        layer = {"class_name": "LSTM", "config": lstm_configuration(), "name": "lstm", "inbound_nodes": nodes}
+        return former_hdf5(
+            {"class_name": "Functional", "config": {"layers": [layer], "output_layers": outputs}}
+        )
+
+    def relinked(link):
+        def build(h5):
+            del h5["model_weights/lstm/lstm/kernel:0"]
+            h5["model_weights/lstm/lstm/kernel:0"] = link
+        return former_hdf5(build=build)
+
+    def heap(change):
+        good = bytearray(former_hdf5())
+        start = good.index(b"GCOL")
+        free = start + 16
+        while struct.unpack("<H", good[free : free + 2]) != (0,):
+            free += 16 + -(-struct.unpack("<Q", good[free + 8 : free + 16])[0] // 8) * 8
+        change(good, start, free)
+        return bytes(good)
+
+    def put(place, value):
+        return heap(lambda good, start, free: good.__setitem__(
+            slice({"heap": start, "free": free}[place] + 8, {"heap": start, "free": free}[place] + 16),
+            struct.pack("<Q", value),
+        ))
+
+    def attribute(name, value):
+        return former_hdf5(build=lambda h5: h5.attrs.__setitem__(name, value))
+
+    return {
+        "a heap that is walked forever": put("free", 0), "a heap with too little left": put("free", 16),
+        "a heap with too much left": put("free", 2**40), "a heap of 2**63": put("heap", 2**63),
+        "a heap of nothing": put("heap", 0),
+        "configuration not JSON": former_hdf5("{"), "configuration deep": former_hdf5("[" * 20_000),
+        "configuration a list": former_hdf5("[]"), "configuration a number": attribute("model_config", 7),
+        "configuration of arrays": attribute("model_config", np.ones(40, "f4")),
+        "version a number": attribute("keras_version", 2), "no version": former_hdf5(
+            build=lambda h5: h5.attrs.__delitem__("keras_version")),
+        "no names": former_hdf5(names=[]), "other names": former_hdf5(names=["lstm/kernel:0", "a", "b"]),
+        "names out of order": former_hdf5(names=["lstm/bias:0", "lstm/kernel:0", "lstm/recurrent_kernel:0"]),
+        "a name with ..": former_hdf5(names=["../lstm/kernel:0", "lstm/recurrent_kernel:0", "lstm/bias:0"]),
+        "an empty name": former_hdf5(names=["", "lstm/recurrent_kernel:0", "lstm/bias:0"]),
+        "an external link": relinked(h5py.ExternalLink("/etc/passwd", "/0")),
+        "a soft link": relinked(h5py.SoftLink("/model_weights")),
+        "another layer": configured(name="other"), "no name": configured(name=None),
+        "a name of a list": configured(name=["lstm"]), "units": configured(units=4),
+        "a cycle": functional([[["lstm", 0, 0, {}]]], [["lstm", 0, 0]]),
+        "an unknown layer": functional([[["other", 0, 0, {}]]], [["lstm", 0, 0]]),
+        "nodes of numbers": functional([7], [["lstm", 0, 0]]), "no outputs": functional([], []),
+        "two outputs": functional([], [["lstm", 0, 0], ["lstm", 0, 0]]),
+        "outputs of numbers": functional([], 7),
+        "hard_sigmoid of no version": former_hdf5({"class_name": "Sequential", "config": {"layers": [{
+            "class_name": "LSTM", "config": lstm_configuration(recurrent_activation="hard_sigmoid")}]}}, "x"),
+        "RNN of nothing": former_hdf5({"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "RNN", "config": {"name": "lstm", "cell": None}}]}}),
+        "StackedRNNCells of nothing": former_hdf5({"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "RNN", "config": {"name": "lstm", "cell": {
+                "class_name": "StackedRNNCells", "config": {"cells": []}}}}]}}),
+    }
+
+
 def cases():
     """All files: {name: (reader, content)}."""
     configuration, arrays = our_file()
@@ -690,6 +899,8 @@ def cases():
         ("torch", "weights", wrong_weights()),
         ("keras", "hdf5", hostile_hdf5()),
         ("keras", "archive", hostile_keras()),
+        ("keras", "former hdf5", hostile_former_hdf5()),
+        ("torch", "torch archive", hostile_torch_archives()),
     ):
         table |= {f"{group}: {name}": (reader, content) for name, content in files.items()}
     return table
@@ -704,7 +915,14 @@ def good_files():
         "torch": file_of(*tensors(weights())),
         "keras": keras_archive(),
         "hdf5": hdf5(lstm_groups),
+        "former hdf5": former_hdf5(),
+        "torch archive": torch_archive(),
     }
+
+
+def reader_of(name):
+    """Return the reader of a good file."""
+    return {"hdf5": "keras", "former hdf5": "keras", "torch archive": "torch"}.get(name, name)
 
 
 def write(path, content):

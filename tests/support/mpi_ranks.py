@@ -68,6 +68,22 @@ def same(folder, world):
         np.savez(folder / f"same_{world.Get_size()}.npz", **arrays)
 
 
+class Rotten:
+    """Sequences on a disk that rank 1 can read once, when ranks compare what they have."""
+
+    random_access = True
+
+    def __init__(self, x):
+        from mpi4py import MPI
+
+        self.x, self.reads, self.rank = x, 0, MPI.COMM_WORLD.Get_rank()
+        self.shape, self.dtype = x.shape, x.dtype
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return self.x[index] * (np.nan if self.rank == 1 and self.reads > 1 else 1)
+
+
 def faults(folder, world):
     """What goes wrong on one rank, one after the other: the communicator is whole after each."""
     rank = world.Get_rank()
@@ -76,20 +92,16 @@ def faults(folder, world):
     def note(name, **more):
         x, y, lengths = sequences()
         try:
-            more.pop("change", lambda x: None)(x)
+            x = more.pop("source", lambda x: x)(x)
             model().fit(x, y, lengths=lengths, **words(**more))
         except Exception as error:
             seen[name] = [type(error).__name__, str(error)]
 
-    def spoil(x):
-        if rank == 1:
-            x[rank::2] = np.nan
-
     def cut(**more):
         return DataParallel(world, shards="cut", **more)
 
-    note("nan", change=spoil, comm=cut())
-    note("nan in blocks", change=spoil, comm=cut(block=2))
+    note("nan", source=Rotten, comm=cut())
+    note("nan in blocks", source=Rotten, comm=cut(block=2))
     note("argument", comm=cut(), batch_size=0 if rank == 1 else 6)
     note("setting", comm=cut(), batch_size=6 + rank)
 
@@ -116,6 +128,32 @@ def faults(folder, world):
     seen["disk left"] = path.read_bytes() == before and os.listdir(folder).count("disk.npz") == 1
     seen["torn files"] = [name for name in os.listdir(folder) if "disk.npz" in name and name != "disk.npz"]
     (folder / f"faults_{rank}.json").write_text(json.dumps(seen))
+
+
+def disagree(folder, world):
+    """The last rank is given something else; the communicator is whole after each."""
+    odd = world.Get_rank() == world.Get_size() - 1
+    seen = {}
+    x, y, lengths = sequences()
+    for name, change in {
+        "shards": {"comm": {"shards": "given" if odd else "cut"}},
+        "check_every": {"comm": {"check_every": 1 + odd}},
+        "timeout": {"comm": {"timeout": None if odd else 60.0}},
+        "block": {"comm": {"block": 2 if odd else None}},
+        "x": {"x": x + odd},
+        "y": {"x": x[odd:], "y": y[odd:], "lengths": lengths[odd:]},
+        "lengths": {"lengths": None if odd else lengths},
+        "validation: x": {"validation": (x[odd:], y[odd:])},
+        "epochs": {"epochs": 2 + odd},
+    }.items():
+        arguments = {"x": x, "y": y, "lengths": lengths, **words(), **change}
+        sharing = {"shards": "cut", "timeout": 60.0, **change.get("comm", {})}
+        arguments["comm"] = DataParallel(world, **sharing)
+        try:
+            model().fit(**arguments)
+        except Exception as error:
+            seen[name] = [type(error).__name__, str(error)]
+    (folder / f"disagree_{world.Get_rank()}.json").write_text(json.dumps(seen))
 
 
 def dies(folder, world):
@@ -158,4 +196,5 @@ if __name__ == "__main__":
     from mpi4py import MPI
 
     case, folder = sys.argv[1:]
-    {f.__name__: f for f in (same, faults, dies, resumes, hangs)}[case](Path(folder), MPI.COMM_WORLD)
+    cases = {f.__name__: f for f in (same, faults, disagree, dies, resumes, hangs)}
+    cases[case](Path(folder), MPI.COMM_WORLD)

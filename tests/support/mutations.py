@@ -1,15 +1,28 @@
 """Does the suite see a mistake? Each mutation is put into a copy of the sources; a test must fail.
 
-    python tests/support/mutations.py              all of them (each is a rebuild: this takes a while)
+    python tests/support/mutations.py              all named mistakes (each is a rebuild: this takes a while)
     python tests/support/mutations.py NAME ...     those whose names begin so
-    python tests/support/mutations.py --list
+    python tests/support/mutations.py --list       their names, and where each is now
+    python tests/support/mutations.py --operators src/kernels/cell.h src/_driver.pyx --sample 20 --seed 1
+                                                   mistakes that operators make of files, drawn at random
 
-Each runs on the baseline kernel, or on BLAS where it says so: cell, products and loops are one
-source for all kernels. A mutation that does not fit the sources is an error: the table cannot rot.
+A named mistake is a text and its replacement. It is looked for in all sources, whatever the blanks between
+its words, so code may move to another file, be indented anew or be wrapped. A name whose text is nowhere, or
+in two places, is told by ``--list``, and is an error of a run that asks for it. ``mutation_operators.py``
+needs no list: it changes operators, constants, conditions and statements of any source.
+
+Each runs on the baseline kernel, or on BLAS where it says so: cell, products and loops are one source for
+all kernels. ``--report FILE`` appends one line of JSON for each, which ``reliability.py`` counts.
 """
 
 import argparse
+import functools
+import itertools
+import json
 import os
+import random
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -21,67 +34,54 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TREE = ("src", "lstm_ext", "tests", "setup.py", "pyproject.toml")
 
-CELL, KERNEL, KERNELS = "src/kernels/cell.h", "src/kernels/kernels_impl.h", "src/_kernels.pyx"
-DRIVER, ENGINE, LAYER = "src/_driver.pyx", "src/_lstm.pyx", "lstm_ext/lstm.py"
-OPTIONS, GENERAL, FAMILY = "src/kernels/general_cell.h", "src/_general.pyx", "lstm_ext/_family.py"
-PHILOX, JACOBIAN, MISSING = "src/philox.h", "lstm_ext/_jacobian.py", "lstm_ext/_missing.py"
-INITIALIZERS, MODEL, LOSSES = "lstm_ext/initializers.py", "lstm_ext/model.py", "lstm_ext/losses.py"
-PACKING, TENSORS, HDF5 = "lstm_ext/io/_packing.py", "lstm_ext/io/_tensors.py", "lstm_ext/io/_hdf5.py"
-TORCH, KERAS, IO = "lstm_ext/io/torch.py", "lstm_ext/io/keras.py", "lstm_ext/io/_common.py"
-C_LEVEL, ARRAYS = "src/cython_lstm.pyx", "src/_arrays.pyx"
-BFLOAT16, TILES = "src/kernels/bfloat16_impl.h", "src/kernels/tiles_emulated.h"
-# What has to be built again; Python needs nothing.
-EXTENSION = {
-    CELL: "_kernels",
-    KERNEL: "_kernels",
-    KERNELS: "_kernels",
-    BFLOAT16: "_kernels",
-    TILES: "_kernels",
-    DRIVER: "_driver",
-    ENGINE: "_lstm",
-    OPTIONS: "_kernels",
-    GENERAL: "_general",
-    PHILOX: "_general",
-    C_LEVEL: "cython_lstm",
-    ARRAYS: "_arrays",
+# Who is asked about a mistake: files of tests, quickest killers first.
+GROUPS = {
+    "layer": [
+        "tests/layer/test_lstm_parity.py",
+        "tests/layer/test_stream.py",
+        "tests/layer/test_lstm_gradient.py",
+        "tests/kernels/test_activations.py",
+        "tests/layer/test_lstm_metamorphic.py",
+        "tests/layer/test_lstm_inputs.py",
+        "tests/layer/test_lstm_object.py",
+        "tests/layer/test_threads.py",
+    ],
+    "options": [
+        "tests/layer/test_initializers.py",
+        "tests/layer/test_missing.py",
+        "tests/layer/test_options.py",
+        "tests/layer/test_jacobian.py",
+        "tests/layer/test_hessian.py",
+        "tests/training/test_model_options.py",
+    ],
+    "io": [
+        "tests/io/test_io_torch.py",
+        "tests/io/test_io_keras.py",
+        "tests/io/test_io_safetensors.py",
+        "tests/io/test_io_hostile.py",
+    ],
+    "c-level": ["tests/layer/test_cython_lstm.py"],
+    "arrays": [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")],
+    "node": ["tests/kernels/test_node.py", "tests/kernels/test_node_layer.py"],
+    "training": [f"tests/training/test_{name}.py" for name in ("optim", "model", "losses")],
+    "ranks": ["tests/training/test_rank_agreement.py"],
+    "records": ["tests/layer/test_options.py"],
+    "precision": ["tests/layer/test_precision.py"],
 }
-
-# The fast part of the suite, quickest killers first.
-TESTS = [
-    "tests/layer/test_lstm_parity.py",
-    "tests/layer/test_stream.py",
-    "tests/layer/test_lstm_gradient.py",
-    "tests/kernels/test_activations.py",
-    "tests/layer/test_lstm_metamorphic.py",
-    "tests/layer/test_lstm_inputs.py",
-    "tests/layer/test_lstm_object.py",
-    "tests/layer/test_threads.py",
-]
-# What looks after files and foreign weights.
-IO_TESTS = [
-    "tests/io/test_io_torch.py",
-    "tests/io/test_io_keras.py",
-    "tests/io/test_io_safetensors.py",
-    "tests/io/test_io_hostile.py",
-]
-# What looks after options and derivatives: it alone is asked about their sources.
-OPTION_TESTS = [
-    "tests/layer/test_initializers.py",
-    "tests/layer/test_missing.py",
-    "tests/layer/test_options.py",
-    "tests/layer/test_jacobian.py",
-    "tests/layer/test_hessian.py",
-    "tests/training/test_model_options.py",
-]
-OPTION_SOURCES = (OPTIONS, GENERAL, FAMILY, PHILOX, JACOBIAN, MISSING, INITIALIZERS, MODEL, LOSSES)
+CELL = KERNEL = KERNELS = DRIVER = ENGINE = LAYER = "layer"
+OPTIONS = GENERAL = FAMILY = PHILOX = JACOBIAN = MISSING = INITIALIZERS = MODEL = LOSSES = "options"
+PACKING = TENSORS = HDF5 = TORCH = KERAS = IO = "io"
+C_LEVEL, ARRAYS = "c-level", "arrays"
+RANKS, RECORDS = "ranks", "records"
+BFLOAT16 = TILES = "precision"
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """`old`, which stands once in `file`, becomes `new`."""
+    """`old`, which stands once in the sources, becomes `new`; the tests of `group` must fail."""
 
     name: str
-    file: str
+    group: str
     old: str
     new: str
     kernel: str = "baseline"
@@ -90,15 +90,94 @@ class Mutation:
     @property
     def tests(self):
         """Files of the suite that are asked."""
-        if self.file.startswith("lstm_ext/io/"):
-            return IO_TESTS
-        if self.file == C_LEVEL:
-            return ["tests/layer/test_cython_lstm.py"]
-        if self.file in (BFLOAT16, TILES):
-            return ["tests/layer/test_precision.py"]
-        if self.file == ARRAYS:
-            return [f"tests/layer/test_{name}.py" for name in ("owners", "lstm_inputs", "fork")]
-        return OPTION_TESTS if self.of_options or self.file in OPTION_SOURCES else TESTS
+        group = "options" if self.of_options else self.group
+        return [name for name in GROUPS.get(group, GROUPS["layer"]) if (ROOT / name).exists()]
+
+    @functools.cached_property
+    def places(self):
+        """Where the text is: (file, first character, last character) of each."""
+        pattern = pattern_of(self.old)
+        return [(name, *found.span()) for name, text in sources().items() for found in pattern.finditer(text)]
+
+    def apply(self):
+        """Return the file that changes, and its text with the mistake in it."""
+        if len(self.places) != 1:
+            raise SystemExit(f"{self.name} fits the sources at {len(self.places)} places, expected 1")
+        ((name, begin, end),) = self.places
+        text, new = sources()[name], self.new
+        if self.old[0].isspace():  # whole lines: those of Python need an indentation
+            indent = re.match("[ \t]*", text[begin:])[0]
+            new = indent + (new.strip() or ("" if name.endswith((".c", ".h")) else "pass"))
+        return name, text[:begin] + new + text[end:]
+
+
+def pattern_of(text):
+    """Compile a pattern of the words of `text`, with any blanks between them.
+
+    A blank in front stands for the beginning of a line, a line's end behind for the end of one.
+    """
+    words = re.findall(r"\w+|[^\w\s]", text)
+    pattern = re.escape(words[0])
+    for before, word in itertools.pairwise(words):
+        apart = re.match(r"\w", word) and re.match(r"\w", before)
+        pattern += (r"\s+" if apart else r"\s*") + re.escape(word)
+    if text[0].isspace():
+        pattern = r"(?m:^)[ \t]*" + pattern
+    if text[-1] == "\n":
+        pattern += r"[ \t]*(?m:$)"
+    return re.compile(pattern)
+
+
+@functools.cache
+def sources():
+    """Text of every source by its path within the checkout."""
+    suffixes = (".c", ".h", ".pyx", ".pxd", ".py")
+    paths = [path for folder in ("src", "lstm_ext") for path in (ROOT / folder).rglob("*")]
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(paths)
+        if path.suffix in suffixes
+    }
+
+
+@functools.cache
+def extensions():
+    """Sources of every extension by its name, as setup.py has them."""
+    import Cython.Build
+    import setuptools
+
+    found, kept = {}, (Cython.Build.cythonize, setuptools.setup)
+    Cython.Build.cythonize = lambda modules, **_: found.update(
+        {m.name.rpartition(".")[2]: m.sources for m in modules})
+    setuptools.setup = lambda **_: None
+    try:
+        runpy.run_path(str(ROOT / "setup.py"))
+    finally:
+        Cython.Build.cythonize, setuptools.setup = kept
+    return found
+
+
+def compiled_from(name):
+    """Return the extensions to build again after a change of file `name`: Python needs none."""
+    return sorted(extension for extension, files in extensions().items() if name in reached(*files))
+
+
+def reached(*names):
+    """Return these files and all that they include or cimport."""
+    found, left = set(), list(names)
+    while left:
+        name = left.pop()
+        if name in found or name not in sources():
+            continue
+        found.add(name)
+        text = sources()[name]
+        modules = re.findall(r"^\s*from lstm_ext\.?(\w*) cimport", text, re.MULTILINE)
+        left += [f"lstm_ext/{module}.pxd" for module in modules]
+        if name.endswith(".pyx"):
+            left.append(f"lstm_ext/{Path(name).stem}.pxd")
+        headers = re.findall(r'(?:#include|extern from) "([^"]+)"', text)
+        left += [path for path in sources() for header in headers if Path(path).name == Path(header).name]
+    return found
 
 
 MUTATIONS = [
@@ -462,14 +541,50 @@ MUTATIONS = [
     Mutation(
         "jacobian-not-causal-enough",
         JACOBIAN,
-        "steps = int(at[-1]) + 1 if shorter",
-        "steps = int(at[0]) + 1 if shorter",
+        "steps = int(step[-1]) + 1 if shorter",
+        "steps = int(step[0]) + 1 if shorter",
     ),
     Mutation(
         "jacobian-seed-where-nothing-counts",
         JACOBIAN,
-        "dh[np.arange(K), :, -1, unit] = self.counted[:, at].T",
+        "dh[np.arange(K), :, -1, unit] = self.counted[:, step].T",
         "dh[np.arange(K), :, -1, unit] = 1",
+    ),
+    Mutation(
+        "ranks-options-not-compared",
+        RANKS,
+        "settings = dict(options)",
+        "settings = {}",
+    ),
+    Mutation(
+        "ranks-data-not-compared",
+        RANKS,
+        "settings |= {prefix + name: text for",
+        "text = {prefix + name: text for",
+    ),
+    Mutation(
+        "ranks-first-meeting-without-an-error-of-before",
+        RANKS,
+        "self.settle(None)  # a rank that has failed before",
+        "# a rank that has failed before",
+    ),
+    Mutation(
+        "ranks-mean-of-a-decision",
+        RANKS,
+        "return bool(answers.any())",
+        "return bool(answers[self.rank])",
+    ),
+    Mutation(
+        "record-with-another-default",
+        RECORDS,
+        'Option("zoneout", (0.0, 0.0)',
+        'Option("zoneout", (0.0, 0.1)',
+    ),
+    Mutation(
+        "record-of-another-driver",
+        RECORDS,
+        '"reverse", False, as_flag, "sequences are read from their end", **_ALWAYS',
+        '"reverse", False, as_flag, "sequences are read from their end"',
     ),
     Mutation(
         "held-gradient-not-carried",
@@ -480,8 +595,8 @@ MUTATIONS = [
     Mutation(
         "hvp-without-the-readout's-direction",
         MODEL,
-        "self._upon(d_dot @ self.weight + d @ v_weight, h_n)",
-        "self._upon(d_dot @ self.weight, h_n)",
+        "d_dot @ self.weight + d @ v_weight",
+        "d_dot @ self.weight",
     ),
     Mutation(
         "cross-entropy-tangent",
@@ -512,7 +627,6 @@ MUTATIONS = [
         'fill(view, name, np.concatenate([np.split(values[name], 4)[k] for k in (3, 1, 2, 0)])'
         ' if "hh" in name else values[name])',
     ),
-    Mutation("torch-pickle-let-through", TORCH, "    if pickled:\n", "    if False:\n"),
     Mutation(
         "torch-what-is-left-over-ignored", TORCH, "if not _PARAMETER.fullmatch(name[len(start):]):",
         "if False:",
@@ -523,20 +637,22 @@ MUTATIONS = [
         "len(view) // 2 : len(view)] if len(view) % 4 == 0 else ...])",
     ),
     Mutation("keras-directions-swapped", KERAS, "[1 if direction else 0]", "[0 if direction else -1]"),
-    Mutation("keras-hard-sigmoid-of-keras-2", KERAS, '("hard_sigmoid", 1 / 6,', '("hard_sigmoid", 0.2,'),
+    Mutation("keras-hard-sigmoid-of-keras-2", KERAS, '_SIGMOID = ("hard_sigmoid", 1 / 6,',
+             '_SIGMOID = ("hard_sigmoid", 0.2,'),
     Mutation("keras-dropout-in-silence", KERAS, "        if key in _REFUSED:", "        if False:"),
     Mutation("keras-candidate-as-the-gates", KERAS, "(((gates, inner, inner)", "(((gates, gates, inner)"),
     Mutation("hdf5-links-followed", HDF5, "type(link) is not self.h5py.HardLink", "False"),
     Mutation("hdf5-storage-not-looked-at", HDF5, "data.id.get_storage_size() != nbytes or ", ""),
     Mutation("hdf5-bytes-not-counted", HDF5, "or self.left < 0", ""),
     Mutation("zip-bomb-read", HDF5, "info.compress_type != zipfile.ZIP_STORED or ", ""),
-    Mutation("safetensors-header-of-any-length", TENSORS, "length > MAX_TEXT", "False"),
-    Mutation("safetensors-file-of-any-length", TENSORS, "size != 8 + length + end", "False"),
+    Mutation("torch-pickle-let-through", TORCH, "raise FormatError(_PICKLE)", "pass"),
+    Mutation("safetensors-file-of-any-length", TENSORS, "size != self._start + end", "False"),
+    Mutation("safetensors-header-of-any-length", TENSORS, "not 2 <= length <= MAX_TEXT", "False"),
     Mutation("safetensors-nan-read", TENSORS, "        if finite and", "        if False and"),
     Mutation("safetensors-shapes-ignored", TENSORS, "found != (np.dtype(dtype), tuple(shape))", "False"),
     Mutation("json-key-twice", IO, "len(found) != len(pairs)", "False"),
     Mutation("file-sizes-not-compared", PACKING, "count > self.total", "False"),
-    Mutation("file-hides-methods", PACKING, " or hasattr(cls, name)", ""),
+    Mutation("file-hides-methods", PACKING, "or hasattr(cls, name)", ""),
     Mutation("file-forgets-the-optimisers-steps", PACKING, '"t": steps, **{', '"t": min(steps, 1), **{'),
     # the C-level functions
     Mutation(
@@ -590,29 +706,24 @@ runpy.run_path("setup.py", run_name="__main__")
 """
 
 
+class BuildError(Exception):
+    """The sources do not compile."""
+
+
 def build(tree, *names):
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, *names], cwd=tree, capture_output=True, text=True, check=False
-    )
+    """Build these extensions within `tree`."""
+    command = [sys.executable, "-c", BUILD, *names]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"the build failed:\n{done.stderr[-3000:]}")
+        raise BuildError(f"the build failed:\n{done.stderr[-3000:]}")
 
 
 def run_suite(tree, kernel, tests):
-    """Exit code of the fast tests, and the line that names the first failure."""
+    """Exit code of the tests, None after 15 minutes, and the line that names the first failure."""
+    options = ["-x", "-p", "no:cacheprovider", "-k", "not live"]
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-p",
-                "no:cacheprovider",
-                "-k",
-                "not live",
-                *tests,
-            ],
+            [sys.executable, "-m", "pytest", *options, *tests],
             cwd=tree,
             env=os.environ | {"LSTM_EXT_KERNEL": kernel, "PYTHONPATH": str(tree)},
             capture_output=True,
@@ -628,6 +739,7 @@ def run_suite(tree, kernel, tests):
 
 
 def copy_tree(to):
+    """Copy what is built and tested to the directory `to`."""
     skip = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", ".hypothesis")
     for name in TREE:
         source = ROOT / name
@@ -636,54 +748,118 @@ def copy_tree(to):
         else:
             shutil.copy2(source, to / name)
     # With the other kernels left out of the build, the choice among them has to be told.
-    for name in ("dispatch.c", "kernels.h"):
-        path = to / "src/kernels" / name
-        text = path.read_text()
-        assert "defined(__x86_64__)" in text
-        path.write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
+    for name, text in sources().items():
+        if name.endswith(("/dispatch.c", "/kernels.h")):
+            assert "defined(__x86_64__)" in text
+            (to / name).write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
 
 
-def main():
+def group_of(name):
+    """Return who is asked about the source `name`, when an operator changes it."""
+    if name.startswith("lstm_ext/io/"):
+        return "io"
+    for words, group in (
+        (("general", "family", "philox", "jacobian", "missing", "initializers"), "options"),
+        (("cython_lstm",), "c-level"), (("arrays", "sizes"), "arrays"), (("node",), "node"),
+        (("optim", "model", "losses", "training", "schedules"), "training"),
+    ):
+        if any(word in name for word in words):
+            return group
+    return "layer"
+
+
+def choose(options):
+    """Return (name, group or tests, kernel, file, its new text) of every mutation that was asked for."""
+    if options.operators:
+        import mutation_operators
+
+        drawn = [
+            (f"{name}:{line} {what}", name, text)
+            for name in options.operators
+            for line, what, text in mutation_operators.mutants(sources()[name], name)
+        ]
+        random.Random(options.seed).shuffle(drawn)
+        for name, file, text in drawn[: options.sample]:
+            tests = Mutation(name, group_of(file), "", "").tests
+            yield name, tests, options.kernel, file, text
+        return
+    for mutation in named(options.names):
+        file, text = mutation.apply()
+        yield mutation.name, mutation.tests, mutation.kernel, file, text
+
+
+def named(prefixes):
+    """Return the named mistakes whose names begin so: all of them for none."""
+    found = [m for m in MUTATIONS if not prefixes or m.name.startswith(tuple(prefixes))]
+    missing = [p for p in prefixes if not any(m.name.startswith(p) for m in found)]
+    if missing:
+        raise SystemExit(f"no mistake is named {', '.join(missing)}")
+    return found
+
+
+def judge(tree, chosen):
+    """Try one mutation after the other; yield its name, verdict, seconds and the first failure."""
+    dirty = set()
+    for name, tests, kernel, file, text in chosen:
+        start = time.perf_counter()
+        path = tree / file
+        original = path.read_text(encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+        again = compiled_from(file)
+        try:
+            if again or dirty:
+                build(tree, *sorted({*again, *dirty}))
+            code, said = run_suite(tree, kernel, tests)
+            verdict = "SURVIVED" if code == 0 else "killed"
+        except BuildError as error:
+            verdict, said = "unbuilt", str(error).strip().splitlines()[-1]
+        path.write_text(original, encoding="utf-8")
+        dirty = set(again)
+        yield name, verdict, time.perf_counter() - start, said
+
+
+def parse():
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
-    options = parser.parse_args()
-    chosen = [m for m in MUTATIONS if not options.names or m.name.startswith(tuple(options.names))]
-    if options.list:
-        print(*(m.name for m in chosen), sep="\n")
-        return
-    unfit = [m.name for m in chosen if (ROOT / m.file).read_text().count(m.old) != 1]
-    if unfit:
-        raise SystemExit(f"no longer fit the sources: {', '.join(unfit)}")
+    parser.add_argument("--operators", nargs="+", metavar="FILE", choices=sources(), help="sources to change")
+    parser.add_argument("--sample", type=int, default=20, help="how many of the operators' mistakes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kernel", default="baseline", help="for the operators' mistakes")
+    parser.add_argument("--report", help="a file to which a line of JSON is added for each")
+    return parser.parse_args()
 
+
+def main():
+    """Run what the command line asks for."""
+    options = parse()
+    if options.list:
+        for m in named(options.names):
+            print(f"{m.name:44}", *(place[0] for place in m.places) if m.places else ("nowhere",))
+        return
+    chosen = list(choose(options))
+    counts = {"killed": 0, "SURVIVED": 0, "unbuilt": 0}
     survivors = []
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory)
         copy_tree(tree)
-        build(tree, *(p.stem for p in (tree / "src").glob("*.pyx")))
-        for kernel, *tests in sorted({(m.kernel, *m.tests) for m in chosen}):
+        build(tree, *extensions())
+        for kernel, *tests in sorted({(kernel, *tests) for _, tests, kernel, _, _ in chosen}):
             code, said = run_suite(tree, kernel, tests)
-            if code:
+            if code != 0:
                 raise SystemExit(f"the unchanged sources fail under {kernel}: {said}")
-        dirty = None
-        for mutation in chosen:
-            start = time.perf_counter()
-            extension = EXTENSION.get(mutation.file)
-            path = tree / mutation.file
-            original = path.read_text()
-            path.write_text(original.replace(mutation.old, mutation.new))
-            if names := {extension, dirty} - {None}:
-                build(tree, *names)
-            code, said = run_suite(tree, mutation.kernel, mutation.tests)
-            path.write_text(original)
-            dirty = extension
-            if code == 0:
-                survivors.append(mutation.name)
-            verdict = "SURVIVED" if code == 0 else "killed"
-            seconds = time.perf_counter() - start
-            print(f"{verdict:8} {mutation.name:32} {seconds:4.0f} s  {said[:110]}", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutations killed")
-    if survivors:
+        for name, verdict, seconds, said in judge(tree, chosen):
+            counts[verdict] += 1
+            survivors += [name] if verdict == "SURVIVED" else []
+            print(f"{verdict:8} {name:44} {seconds:4.0f} s  {said[:110]}", flush=True)
+            if options.report:
+                kind = "operator" if options.operators else "named"
+                with open(options.report, "a") as report:
+                    print(json.dumps({"kind": kind, "name": name, "verdict": verdict.lower()}), file=report)
+    built = counts["killed"] + counts["SURVIVED"]
+    print(f"{counts['killed']} of {built} mutations killed, {counts['unbuilt']} did not compile")
+    if survivors or (counts["unbuilt"] and not options.operators):
         raise SystemExit(f"survivors: {', '.join(survivors)}")
 
 

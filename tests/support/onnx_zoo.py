@@ -1,7 +1,7 @@
 """Networks with an LSTM as people write them in PyTorch, and their graphs: what `from_onnx` is tried on.
 
-``python tests/support/onnx_zoo.py`` exports them with both of PyTorch's exporters, and prints the table of
-``docs/io_onnx.md``: taken, refused and why, the largest difference from ONNX Runtime.
+``python tests/support/onnx_zoo.py --write docs/io_onnx.md`` exports them with both exporters of PyTorch, and
+writes the table of that page: taken, refused and why, the largest difference from ONNX Runtime.
 """
 
 import contextlib
@@ -70,6 +70,24 @@ def nets():
             y = self.drop(self.a(x)[0])
             return self.fc(self.b(y)[0][:, -1, :])
 
+    class Widths(nn.Module):
+        """LSTMs of different widths, one after the other."""
+
+        def __init__(self, sizes, bidirectional=False):
+            super().__init__()
+            D = 2 if bidirectional else 1
+            fed = (I, *(D * size for size in sizes))
+            self.stack = nn.ModuleList(
+                nn.LSTM(*pair, batch_first=True, bidirectional=bidirectional)
+                for pair in zip(fed, sizes, strict=False)
+            )
+            self.fc = nn.Linear(fed[-1], O)
+
+        def forward(self, x):
+            for one in self.stack:
+                x, (h, _) = one(x)
+            return self.fc(torch.cat((h[0], h[1]), -1) if len(h) > 1 else x[:, -1])
+
     class Permuted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -96,7 +114,7 @@ def nets():
         "h.squeeze(0)": net(lambda s, x, y, h, c: s.heads[0](h.squeeze(0))),
         "h[0]": net(lambda s, x, y, h, c: s.heads[0](h[0])),
         "every step": net(every),
-        "y alone": net(lambda s, x, y, h, c: y),
+        "only y": net(lambda s, x, y, h, c: y),
         "y, h, c": net(lambda s, x, y, h, c: (y, h, c)),
         "two layers, y[:, -1]": net(last, layers=2),
         "two layers, h[-1]": net(top, layers=2),
@@ -138,7 +156,7 @@ def nets():
         "select": net(lambda s, x, y, h, c: s.heads[0](y.select(1, -1))),
         "narrow": net(lambda s, x, y, h, c: s.heads[0](y.narrow(1, y.size(1) - 1, 1)).squeeze(1)),
         "zeros as states": own_states(False),
-        "learnt states": own_states(True),
+        "learned states": own_states(True),
         "two LSTMs": Stack,
         "two LSTMs, dropout": lambda: Stack(True),
         "permute first": Permuted,
@@ -152,6 +170,18 @@ def nets():
         "last through h, four layers": net(top, layers=4),
         "bidirectional, last of y forward": net(
             lambda s, x, y, h, c: s.heads[0](torch.cat((y[:, -1, :H], y[:, 0, H:]), -1)), **both),
+        "bidirectional, cat(h) the other way": net(
+            lambda s, x, y, h, c: s.heads[0](torch.cat((h[-1], h[-2]), dim=1)), **both),
+        "bidirectional, only h[-1]": net(top, bidirectional=True),
+        "mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(1))),
+        "bidirectional, mean over time": net(lambda s, x, y, h, c: s.heads[0](y.mean(dim=1)), **both),
+        "max over time": net(lambda s, x, y, h, c: s.heads[0](y.amax(1))),
+        "max over time, values": net(lambda s, x, y, h, c: s.heads[0](y.max(dim=1).values)),
+        "widths 8, 5": lambda: Widths((8, 5)),
+        "widths 4, 7, 3": lambda: Widths((4, 7, 3)),
+        "bidirectional, widths 6, 4": lambda: Widths((6, 4), True),
+        "standardized output": net(lambda s, x, y, h, c: (s.heads[0](y[:, -1]) - 0.5) / 3.0),
+        "negative output": net(lambda s, x, y, h, c: 1.0 - s.heads[0](y[:, -1])),
         "chunk of h": net(lambda s, x, y, h, c: s.heads[0](torch.cat(h.chunk(2, 0), -1).squeeze(0)), **both),
     }
 
@@ -270,14 +300,19 @@ def _apart(mine, theirs):
     return float(np.abs(mine - theirs).max()) if mine.shape == theirs.shape else np.inf
 
 
-def main():
-    """Print the table."""
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+
+
+def rows(only=None):
+    """Give the lines of the table, of the networks whose names have `only` in them."""
     import tempfile
     from pathlib import Path
 
-    print("| network | dynamo | torchscript |\n|---|---|---|")
+    yield "| network | dynamo | torchscript |"
+    yield "|---|---|---|"
     counts = {True: 0, False: 0}
-    for name, make in nets().items():
+    chosen = {name: make for name, make in nets().items() if only is None or only in name}
+    for name, make in chosen.items():
         cells = []
         for dynamo in (True, False):
             with tempfile.TemporaryDirectory() as folder:
@@ -289,8 +324,30 @@ def main():
                 found, worst = tried(path)
                 counts[dynamo] += found == "taken"
                 cells.append(f"{worst:.0e}" if found == "taken" else f"refused: {found}")
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    print(f"| taken of {len(nets())} | {counts[True]} | {counts[False]} |")
+        yield f"| {name} | {' | '.join(cells)} |"
+    yield f"| taken of {len(chosen)} | {counts[True]} | {counts[False]} |"
+
+
+def main():
+    """Print the table, or put it into a page between its marks."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("only", nargs="?", help="a part of the networks' names")
+    parser.add_argument("--write", metavar="PAGE", help="such as docs/io_onnx.md")
+    arguments = parser.parse_args()
+    lines = []
+    for line in rows(arguments.only):
+        print(line, flush=True)
+        lines.append(line)
+    if arguments.write:
+        with open(arguments.write) as file:
+            before, _, rest = file.read().partition(BEGIN)
+        _, mark, after = rest.partition(END)
+        if not mark:
+            raise SystemExit(f"{arguments.write} has no {BEGIN} and {END}")
+        with open(arguments.write, "w") as file:
+            file.write("\n".join([before + BEGIN, *lines, END + after]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Out of memory at the n-th allocation of Python, for each n: MemoryError, and the next call is right.
 
-    python tests/support/oom_sweep.py [JOB ...]
+    python tests/support/oom_sweep.py [JOB ...] [--report FILE]
 
 Each job runs in a process of its own, which is started again behind an allocation whose failure ended it. A
 table of counts is printed; the exit code is 1 if a process was ended, or a call after the failure was wrong.
@@ -24,6 +24,7 @@ PASSES = 40
 PARTS = ("construct", "forward", "train", "stream", "jvp", "hvp", "network")
 JOBS = [f"{layer} {part}" for layer in LAYERS for part in PARTS]
 JOBS += ["node construct", "node sequence", "optimiser"]
+JOBS += ["model fit", "model save", "model load", "model export"]
 
 
 def prepare(job):
@@ -57,6 +58,8 @@ def prepare(job):
             return [parameters, optimiser.state["m"]]
 
         return step
+    if job.startswith("model"):
+        return prepare_model(job.split()[1])
     name, part = job.split()
     options = LAYERS[name]
     lstm = LSTM(3, 5, rng=0, **options)
@@ -102,12 +105,50 @@ def prepare(job):
     return locals()[part]
 
 
+def prepare_model(part):
+    """Return what trains, saves, loads or exports a model, and gives its parameters or its source."""
+    import copy
+    import os
+    import tempfile
+
+    import numpy as np
+
+    from lstm_ext import LSTM, Adam, Model, io
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 4, 3)), rng.standard_normal((6, 2))
+    model = Model(LSTM(3, 5, rng=0), 2, rng=0)
+    begun = copy.deepcopy(model.parameters)
+    path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    io.save(model, path)
+
+    def fit():
+        model.parameters[...] = begun
+        model.fit(x, y, epochs=2, batch_size=3, optimizer=Adam(), rng=0)
+        return [model.parameters.copy()]
+
+    def save():
+        io.save(model, path)
+        return [io.load(path).parameters]
+
+    def load():
+        return [io.load(path).parameters]
+
+    def export():
+        io.export_c(model, os.path.join(os.path.dirname(path), "model.c"))
+        with open(os.path.join(os.path.dirname(path), "model.c"), "rb") as file:
+            return [np.frombuffer(file.read(), np.uint8)]
+
+    return locals()[part]
+
+
 def sweep(job, first):
     """Fail the allocations from `first` on, one in each call, and tell what came of it, line by line.
 
     It ends where `PASSES` calls in a row have come through: they make no more allocations than that.
     """
     import _testcapi
+    import traceback
 
     import numpy as np
 
@@ -129,7 +170,9 @@ def sweep(job, first):
         finally:
             _testcapi.remove_mem_hooks()
         if failed is not None and failed != "MemoryError":
-            failed = f"{type(failed).__name__}: {failed}"
+            frame = traceback.extract_tb(failed.__traceback__)[-1]
+            where = "/".join(frame.filename.split("/")[-2:])
+            failed = f"{type(failed).__name__}: {failed} at {where}:{frame.lineno}: {frame.line}"
         found = work()
         right = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, expected, strict=True))
         print(json.dumps([n, failed, right]), flush=True)
@@ -172,11 +215,15 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         sweep(sys.argv[2], int(sys.argv[3]))
         sys.exit()
+    arguments, report = sys.argv[1:], None
+    if "--report" in arguments:
+        where = arguments.index("--report")
+        report, arguments = arguments[where + 1], arguments[:where] + arguments[where + 2 :]
     bad = 0
     titles = ("calls", "MemoryError", "others", "wrong", "crashes", "in NumPy")
     print(f"{'job':20}", *[f"{title:>11}" for title in titles])
-    for job in sys.argv[1:] or JOBS:
-        found = run(job)
+    for job in arguments or JOBS:
+        found = run(job, timeout=3600)
         others = sum(found["other"].values())
         counts = (found["calls"], found["MemoryError"], others, *map(len, (
             found["wrong"], found["crashes"], found["of_numpy"])))
@@ -185,5 +232,10 @@ if __name__ == "__main__":
             print(f"    {value} x {name}")
         for n, frame in found["crashes"] + found["of_numpy"]:
             print(f"    ended at allocation {n}: {frame}")
+        if report:
+            keys = ("calls", "memory_errors", "others", "wrong", "crashes", "in_numpy")
+            record = {"kind": "out of memory", "job": job} | dict(zip(keys, counts, strict=True))
+            with open(report, "a") as file:
+                print(json.dumps(record), file=file)
         bad += len(found["wrong"]) + len(found["crashes"])
     sys.exit(bad > 0)

@@ -1,6 +1,8 @@
 """Warnings point at the line of the caller."""
 
 import linecache
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -30,3 +32,12 @@ def test_a_warning_without_a_caller_outside_still_comes():
         thread.join()
     assert [str(warning.message) for warning in caught] == ["in a thread"]
     assert caught[0].category is RuntimeWarning
+
+
+def test_a_warning_reaches_a_prompt():
+    """At a prompt ``__main__`` has the loader of built-in modules, which cannot return its source."""
+    pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    code = "from lstm_ext.sklearn import LSTMRegressor as R\nR(max_iter=1).fit([[1]] * 9, range(9))\n"
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "max_iter=1 reached" in done.stderr

