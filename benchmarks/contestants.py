@@ -57,8 +57,8 @@ class Ours(Contestant):
             lstm[name] = value
         return lstm
 
-    def inference(self, problem):
-        lstm, x, lengths = self.layer(problem), problem.x, problem.lengths
+    def inference(self, problem, **options):
+        lstm, x, lengths = self.layer(problem, **options), problem.x, problem.lengths
 
         def call():
             return lstm(x, lengths=lengths)
@@ -148,6 +148,7 @@ class Torch(Contestant):
         torch.set_num_threads(threads)
 
     def layer(self, problem, kind="LSTM"):
+        """Return the layer, with the problem's weights."""
         torch = self.torch
         lstm = getattr(torch.nn, kind)(
             problem.input_size, problem.hidden_size, dtype=getattr(torch, problem.dtype)
@@ -172,40 +173,56 @@ class Torch(Contestant):
 
         return run
 
-    def inference(self, problem):
-        torch, lstm = self.torch, self.layer(problem).eval()
-        run = self._run(problem, lstm, torch.from_numpy(steps_first(problem.x)))
+    def _in_precision(self, precision, lstm, *arrays):
+        """Return lstm and arrays as tensors, and a context to run them in.
+
+        `precision`: "float32"; "autocast" to bfloat16, of float32 tensors; "module", all of it in bfloat16.
+        """
+        torch = self.torch
+        tensors = [torch.from_numpy(steps_first(a)) for a in arrays]
+        if precision == "module":
+            lstm, tensors = lstm.to(torch.bfloat16), [a.to(torch.bfloat16) for a in tensors]
+        enabled = precision == "autocast"
+        return lstm, tensors, lambda: torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+    def inference(self, problem, precision="float32"):
+        torch = self.torch
+        lstm, (x,), context = self._in_precision(precision, self.layer(problem).eval(), problem.x)
+        run = self._run(problem, lstm, x)
 
         def call():
-            with torch.inference_mode():
+            if precision == "float32":
+                with torch.inference_mode():
+                    return run()
+            with torch.inference_mode(), context():
                 return run()
 
         def read(result):
             y, (h_n, c_n) = result
+            y, h_n, c_n = (a if a.dtype == torch.float64 else a.float() for a in (y, h_n, c_n))
             return y.swapaxes(0, 1).numpy(), h_n[0].numpy(), c_n[0].numpy()
 
         return call, read
 
-    def training(self, problem):
-        torch, lstm = self.torch, self.layer(problem)
-        x = torch.from_numpy(steps_first(problem.x)).requires_grad_()
-        dy = torch.from_numpy(steps_first(problem.dy))
+    def training(self, problem, precision="float32"):
+        torch = self.torch
+        lstm, (x, dy), context = self._in_precision(precision, self.layer(problem), problem.x, problem.dy)
+        x.requires_grad_()
         run = self._run(problem, lstm, x)
         inputs = [x, *lstm.parameters()]
 
         def call():
-            y = run()[0]
-            return y, torch.autograd.grad(y, inputs, dy)
+            if precision == "float32":
+                y = run()[0]
+            else:
+                with context():
+                    y = run()[0]
+            return y, torch.autograd.grad(y, inputs, dy.to(y.dtype))
 
         def read(result):
-            y, (dx, dweight_ih, dweight_hh, dbias, _) = result
-            return (
-                y.detach().swapaxes(0, 1).numpy(),
-                dx.swapaxes(0, 1).numpy(),
-                dweight_ih.numpy(),
-                dweight_hh.numpy(),
-                dbias.numpy(),
-            )
+            y, (dx, *dweights, _) = result
+            arrays = y.detach().swapaxes(0, 1), dx.swapaxes(0, 1), *dweights
+            return tuple((a if a.dtype == torch.float64 else a.float()).numpy() for a in arrays)
 
         return call, read
 

@@ -29,7 +29,9 @@ def ratio(row, label):
 
 def fastest_peer(row):
     """Return the label of the fastest peer at the same problem, or None."""
-    peers = [k for k, e in row["entries"].items() if e["is_peer"] and e["same_problem"]]
+    peers = [
+        k for k, e in row["entries"].items() if e["is_peer"] and e["same_problem"] and "error" not in e
+    ]
     return min(peers, key=lambda label: ratio(row, label), default=None)
 
 
@@ -93,6 +95,8 @@ def _cell(row, label, entry):
             text += f" ({100 * part:.0f} %)"
     if entry is not first(row):
         text += f", {ratio(row, label):.2f}x"
+    if "error" in entry:
+        text += f", error {entry['error']:.0e}"
     if entry["disturbed"]:
         text += f" (disturbed {entry['disturbed']}/{entry['rounds']})"
     return text
@@ -153,6 +157,9 @@ def summary(rows):
         if row["section"] == "options":
             labels = [label for label in entries if label != "lstm_ext"]
             yield f"{where}: " + ", ".join(f"{k} {ratio(row, k):.2f}" for k in labels) + " x the time without"
+        if row["section"] == "precision":
+            lower = [label for label, e in entries.items() if "error" in e]
+            yield f"{where}: " + ", ".join(f"{k} {1 / ratio(row, k):.2f}" for k in lower) + " x our float32"
         if row["section"] == "hvp":
             yield f"{where}: {ratio(row, 'hvp'):.2f} gradients" + (
                 f"; torch {ratio(row, 'torch hvp') / ratio(row, 'torch gradient'):.2f} of its own, "

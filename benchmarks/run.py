@@ -22,6 +22,7 @@ SECTIONS = (
     "kernels",
     "checkpoint",
     "options",
+    "precision",
     "hvp",
     "node",
     "threads",

@@ -53,6 +53,7 @@ class Entry:
     problem: Problem
     is_peer: bool
     use: Callable
+    tolerance: float | None = None  # of results in a lower precision; None: the dtype's
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,14 @@ class Row:
     entries: tuple
 
 
-def _entry(contestant, what, problem, label=None, **options):
+def _entry(contestant, what, problem, label=None, tolerance=None, **options):
     return Entry(
         label or contestant.name,
         lambda: getattr(contestant, what)(problem, **options),
         problem,
         contestant.is_peer,
         contestant.use,
+        tolerance,
     )
 
 
@@ -172,6 +174,23 @@ class Sections:
             for problem in self._problems(COMMON[4:6])
             for what in ("inference", "training")
         ]
+
+    def _precision(self):
+        """Products in bfloat16: what our layer allows, and the two ways of torch."""
+        ours, rows = self.ours(), []
+        torch = next((peer for peer in self.peers if peer.name == "torch"), None)
+        for problem in self._problems((*COMMON[4:7], COMMON[7], *COMMON[9:])):
+            for what in ("inference", "training"):
+                entries = [_entry(ours, what, problem)]
+                for precision, tolerance in (("bfloat16x6", 1e-4), ("bfloat16x3", 1e-3), ("bfloat16", 0.1)):
+                    entries.append(_entry(ours, what, problem, precision, tolerance, precision=precision))
+                if torch:
+                    entries.append(_entry(torch, what, problem))
+                    for precision in ("autocast", "module"):
+                        label = f"torch {precision}"
+                        entries.append(_entry(torch, what, problem, label, 0.1, precision=precision))
+                rows.append(Row(problem, what, tuple(entries)))
+        return rows
 
     def _hvp(self):
         """Time a Hessian-vector product next to a gradient of the same loss; results differ."""

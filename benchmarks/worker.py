@@ -77,13 +77,15 @@ def measure(row, limits, threads, seconds):
         if made is None:
             continue
         call, read = made
-        check(entry, read(call()), expected)
+        error = check(entry, read(call()), expected)
         calls[entry.label], uses[entry.label] = call, entry.use
         entries[entry.label] = {
             "is_peer": entry.is_peer,
             "same_problem": entry.problem == problem,
             "flops": entry.problem.flops(row.what),
         }
+        if entry.tolerance is not None:
+            entries[entry.label]["error"] = error
     work = {}
     if limits:
         calls["multiply-add"], work["multiply-add"] = limits.multiply_add(problem.dtype)
@@ -141,12 +143,13 @@ def measure_node(cells, inputs, options):
 
 
 def check(entry, got, expected):
-    """Hold a result against the first of the same problem: nothing is timed that differs.
+    """Hold a result against the first of its problem and return the error: nothing is timed that differs.
 
     `expected` (problem -> label, arrays) is filled by the first.
     """
     problem = entry.problem
     got = got if isinstance(got, tuple) else (got,)
+    largest = 0.0
     first_label, first = expected.setdefault(problem, (entry.label, got))
     for number, (a, b) in enumerate(zip(got, first, strict=True)):
         who = f"{entry.label} and {first_label} at {problem} {problem.dtype}, array {number}"
@@ -155,8 +158,10 @@ def check(entry, got, expected):
         # XLA flushes subnormal numbers to 0, so the smallest numbers cannot agree to all digits.
         floor = np.finfo(b.dtype).tiny / np.finfo(b.dtype).eps
         error = np.abs(a - b).max() / max(np.abs(b).max(), floor)
-        if not error <= TOLERANCE[problem.dtype]:
+        if not error <= (TOLERANCE[problem.dtype] if entry.tolerance is None else entry.tolerance):
             raise AssertionError(f"{who} differ, relative error {error:.1e}")
+        largest = max(largest, float(error))
+    return largest
 
 
 if __name__ == "__main__":

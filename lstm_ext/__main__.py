@@ -135,6 +135,8 @@ def _info(as_json):
             "NumPy": np.__version__, "SciPy": scipy.__version__, "platform": platform.platform(),
             "CPU": _cpu(), "CPUs": _cpus(), "kernel": _kernels.current(),
             "kernels": list(_kernels.available()),
+            "caches": _kernels.caches,
+            "precisions": {precision: _kernels.in_force(precision) for precision in _kernels.PRECISIONS},
             "BLAS": _blas(), "threads": get_num_threads(), "extras": _extras(),
         }, indent=1))
         return
@@ -146,11 +148,15 @@ def _info(as_json):
         "platform": platform.platform(),
         "CPU": f"{_cpu()}, {_cpus()} usable",
         "kernel": f"{_kernels.current()} (available: {', '.join(_kernels.available())})",
+        "caches": ", ".join(f"{name} {size // 1024} KB" for name, size in _kernels.caches.items()),
+        "precision": ", ".join(
+            f"{precision} by {_kernels.in_force(precision)}" for precision in _kernels.PRECISIONS[1:]
+        ),
         "BLAS": _blas(),
         "threads": f"{get_num_threads()}{_share()}",
     }
     for name, fact in facts.items():
-        print(f"{name + ':':10}{fact}")
+        print(f"{name + ':':11}{fact}")
 
 
 def _at_least(least):

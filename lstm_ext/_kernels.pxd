@@ -79,7 +79,9 @@ cdef extern from "kernels.h" nogil:
         const char *name
         int lanes
         Py_ssize_t (*gate_columns)(Py_ssize_t) noexcept nogil
+        Py_ssize_t (*gates_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack_gates)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
+        void (*pack_bias)(Py_ssize_t, const float*, float*) noexcept nogil
         Py_ssize_t (*packed_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
         void (*project)(
@@ -88,6 +90,7 @@ cdef extern from "kernels.h" nogil:
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, Py_ssize_t, const float*, float*,
             lstm_hints) noexcept nogil
+        Py_ssize_t (*gradient_scratch)(Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const float*, float*, float*) noexcept nogil
         void (*column_sums)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
@@ -116,7 +119,9 @@ cdef extern from "kernels.h" nogil:
         const char *name
         int lanes
         Py_ssize_t (*gate_columns)(Py_ssize_t) noexcept nogil
+        Py_ssize_t (*gates_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack_gates)(Py_ssize_t, Py_ssize_t, const double*, double*) noexcept nogil
+        void (*pack_bias)(Py_ssize_t, const double*, double*) noexcept nogil
         Py_ssize_t (*packed_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack)(Py_ssize_t, Py_ssize_t, const double*, double*) noexcept nogil
         void (*project)(
@@ -125,6 +130,7 @@ cdef extern from "kernels.h" nogil:
         void (*product)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, Py_ssize_t, const double*,
             double*, lstm_hints) noexcept nogil
+        Py_ssize_t (*gradient_scratch)(Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*weight_gradient)(
             Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const double*, double*,
             double*) noexcept nogil
@@ -152,6 +158,13 @@ cdef extern from "kernels.h" nogil:
 
     const lstm_kernels_s *lstm_kernels_find_s(const char *name)
     const lstm_kernels_d *lstm_kernels_find_d(const char *name)
+    ctypedef struct lstm_caches:
+        Py_ssize_t l1d
+        Py_ssize_t l2
+    lstm_caches lstm_read_caches()
+    const lstm_kernels_s *lstm_bfloat16_find(const char *name, int pieces)
+    void lstm_bfloat16_table(
+        const lstm_kernels_s *products, const lstm_kernels_s *rest, lstm_kernels_s *table)
 
 cdef inline lstm_hints hint(bint from_end, bint ordered) noexcept nogil:
     cdef lstm_hints hints
@@ -162,3 +175,5 @@ cdef inline lstm_hints hint(bint from_end, bint ordered) noexcept nogil:
 # The tables in force now. What was packed with one table is good for that table only.
 cdef const lstm_kernels_s *table_s() noexcept nogil
 cdef const lstm_kernels_d *table_d() noexcept nogil
+# For float32 with products in bfloat16 of 1, 2 or 3 pieces, 0 for float32: what an engine's `pieces` say.
+cdef const lstm_kernels_s *table_of(int pieces) noexcept nogil

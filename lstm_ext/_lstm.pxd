@@ -11,6 +11,7 @@ cdef class Engine:
     cdef readonly bint is_float, reverse
     cdef readonly object dtype
     cdef readonly Py_ssize_t parameter_count
+    cdef public int pieces       # bfloat16 numbers that factors of products may be split into; 0: float32
     cdef Py_ssize_t itemsize
     cdef Stack _stack            # for the kernel of the last call
     cdef Array parameters, gradient

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstm_ext import _lstm
+from lstm_ext._kernels import PRECISIONS
 
 ACTIVATIONS = _lstm.ACTIVATIONS
 BLAS_INT_MAX = 2**31 - 1
@@ -139,6 +140,13 @@ def _nan(name: str, value: Any) -> str | None:
     return value
 
 
+def as_precision(name: str, value: Any) -> str:
+    """`value` as one of the precisions of products."""
+    if not isinstance(value, str) or value not in PRECISIONS:
+        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(PRECISIONS)}")
+    return value
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Sizes that shapes of parameters are made of; of rows of gates there are 4 H."""
@@ -220,6 +228,7 @@ OPTIONS = {option.name: option for option in (
     Option("nan", None, _nan, "what a NaN in x is", **_ALWAYS),
     Option("nan_mask", False, as_flag, "a mask of missing values as further inputs", **_ALWAYS),
     Option("checkpoint", None, _checkpoint, "steps between states that backward keeps", **_ALWAYS),
+    Option("precision", "float32", as_precision, "what factors of products may be rounded to", **_ALWAYS),
 )}
 # All that makes an LSTM but its parameters: keywords of LSTM, its attributes, the keys of its pickle.
 CONFIGURATION = tuple(OPTIONS)
@@ -281,8 +290,15 @@ def refuse(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"nan_mask is True and nan is {get('nan')!r}: the mask belongs to nan='zero' or nan='hold'"
         )
+    refuse_precision(get("precision"), get("dtype"))
     if get("num_layers") == 1 and get("dropout") > 0:
         raise ValueError("dropout is between layers and num_layers is 1: there is nothing between")
+
+
+def refuse_precision(precision: str, dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for a precision that `dtype` cannot have."""
+    if precision != "float32" and dtype != np.float32:
+        raise ValueError(f"precision is {precision!r} and dtype is {dtype}, expected dtype float32 with it")
 
 
 def takes_default_driver(options: Mapping[str, Any]) -> bool:

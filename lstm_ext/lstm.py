@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
-from lstm_ext import _lstm, _missing, initializers
+from lstm_ext import _kernels, _lstm, _missing, initializers
 from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
 from lstm_ext._family import Family, Record
 from lstm_ext._fixed import Fixed
@@ -17,10 +17,12 @@ from lstm_ext._options import (
     CONFIGURATION,
     DEFAULTS,
     as_flag,
+    as_precision,
     as_size,
     checked_options,
     parameter_count,
     parameter_shapes,
+    refuse_precision,
     takes_default_driver,
 )
 from lstm_ext._threads import get_num_threads
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     _Activation: TypeAlias = str | Sequence[str | float | None]
     _Result: TypeAlias = Literal["y", "h_n", "c_n"]
     _Input: TypeAlias = Literal["x", "h_0", "c_0", "static"]
+    _Precision: TypeAlias = Literal["float32", "bfloat16x6", "bfloat16x3", "bfloat16"]
 
 
 def _state(name, state):
@@ -165,6 +168,12 @@ class LSTM(Fixed):
     checkpoint : int or None
         Keep the state of every `checkpoint`-th step alone for backward, which computes the steps
         between once more: memory grows as T / checkpoint + checkpoint instead of T.
+    precision : {"float32", "bfloat16x6", "bfloat16x3", "bfloat16"}, default "float32"
+        What the factors of matrix products may be rounded to, for speed, with dtype float32; may be set
+        later. A factor becomes a sum of 3, 2 or 1 bfloat16 numbers, and 6, 3 or 1 products of these stand for
+        a product (Henry, Tang and Heinecke, 2019, arXiv:1904.06376): relative errors of at most 2^-23 (as
+        float32 itself), 3 2^-16 and 2^-7. Sums, gates, states, gradients and parameters stay float32. It is
+        a permission: where the CPU gains nothing, products are float32's (``lstm-ext info`` says which).
     rng : int, numpy.random.Generator or None
         Draws the initial weights: `weight_ih` glorot uniform (Glorot and Bengio, 2010), `weight_hh`
         orthogonal gate by gate (Saxe, McClelland and Ganguli, 2014), biases 0, but 1 for the forget
@@ -218,7 +227,7 @@ class LSTM(Fixed):
     _engine: Any
     _family: Family
 
-    _fixed = frozenset(CONFIGURATION)
+    _fixed = frozenset(CONFIGURATION) - {"precision"}
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, bidirectional: bool = False,
@@ -230,7 +239,8 @@ class LSTM(Fixed):
         weight_dropout: float = 0.0, zoneout: tuple[float, float] = (0.0, 0.0), static_size: int = 0,
         entity_aware: bool = False, learn_state: bool = False,
         nan: Literal["raise", "zero", "hold"] | None = None, nan_mask: bool = False, init: _Init = None,
-        checkpoint: int | None = None, rng: int | np.random.Generator | None = None,
+        checkpoint: int | None = None, precision: _Precision = "float32",
+        rng: int | np.random.Generator | None = None,
     ) -> None:
         given = locals()
         self._configure(**{name: given[name] for name in CONFIGURATION})
@@ -251,12 +261,26 @@ class LSTM(Fixed):
             **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
         )
         self._fix(_family=Family(self, self._shapes))
+        self.precision = options["precision"]
         self._attach(parameters, gradient)
 
     def _attach(self, parameters, gradient):
         self._engine.bind(parameters, gradient)
         # Views: what a caller does to the shape or dtype of an array of his changes nothing here.
         self._parameters, self._gradient = parameters[:], gradient[:]
+
+    @property
+    def precision(self) -> _Precision:
+        """What factors of products may be rounded to; may be set. Tapes and streams keep their own."""
+        return vars(self)["precision"]
+
+    @precision.setter
+    def precision(self, value: _Precision) -> None:
+        value = as_precision("precision", value)
+        refuse_precision(value, self.dtype)
+        pieces = _kernels.prepare(value)
+        self._fix(precision=value)
+        self._engine.pieces = pieces
 
     # ---- parameters
 

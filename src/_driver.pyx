@@ -17,7 +17,7 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport TOO_LARGE, ceil_div, end_silence, plus, round_up, silence, times, times3
+from lstm_ext._arrays cimport ceil_div, end_silence, plus, round_up, silence, times, times3
 from lstm_ext._kernels cimport hint
 
 
@@ -108,15 +108,12 @@ cdef void default_layout(layer_t *L) noexcept nogil:
     L.xh_columns = round_up(plus(I, H), L.d.lanes if L.is_double else L.s.lanes)
     for kind in range(KINDS):
         to.vector[kind] = partial.at[kind] = -1
-    to.ih = take(&n, times(I, L.gate_columns))
-    to.hh = take(&n, times(H, L.gate_columns))
+    to.ih = take(&n, L.d.gates_size(H, I) if L.is_double else L.s.gates_size(H, I))
+    to.hh = take(&n, L.d.gates_size(H, H) if L.is_double else L.s.gates_size(H, H))
     to.vector[BIAS] = take(&n, L.gate_columns)
     to.forward_size = n
-    if times(64, n) == TOO_LARGE:  # the kernels' own products are no larger than this
-        n = TOO_LARGE
-    else:
-        to.ih_back = take(&n, L.d.packed_size(4 * H, I) if L.is_double else L.s.packed_size(4 * H, I))
-        to.hh_back = take(&n, L.d.packed_size(4 * H, H) if L.is_double else L.s.packed_size(4 * H, H))
+    to.ih_back = take(&n, L.d.packed_size(4 * H, I) if L.is_double else L.s.packed_size(4 * H, I))
+    to.hh_back = take(&n, L.d.packed_size(4 * H, H) if L.is_double else L.s.packed_size(4 * H, H))
     to.size = n
     # (4H, [I | H] in whole vectors) of weights, (4H,) of biases
     n = 0
@@ -148,7 +145,6 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, bint backward
                         bint checkpointed) noexcept nogil:
     cdef Py_ssize_t H = L.hidden_size, n = largest_block(seqs), size = 0
     cdef Py_ssize_t rows = max(L.chunk_rows, n)  # of a chunk: whole steps up to chunk_rows, but one at least
-    cdef Py_ssize_t lanes
     cdef work_t w
     memset(&w, 0, sizeof(w))
     if not backward or checkpointed:
@@ -158,13 +154,13 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, bint backward
         w.x = take(&size, times(rows, L.input_size))
         w.pre = take(&size, times(rows, L.gate_columns))
     if backward:
-        lanes = L.d.lanes if L.is_double else L.s.lanes
         w.dh = take(&size, times(n, H))
         w.dc = take(&size, times(n, H))
         w.dgates = take(&size, times3(4, rows, H))
         w.xh = take(&size, times(rows, L.xh_columns))
         w.dx = take(&size, times(rows, L.input_size))
-        w.scratch = take(&size, plus(times(rows, 4 * H + 4 * lanes), lanes))
+        w.scratch = take(&size, L.d.gradient_scratch(rows, 4 * H, L.xh_columns) if L.is_double
+                         else L.s.gradient_scratch(rows, 4 * H, L.xh_columns))
         if checkpointed:
             w.gates = take(&size, times3(4, seqs.span, times(n, H)))
             w.cells = take(&size, times3(seqs.span, n, H))
@@ -187,14 +183,14 @@ cdef void pack_weights(const layer_t *L, const floating *parameters, bint backwa
     if floating is float:
         L.s.pack_gates(H, I, weight_ih, packed + to.ih)
         L.s.pack_gates(H, H, weight_hh, packed + to.hh)
-        L.s.pack_gates(H, 1, bias, packed + to.vector[BIAS])
+        L.s.pack_bias(H, bias, packed + to.vector[BIAS])
         if backward:
             L.s.pack(4 * H, I, weight_ih, packed + to.ih_back)
             L.s.pack(4 * H, H, weight_hh, packed + to.hh_back)
     else:
         L.d.pack_gates(H, I, weight_ih, packed + to.ih)
         L.d.pack_gates(H, H, weight_hh, packed + to.hh)
-        L.d.pack_gates(H, 1, bias, packed + to.vector[BIAS])
+        L.d.pack_bias(H, bias, packed + to.vector[BIAS])
         if backward:
             L.d.pack(4 * H, I, weight_ih, packed + to.ih_back)
             L.d.pack(4 * H, H, weight_hh, packed + to.hh_back)

@@ -14,7 +14,7 @@ two parts, on the tape of that, is forward over reverse, which gives Hessian-vec
 from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport ceil_div, end_silence, plus, round_up, silence, times, times3
+from lstm_ext._arrays cimport ceil_div, end_silence, round_up, silence, times, times3
 from lstm_ext._driver cimport (
     BIAS, GENERAL, KINDS, NORM_C, NORM_C_BIAS, NORM_HH, NORM_IH, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH,
     add_row, alive_at, clear_padding, gather, gather_add, largest_block, load_states, packed_t, part_t,
@@ -80,13 +80,9 @@ cdef void weight_gradients(const run_t *run, int kind, Py_ssize_t rows, floating
         weight_gradient(run.layer, kind, rows, <const floating*>d[0], <const floating*>a[1], partial, scratch)
 
 
-cdef inline Py_ssize_t lanes(const layer_t *L) noexcept nogil:
-    return L.d.lanes if L.is_double else L.s.lanes
-
-
 cdef inline Py_ssize_t whole(const layer_t *L, Py_ssize_t n) noexcept nogil:
     """n in whole vectors."""
-    return round_up(n, lanes(L))
+    return round_up(n, L.d.lanes if L.is_double else L.s.lanes)
 
 
 # ---- masks
@@ -124,24 +120,28 @@ cdef void zone_rows(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssi
 # ---- layouts, in elements
 
 
+cdef inline Py_ssize_t panels(const layer_t *L, Py_ssize_t depth, Py_ssize_t cols) noexcept nogil:
+    """Of a matrix (depth, cols) as the kernel packs it."""
+    return L.d.packed_size(depth, cols) if L.is_double else L.s.packed_size(depth, cols)
+
+
 cdef void general_layout(layer_t *L) noexcept nogil:
     """What this driver makes of a layer's sizes."""
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size, n = 0
-    cdef Py_ssize_t gates = whole(L, times(4, H))
     cdef packed_t *to = &L.packed[GENERAL]
     cdef partial_t *partial = &L.partial[GENERAL]
     cdef int kind
-    to.ih = take(&n, times(I, gates))
-    to.hh = take(&n, times(P, gates))
-    to.hr = take(&n, times(H, whole(L, P)) if L.projected else 0)
+    to.ih = take(&n, panels(L, I, 4 * H))
+    to.hh = take(&n, panels(L, P, 4 * H))
+    to.hr = take(&n, panels(L, H, P) if L.projected else 0)
     for kind in range(KINDS):
         to.vector[kind] = -1
         if L.at[kind] >= 0 and kind != WEIGHT_IH and kind != WEIGHT_HH and kind != WEIGHT_HR:
             to.vector[kind] = take(&n, L.columns[kind])
     to.forward_size = n
-    to.ih_back = take(&n, times3(4, H, whole(L, I)))
-    to.hh_back = take(&n, times3(4, H, whole(L, P)))
-    to.hr_back = take(&n, times(P, whole(L, H)) if L.projected else 0)
+    to.ih_back = take(&n, panels(L, 4 * H, I))
+    to.hh_back = take(&n, panels(L, 4 * H, P))
+    to.hr_back = take(&n, panels(L, P, H) if L.projected else 0)
     to.size = n
     n = 0
     for kind in range(KINDS):
@@ -192,7 +192,7 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bi
                         bint checkpointed) noexcept nogil:
     cdef Py_ssize_t H = L.hidden_size, P = L.out_size, n = largest_block(seqs)
     cdef Py_ssize_t rows = max(L.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
-    cdef Py_ssize_t I = whole(L, L.input_size), v = lanes(L), size = 0
+    cdef Py_ssize_t I = whole(L, L.input_size), M = max(4 * H, P), size = 0
     cdef bint norm = L.cell.layer_norm
     cdef work_t w
     cdef int p
@@ -228,7 +228,9 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bi
     w.zone_c = take(&size, times(n, H) if L.zone_c > 0 else 0)
     w.zone_h = take(&size, times(n, H) if L.zone_h > 0 else 0)
     w.mask = take(&size, times(n, P))
-    w.gradient = take(&size, plus(times(rows, max(4 * H, P) + 4 * v), v) if backward else 0)
+    if backward:
+        w.gradient = take(&size, L.d.gradient_scratch(rows, M, max(I, max(H, P))) if L.is_double
+                          else L.s.gradient_scratch(rows, M, max(I, max(H, P))))
     w.size = size
     return w
 

@@ -26,7 +26,7 @@ from lstm_ext._kernels cimport (
     LSTM_ACT_AFFINE, LSTM_ACT_CLIPPED, LSTM_ACT_ELU, LSTM_ACT_EXPONENTIAL, LSTM_ACT_GELU, LSTM_ACT_HARD_SILU,
     LSTM_ACT_IDENTITY, LSTM_ACT_LEAKY, LSTM_ACT_MISH, LSTM_ACT_RAMP, LSTM_ACT_SCALED_TANH, LSTM_ACT_SIGMOID,
     LSTM_ACT_SILU, LSTM_ACT_SOFTPLUS, LSTM_ACT_SOFTSIGN, LSTM_ACT_TANH, LSTM_ACT_THRESHOLDED, lstm_activation,
-    table_d, table_s,
+    lstm_kernels_s, table_d, table_of, table_s,
 )
 from lstm_ext._stack cimport (
     add_gradient, call_t, describe, itemsize, lay_out, pack_stack, packed_size, shape_call, stack_backward,
@@ -226,12 +226,13 @@ cdef class Engine:
         self.parameters, self.gradient = p, g
 
     cdef Stack stack(self):
-        """The description for the kernel in force."""
+        """The description for the kernel in force, and the precision."""
         cdef Stack stack = self._stack
         cdef stack_t net
-        if stack.net.layer[0].s != table_s():
+        cdef const lstm_kernels_s *s = table_of(self.pieces)
+        if stack.net.layer[0].s != s:
             net = stack.net
-            describe(&net, table_s(), table_d())
+            describe(&net, s, table_d())
             stack = Stack()
             stack.net = net
             self._stack, self._batch = stack, None

@@ -10,7 +10,7 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
-from lstm_ext._arrays cimport TOO_LARGE, Buffer, line, plus, times
+from lstm_ext._arrays cimport TOO_LARGE, Buffer, end_silence, line, plus, silence, times
 from lstm_ext._driver cimport (
     DEFAULT, DRIVERS, GENERAL, cut_sequences, part_t, sequences_memory, sequences_t, shape_blocks, strides_t,
 )
@@ -143,6 +143,14 @@ cdef Py_ssize_t lstm_tape_size(const void *network, Py_ssize_t batch, Py_ssize_t
 cdef Py_ssize_t lstm_backward_workspace(
         const void *network, Py_ssize_t batch, Py_ssize_t time) noexcept nogil:
     return size(<const network_t*>network, batch, time, True, True, 1, False)
+
+
+cdef unsigned long long lstm_flush_subnormals() noexcept nogil:
+    return silence()
+
+
+cdef void lstm_restore_subnormals(unsigned long long mode) noexcept nogil:
+    end_silence(mode)
 
 
 cdef Py_ssize_t lstm_jvp_workspace(const void *network, Py_ssize_t batch, Py_ssize_t time) noexcept nogil:

@@ -23,6 +23,18 @@ settings.load_profile("lstm_ext")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The numeric tests under another precision, on any CPU:
+#   LSTM_EXT_TEST_PRECISION=bfloat16x6 LSTM_EXT_BFLOAT16=emulated pytest -m every_kernel tests/layer
+# Every float32 LSTM has it then, and float32's tolerance becomes the precision's.
+if PRECISION := os.environ.get("LSTM_EXT_TEST_PRECISION"):
+    import harness
+
+    from lstm_ext import _kernels
+
+    _prepare = _kernels.prepare
+    _kernels.prepare = lambda precision: _prepare(PRECISION if precision == "float32" else precision)
+    harness.TOLERANCE["float32"] = {"bfloat16x6": 1e-5, "bfloat16x3": 2e-4, "bfloat16": 0.1}[PRECISION]
+
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 

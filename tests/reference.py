@@ -179,3 +179,42 @@ def snow_catchment(
         for name, value in {**stores, "discharge": discharge, "evaporation": evaporated}.items():
             record[name].append(value)
     return {name: np.array(values) for name, values in record.items()}
+
+
+# ---- products in bfloat16 (Henry, Tang and Heinecke, 2019, arXiv:1904.06376)
+
+PIECES = {"bfloat16x6": 3, "bfloat16x3": 2, "bfloat16": 1}
+# Bounds of the error of one product a b, relative to |a b|: what the pieces leave out of the two factors, and
+# the products of pieces that are left out.
+PRODUCT_ERROR = {"float32": 2.0**-24, "bfloat16x6": 2.0**-23, "bfloat16x3": 3 * 2.0**-16, "bfloat16": 2.0**-7}
+
+
+def to_bfloat16(a):
+    """Float32 numbers to the nearest with 8 bits of precision (ties to even), as float32."""
+    a = np.ascontiguousarray(a, np.float32)
+    bits = a.view(np.uint32).astype(np.uint64)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return np.where(np.isnan(a), a, np.where(np.abs(a) < 2.0**-126, np.copysign(np.float32(0), a), rounded))
+
+
+def split(a, pieces):
+    """Return bfloat16 numbers a0, a1, ... whose sum is a, but for the rest that no more pieces hold."""
+    parts, rest = [], np.asarray(a, np.float32)
+    for _ in range(pieces):
+        parts.append(to_bfloat16(rest))
+        with np.errstate(invalid="ignore"):
+            rest = rest - parts[-1]
+    return parts
+
+
+def split_product(a, b, pieces):
+    """Return a @ b, of the products of pieces a_i b_j with i + j < pieces, small ones first; float64 sums.
+
+    inf and NaN come out as in a @ b: where the small products are NaN, they are those of inf and 0.
+    """
+    a, b = split(a, pieces), split(b, pieces)
+    order = sorted(((i, j) for i in range(pieces) for j in range(pieces - i)), key=sum, reverse=True)
+    with np.errstate(invalid="ignore"):
+        large = a[0].astype(float) @ b[0].astype(float)
+        total = sum(a[i].astype(float) @ b[j].astype(float) for i, j in order)
+    return np.where(np.isnan(total), large, total)

@@ -37,7 +37,9 @@ enum {
     F(jvp_workspace, ptrdiff_t, (const void *network, ptrdiff_t batch, ptrdiff_t time), \
       "Py_ssize_t (void const *, Py_ssize_t, Py_ssize_t)") \
     LSTM_EXT_OF_DTYPE(F, s, float, "float const *, ", "float *, ") \
-    LSTM_EXT_OF_DTYPE(F, d, double, "double const *, ", "double *, ")
+    LSTM_EXT_OF_DTYPE(F, d, double, "double const *, ", "double *, ") \
+    F(flush_subnormals, unsigned long long, (void), "unsigned PY_LONG_LONG (void)") \
+    F(restore_subnormals, void, (unsigned long long mode), "void (unsigned PY_LONG_LONG)")
 
 #define LSTM_EXT_OF_DTYPE(F, suffix, REAL, READ, FILLED) \
     F(step_##suffix, int, \

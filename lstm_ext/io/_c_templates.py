@@ -128,6 +128,12 @@ void ${name}_reset(${name}_state *state);
 void ${name}_step(${name}_state *state, const ${outer} *x, ${outer} *y);
 
 //? }
+/* Subnormal numbers (below 1e-38, in double 1e-308) as 0 in the calling thread, until the second function is
+ * given what the first returned: states that fade out cost many CPUs a hundred times the usual time. With
+ * gcc and clang on x86-64 and arm64; elsewhere nothing happens. */
+unsigned long ${name}_flush_subnormals(void);
+void ${name}_restore_subnormals(unsigned long mode);
+
 #ifdef __cplusplus
 }
 #endif
@@ -500,6 +506,35 @@ int ${name}_load(const char *path)
 }
 
 //? }
+unsigned long ${name}_flush_subnormals(void)
+{
+    unsigned long mode = 0;
+#if defined(__GNUC__) && defined(__x86_64__)
+    unsigned both;
+    __asm__ volatile("stmxcsr %0" : "=m"(both));
+    mode = both;
+    both |= 0x8040u;
+    __asm__ volatile("ldmxcsr %0" : : "m"(both));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1ul << 24)) : "memory");
+#endif
+    return mode;
+}
+
+void ${name}_restore_subnormals(unsigned long mode)
+{
+#if defined(__GNUC__) && defined(__x86_64__)
+    unsigned raised, before = (unsigned)mode;
+    __asm__ volatile("stmxcsr %0" : "=m"(raised));
+    before |= raised & 0x3fu; /* exceptions that were raised meanwhile */
+    __asm__ volatile("ldmxcsr %0" : : "m"(before));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
+#endif
+    (void)mode;
+}
+
 size_t ${name}_work(size_t steps)
 {
     return ${buffers} * ((steps + ${merge} - 1) / ${merge}) * FEATURES;

@@ -132,7 +132,7 @@ def refuse_options(lstm, target, allowed=()):
     Options that change nothing in inference, or only how it is called, are nobody's affair.
     """
     harmless = {"num_layers", "batch_first", "checkpoint", "dropout", "recurrent_dropout",
-                "weight_dropout", "cell_activation", *allowed}
+                "weight_dropout", "cell_activation", "precision", *allowed}
     for name, default in DEFAULTS.items():
         value = getattr(lstm, name)
         if name not in harmless and value != default and not (name == "nan" and value == "raise"):

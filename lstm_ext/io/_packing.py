@@ -21,7 +21,7 @@ from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, ch
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-_LSTM_WORDS = tuple(word for word in CONFIGURATION if word != "cell_activation")
+_LSTM_WORDS = tuple(word for word in CONFIGURATION if word not in ("cell_activation", "precision"))
 _MODEL_WORDS = ("output_size", "every_step", "pooling")
 
 
@@ -100,6 +100,8 @@ class Packer:
         if cls is LSTM:
             self._parameters(value.named_parameters(), place)
             words = {word: getattr(value, word) for word in _LSTM_WORDS}
+            if value.precision != "float32":  # a word that earlier versions do not know
+                words["precision"] = value.precision
             return {"is": kind, **words, "dtype": value.dtype.name}
         if cls is Model:
             described = {"is": kind, "lstm": self.pack(value.lstm, _join(place, "lstm"))}
@@ -202,7 +204,7 @@ class Unpacker:
         return make(words, place)
 
     def _lstm(self, words, place):
-        check_words(words, _LSTM_WORDS)
+        check_words(words, _LSTM_WORDS, ("precision",))
         dtype = words["dtype"]
         if dtype not in ("float32", "float64"):
             raise FormatError(f"its dtype is {shorten(dtype)}, expected float32 or float64")
@@ -374,7 +376,7 @@ class Unpacker:
 # ---- the archives of former versions
 
 _FORMER = {
-    "lstm_ext.Model 2": tuple(word for word in CONFIGURATION if word not in ("dtype", "cell_activation")),
+    "lstm_ext.Model 2": tuple(word for word in _LSTM_WORDS if word != "dtype"),
     # All that this did not say was as it is by default.
     "lstm_ext.Model 1": (
         "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",

@@ -391,7 +391,8 @@ def _numbers(array):
 def _fingerprint(model, lstm, chain):
     """24 bytes that a file of weights begins with: all that the source has fixed, as a digest."""
     configuration = {
-        "lstm": {word: getattr(lstm, word) for word in _options.CONFIGURATION if word != "dtype"},
+        "lstm": {word: getattr(lstm, word) for word in _options.CONFIGURATION
+                 if word not in ("dtype", "precision")},
         "dtype": lstm.dtype.name,
         "outputs": None if model is lstm else model.output_size,
         **({} if chain is None else {"kind": chain.kind, "group": chain.group}),

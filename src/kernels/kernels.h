@@ -11,6 +11,8 @@
 
 #include <stddef.h>
 
+#include "../sizes.h"
+
 /* The activations of which those with names are made; alpha and beta are their numbers. */
 enum {
     LSTM_ACT_TANH = 0,
@@ -94,10 +96,52 @@ typedef struct lstm_step {
 #undef REAL
 #undef LSTM_KERNELS
 
+/* caches.c */
+
+/* Bytes of the first two levels of data caches. */
+typedef struct lstm_caches {
+    ptrdiff_t l1d, l2;
+} lstm_caches;
+
+/* What the operating system says, else the CPU, else 32 KB and 1 MB. The kernels take from it what is far; it changes
+ * no bits. To be called once, before any kernel. */
+lstm_caches lstm_read_caches(void);
+
+/* Which bfloat16 products this compiler can build. */
+#if defined(__x86_64__) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
+#define LSTM_HAS_AVX512_BF16 1
+#else
+#define LSTM_HAS_AVX512_BF16 0
+#endif
+#if LSTM_HAS_AVX512_BF16 && defined(__linux__)
+#define LSTM_HAS_AMX 1
+#else
+#define LSTM_HAS_AMX 0
+#endif
+
 /* dispatch.c */
 
 /* NULL when this build or this CPU lacks `name` ("avx512", "avx2", "baseline"). */
 const lstm_kernels_s *lstm_kernels_find_s(const char *name);
 const lstm_kernels_d *lstm_kernels_find_d(const char *name);
+
+/* A table whose products alone are filled, in bfloat16 of 1, 2 or 3 pieces: "amx", "avx512_bf16", "emulated". NULL
+ * when this build or this CPU lacks it. The first question for "amx" asks the operating system for permission and
+ * tests the tiles; after a refusal the answer stays NULL. Not for two threads at once. */
+const lstm_kernels_s *lstm_bfloat16_find(const char *name, int pieces);
+
+/* table = the products of one and all else of the other, whose cell has the same bits in forward and backward: the
+ * baseline's for "emulated", that of "avx512" for the others. */
+static inline void lstm_bfloat16_table(const lstm_kernels_s *products, const lstm_kernels_s *rest, lstm_kernels_s *table) {
+    *table = *products;
+    table->column_sums = rest->column_sums;
+    table->cell_forward = rest->cell_forward;
+    table->cell_backward = rest->cell_backward;
+    table->cell_output = rest->cell_output;
+    table->general_forward = rest->general_forward;
+    table->general_backward = rest->general_backward;
+    table->sigmoid = rest->sigmoid;
+    table->tanh = rest->tanh;
+}
 
 #endif

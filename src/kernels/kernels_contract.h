@@ -34,9 +34,15 @@ typedef struct LSTM_KERNELS {
     /* Columns of `pre` for H units: 4H, plus the kernel's padding. */
     ptrdiff_t (*gate_columns)(ptrdiff_t H);
 
-    /* weight (4H, K) -> panels (K * gate_columns(H)), for x_t or h_prev (K columns) times weight^T.
-     * With K = 1 it packs a bias (4H,) into the order of one row of `pre`. Padding is filled with 0. */
+    /* Sizes, in REALs, go through sizes.h: too large for this machine is LSTM_TOO_LARGE.
+     * REALs that pack_gates() fills. */
+    ptrdiff_t (*gates_size)(ptrdiff_t H, ptrdiff_t K);
+
+    /* weight (4H, K) -> panels, for x_t or h_prev (K columns) times weight^T. Padding is filled with 0. */
     void (*pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *panels);
+
+    /* bias (4H,) -> one row of `pre` (gate_columns(H),). Padding is filled with 0. */
+    void (*pack_bias)(ptrdiff_t H, const REAL *bias, REAL *row);
 
     /* REALs that pack() fills for a (depth, cols) matrix. */
     ptrdiff_t (*packed_size)(ptrdiff_t depth, ptrdiff_t cols);
@@ -44,8 +50,8 @@ typedef struct LSTM_KERNELS {
     /* b (depth, cols) -> panels. */
     void (*pack)(ptrdiff_t depth, ptrdiff_t cols, const REAL *b, REAL *panels);
 
-    /* pre = bias + a weight^T.   a (rows, K), leading dimension lda; panels, bias from pack_gates;
-     * pre (rows, gate_columns(H)), filled. */
+    /* pre = bias + a weight^T.   a (rows, K), leading dimension lda; panels from pack_gates,
+     * bias from pack_bias; pre (rows, gate_columns(H)), filled. */
     void (*project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a, ptrdiff_t lda,
                     const REAL *panels, const REAL *bias, REAL *pre);
 
@@ -53,8 +59,11 @@ typedef struct LSTM_KERNELS {
     void (*product)(ptrdiff_t rows, ptrdiff_t depth, ptrdiff_t cols, const REAL *a, ptrdiff_t lda,
                     const REAL *panels, REAL *c, lstm_hints hints);
 
+    /* REALs of scratch that weight_gradient() needs; it grows with rows. */
+    ptrdiff_t (*gradient_scratch)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols);
+
     /* dweight += dgates^T xh.   dgates (rows, M); xh (rows, cols); dweight (M, cols), added to.
-     * cols is a multiple of `lanes`: the caller pads xh. scratch: rows * (M + 4 * lanes) + lanes REALs. */
+     * cols is a multiple of `lanes`: the caller pads xh. */
     void (*weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, const REAL *dgates,
                             const REAL *xh, REAL *dweight, REAL *scratch);
 

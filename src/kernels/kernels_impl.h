@@ -7,72 +7,20 @@
  * Packed columns (backward): panels of four vectors of columns [k][4 * LANES]; the last has as many
  * vectors as it needs. */
 
-#define CAT_(a, b) a##_##b
-#define CAT(a, b) CAT_(a, b)
-#define FN(name) CAT(name, T)
-#define VEC FN(vec)
-#define UVEC FN(uvec)
-#define IVEC FN(ivec)
-#define LANES ((ptrdiff_t)(VEC_BYTES / sizeof(REAL)))
-#define PANEL (4 * LANES)
-#define SET1(x) ((VEC)CAT(VEC_SET1, T)(x))
-#define FMA(a, b, c) CAT(VEC_FMA, T)(a, b, c)
-#define FNMA(a, b, c) CAT(VEC_FNMA, T)(a, b, c)
-#define MAX(a, b) CAT(VEC_MAX, T)(a, b)
-#define MIN(a, b) CAT(VEC_MIN, T)(a, b)
-#define LOAD(p) (*(const UVEC *)(p))
-#define STORE(p, v) (*(UVEC *)(p) = (v))
-#define LOADN(p, n) FN(loadn)(p, n)
-#define STOREN(p, v, n) FN(storen)(p, v, n)
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-
-typedef REAL VEC __attribute__((vector_size(VEC_BYTES)));
-typedef REAL UVEC __attribute__((vector_size(VEC_BYTES), aligned(sizeof(REAL)), may_alias));
-#if REAL_IS_FLOAT
-typedef int IVEC __attribute__((vector_size(VEC_BYTES)));
-#else
-typedef long long IVEC __attribute__((vector_size(VEC_BYTES)));
-#endif
-
-#ifdef VEC_NEEDS_LANES
-INLINE VEC FN(select)(IVEC mask, VEC a, VEC b) { return (VEC)((mask & (IVEC)a) | (~mask & (IVEC)b)); }
-
-INLINE VEC FN(load_lanes)(const REAL *p, ptrdiff_t n) {
-    VEC v = SET1((REAL)0);
-    for (ptrdiff_t j = 0; j < n; j++) v[j] = p[j];
-    return v;
-}
-
-INLINE void FN(store_lanes)(REAL *p, VEC v, ptrdiff_t n) {
-    for (ptrdiff_t j = 0; j < n; j++) p[j] = v[j];
-}
-#endif
-
-/* The first n <= LANES lanes: nothing else is read or written. */
-INLINE VEC FN(loadn)(const REAL *p, ptrdiff_t n) {
-    if (n == LANES) return LOAD(p);
-    return CAT(VEC_LOADN, T)(p, n);
-}
-
-INLINE void FN(storen)(REAL *p, VEC v, ptrdiff_t n) {
-    if (n == LANES)
-        STORE(p, v);
-    else
-        CAT(VEC_STOREN, T)(p, v, n);
-}
-
-#include "cell.h"
-
-INLINE ptrdiff_t FN(min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-INLINE ptrdiff_t FN(vectors)(ptrdiff_t n) { return (n + LANES - 1) / LANES; }
+#include "vectors.h"
 
 #include "general.h"
+
+extern ptrdiff_t lstm_far_bytes; /* caches.c */
 
 /* ---------------------------------------------------------------- layouts */
 
 static ptrdiff_t FN(gate_columns)(ptrdiff_t H) {
     return H / LANES * PANEL + FN(vectors)(4 * (H % LANES)) * LANES;
+}
+
+static ptrdiff_t FN(gates_size)(ptrdiff_t H, ptrdiff_t K) {
+    return lstm_times(K, FN(gate_columns)(H));
 }
 
 static void FN(pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *panels) {
@@ -92,8 +40,10 @@ static void FN(pack_gates)(ptrdiff_t H, ptrdiff_t K, const REAL *weight, REAL *p
     }
 }
 
+static void FN(pack_bias)(ptrdiff_t H, const REAL *bias, REAL *row) { FN(pack_gates)(H, 1, bias, row); }
+
 static ptrdiff_t FN(packed_size)(ptrdiff_t depth, ptrdiff_t cols) {
-    return depth * FN(vectors)(cols) * LANES;
+    return lstm_times(depth, FN(vectors)(cols) * LANES);
 }
 
 static void FN(pack)(ptrdiff_t depth, ptrdiff_t cols, const REAL *b, REAL *panels) {
@@ -132,67 +82,58 @@ INLINE void FN(tile_pair)(ptrdiff_t depth, const REAL *a, const REAL *panel, con
     }
 }
 
-/* A narrow tile has more rows, so that its chains of multiply-adds are as many as hide their latency. */
-#define ROWS_OF(nv) ((nv) == 1 ? TILE_ROWS_1 : (nv) == 2 ? TILE_ROWS_2 : (nv) == 3 ? TILE_ROWS_3 : TILE_ROWS)
-#define MOST_ROWS TILE_ROWS_1
+/* Cache lines that are asked for while a tile computes. */
+typedef struct FN(lines) {
+    const char *first;
+    ptrdiff_t count;
+} FN(lines);
 
-/* Calls CALL(nr, nv) with both as constants. */
-#define ROWS_CASE(nr, CALL, nv) case nr: if (ROWS_OF(nv) >= (nr)) { CALL(nr, nv); } break;
-#define FOR_ROWS(nr, CALL, nv)      \
-    switch (nr) {                   \
-    ROWS_CASE(1, CALL, nv)          \
-    ROWS_CASE(2, CALL, nv)          \
-    ROWS_CASE(3, CALL, nv)          \
-    ROWS_CASE(4, CALL, nv)          \
-    ROWS_CASE(5, CALL, nv)          \
-    ROWS_CASE(6, CALL, nv)          \
-    ROWS_CASE(7, CALL, nv)          \
-    ROWS_CASE(8, CALL, nv)          \
-    default: __builtin_unreachable(); \
+/* The share of a tile of nr rows in asking for the n REALs at p. */
+INLINE FN(lines) FN(share)(const REAL *p, ptrdiff_t n, ptrdiff_t r, ptrdiff_t nr, ptrdiff_t rows) {
+    const ptrdiff_t all = n * (ptrdiff_t)sizeof(REAL) / 64, begin = all * r / rows;
+    const FN(lines) lines = {(const char *)p + 64 * begin, all * (r + nr) / rows - begin};
+    return lines;
+}
+
+/* tile(), with a few lines asked for every 4 k: all of them at once would fill the buffers that a core has for
+ * lines on their way, and the products would wait. */
+INLINE void FN(tile_asking)(const int nr, const int nv, ptrdiff_t depth, const REAL *a, ptrdiff_t lda,
+                            const REAL *panel, VEC acc[][4], FN(lines) lines) {
+    const ptrdiff_t each = (4 * lines.count + depth - 1) / depth;
+    const char *line = lines.first, *const end = line + 64 * lines.count;
+    ptrdiff_t k = 0;
+    for (; k + 4 <= depth; k += 4, a += 4, panel += 4 * nv * LANES) {
+        for (ptrdiff_t l = 0; l < each && line < end; l++, line += 64) __builtin_prefetch(line, 0, 2);
+        FN(tile)(nr, nv, 4, a, lda, panel, acc);
     }
-#define FOR_TILE(nr, nv, CALL)                \
-    switch (nv) {                             \
-    case 1: FOR_ROWS(nr, CALL, 1) break;      \
-    case 2: FOR_ROWS(nr, CALL, 2) break;      \
-    case 3: FOR_ROWS(nr, CALL, 3) break;      \
-    default: FOR_ROWS(nr, CALL, 4) break;     \
-    }
-/* Rows are cut into tiles of nearly equal height, `most` at most, so that no tile is a thin remainder. */
-#define FOR_ROW_TILES(rows, most, r, nr)                                                    \
-    for (ptrdiff_t r = 0, tiles_ = ((rows) + (most) - 1) / (most), t_ = 0, nr = 0;          \
-         t_ < tiles_ && ((nr = ((rows) - r + tiles_ - t_ - 1) / (tiles_ - t_)), 1); r += nr, t_++)
+    FN(tile)(nr, nv, depth - k, a, lda, panel, acc);
+}
 
 /* c = init + a b for a tile of nr rows and the n columns (nv vectors) of one panel; init may be c, or NULL
  * for 0, and its rows lie ldi apart */
 INLINE void FN(product_tile)(const int nr, const int nv, ptrdiff_t n, ptrdiff_t depth, const REAL *a,
                              ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
-                             ptrdiff_t ldc) {
+                             ptrdiff_t ldc, FN(lines) lines) {
     VEC acc[MOST_ROWS][4];
     UNROLL for (int r = 0; r < nr; r++)
         UNROLL for (int v = 0; v < nv; v++) acc[r][v] = init ? (VEC)LOAD(init + r * ldi + v * LANES) : SET1((REAL)0);
-    FN(tile)(nr, nv, depth, a, lda, panel, acc);
+    if (nv == 4 && lines.count) /* narrow panels are few: what they would ask for, nobody misses */
+        FN(tile_asking)(nr, nv, depth, a, lda, panel, acc, lines);
+    else
+        FN(tile)(nr, nv, depth, a, lda, panel, acc);
     UNROLL for (int r = 0; r < nr; r++) {
         UNROLL for (int v = 0; v < nv - 1; v++) STORE(c + r * ldc + v * LANES, acc[r][v]);
         STOREN(c + r * ldc + (nv - 1) * LANES, acc[r][nv - 1], n - (nv - 1) * LANES);
     }
 }
 
-/* A panel is used in pieces of so many k, each by all rows before the next: what the rows share stays near. */
+/* A panel is used in pieces of so many k, each by all rows before the next: what the rows share stays near. 64 to
+ * 512 took the same time on CPUs with 32 and 48 KB of L1 and 1 and 2 MB of L2. */
 #define PIECE 256
-/* Weights beyond this are not in L2 when a step comes back to them: they are asked for a piece ahead. */
-#define FAR_BYTES (256 * 1024)
 
 /* How much of `depth` goes in whole pieces before the last, which is at most one and a half. */
 INLINE ptrdiff_t FN(whole_pieces)(ptrdiff_t rows, ptrdiff_t depth) {
     return rows <= TILE_ROWS || depth <= PIECE ? 0 : (depth - PIECE / 2 - 1) / PIECE * PIECE;
-}
-
-/* The share of a tile of nr rows in asking for the n REALs at p. */
-INLINE void FN(ask)(const REAL *p, ptrdiff_t n, ptrdiff_t r, ptrdiff_t nr, ptrdiff_t rows) {
-    const char *const line = (const char *)p;
-    const ptrdiff_t lines = n * (ptrdiff_t)sizeof(REAL) / 64;
-    for (ptrdiff_t l = lines * r / rows; l < lines * (r + nr) / rows; l++)
-        __builtin_prefetch(line + 64 * l, 0, 2);
 }
 
 /* c = init + a b for all rows and one panel, each sum in the order of k. next: what is used after this
@@ -201,17 +142,17 @@ static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t dep
                               ptrdiff_t lda, const REAL *panel, const REAL *init, ptrdiff_t ldi, REAL *c,
                               ptrdiff_t ldc, const REAL *next, ptrdiff_t next_size) {
     const ptrdiff_t last = FN(whole_pieces)(rows, depth);
+    const FN(lines) none = {NULL, 0};
     for (ptrdiff_t k = 0; k < depth; init = c, ldi = ldc) {
         const ptrdiff_t length = k < last ? PIECE : depth - k;
         const REAL *const piece = panel + k * nv * LANES;
         FOR_ROW_TILES(rows, ROWS_OF(nv), r, nr) {
-            if (next && k < last)
-                FN(ask)(piece + length * nv * LANES, length * nv * LANES, r, nr, rows);
-            else if (next)
-                FN(ask)(next, next_size, r, nr, rows);
+            const FN(lines) lines = !next      ? none
+                                    : k < last ? FN(share)(piece + length * nv * LANES, length * nv * LANES, r, nr, rows)
+                                               : FN(share)(next, next_size, r, nr, rows);
 #define CALL(NR, NV)                                                                                   \
     FN(product_tile)(NR, NV, n, length, a + r * lda + k, lda, piece, init ? init + r * ldi : NULL, ldi, \
-                     c + r * ldc, ldc)
+                     c + r * ldc, ldc, lines)
             FOR_TILE(nr, nv, CALL)
 #undef CALL
         }
@@ -222,7 +163,7 @@ static void FN(panel_product)(ptrdiff_t rows, int nv, ptrdiff_t n, ptrdiff_t dep
 /* Where a walk over panels of n REALs goes after `panel`, if they are far. */
 INLINE const REAL *FN(panel_after)(const REAL *panel, ptrdiff_t n, ptrdiff_t rows, int from_end, int more,
                                    ptrdiff_t all) {
-    if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= FAR_BYTES) return NULL;
+    if (rows <= 2 * TILE_ROWS || all * (ptrdiff_t)sizeof(REAL) <= lstm_far_bytes) return NULL;
     return !more ? panel : from_end ? panel - n : panel + n;
 }
 
@@ -263,6 +204,7 @@ static void FN(project)(ptrdiff_t rows, ptrdiff_t H, ptrdiff_t K, const REAL *a,
 static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, const REAL *panels,
                                 const REAL *init, REAL *c, int from_end) {
     const ptrdiff_t pairs = cols / (2 * PANEL), rest = 2 * PANEL * pairs;
+    const FN(lines) none = {NULL, 0};
     for (ptrdiff_t i = 0; i < pairs; i++) {
         const ptrdiff_t j = (from_end ? pairs - 1 - i : i) * 2 * PANEL;
         VEC acc[2][4];
@@ -276,7 +218,7 @@ static void FN(product_ordered)(ptrdiff_t depth, ptrdiff_t cols, const REAL *a, 
     for (ptrdiff_t j = rest; j < cols; j += PANEL) {
         const ptrdiff_t n = FN(min)(PANEL, cols - j);
         const int nv = (int)FN(vectors)(n);
-#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, init ? init + j : NULL, 0, c + j, cols)
+#define CALL(NR, NV) FN(product_tile)(NR, NV, n, depth, a, depth, panels + depth * j, init ? init + j : NULL, 0, c + j, cols, none)
         switch (nv) {
         case 1: CALL(1, 1); break;
         case 2: CALL(1, 2); break;
@@ -336,6 +278,11 @@ INLINE void FN(gradient_tile)(const int nr, const int nv, ptrdiff_t rows, const 
             REAL *p = dweight + m * ld + v * LANES;
             STORE(p, LOAD(p) + acc[m][v]);
         }
+}
+
+static ptrdiff_t FN(gradient_scratch)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols) {
+    (void)cols;
+    return lstm_plus(lstm_times(rows, M + PANEL), LANES);
 }
 
 /* Rows of dgates a page or more apart: many rows of one tile would fall on few cache sets, each on a page of
@@ -463,48 +410,18 @@ static void FN(cell_output)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, 
 
 /* ---------------------------------------------------------------- the fused step */
 
+#include "step_cell.h"
+
 /* Rows between whose product and whose cell nothing leaves L1. */
 #define GROUP ((ptrdiff_t)(6144 / (4 * VEC_BYTES)) / TILE_ROWS * TILE_ROWS)
-/* CALL with the cell's activation as the constant ACT. */
-#define FOR_ACT(CALL)                                        \
-    {                                                        \
-        if (cell->cell_activation == LSTM_ACT_TANH) {        \
-            enum { ACT = LSTM_ACT_TANH };                    \
-            CALL;                                            \
-        } else {                                             \
-            enum { ACT = LSTM_ACT_IDENTITY };                \
-            CALL;                                            \
-        }                                                    \
-    }
-
-/* The cell on `count` pieces of n units. Their pre-activations lie in `scratch`, gate after gate, one piece ld from
- * the next; what else they have is `apart` from that of the next. First the gates of all, then their cells: what
- * waits for nothing goes side by side. */
-INLINE void FN(step_cell)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t H, REAL *scratch,
-                          ptrdiff_t ld, ptrdiff_t apart, const REAL *c_prev, REAL *c, REAL *h, REAL *gates,
-                          ptrdiff_t gates_apart) {
-    for (ptrdiff_t r = 0; r < count; r++) {
-        REAL *pre = scratch + r * ld;
-        const FN(gates) a = FN(activate)(FN(load_gates)(pre, n, n));
-        FN(store_gates)(pre, n, n, a);
-        if (gates) FN(store_gates)(gates + r * gates_apart, H, n, a);
-    }
-    for (ptrdiff_t r = 0; r < count; r++) {
-        VEC c_t, h_t;
-        FN(cell_state)(act, FN(load_gates)(scratch + r * ld, n, n), LOADN(c_prev + r * apart, n), &c_t, &h_t);
-        STOREN(c + r * apart, c_t, n);
-        STOREN(h + r * apart, h_t, n);
-    }
-}
-
 /* One row: the pieces are its blocks of units. */
 INLINE void FN(step_row)(const int act, ptrdiff_t H, REAL *pre, const REAL *h_prev, const REAL *panels,
                          const REAL *c_prev, REAL *c, REAL *h, REAL *gates, lstm_hints hints) {
     const ptrdiff_t blocks = H / LANES, u = blocks * LANES;
     FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, hints.from_end);
-    FN(step_cell)(act, blocks, LANES, H, pre, PANEL, LANES, c_prev, c, h, gates, LANES);
+    FN(step_cell)(act, blocks, LANES, H, pre, LANES, PANEL, LANES, c_prev, c, h, gates, LANES);
     if (u < H)
-        FN(step_cell)(act, 1, H - u, H, pre + 4 * u, PANEL, 0, c_prev + u, c + u, h + u,
+        FN(step_cell)(act, 1, H - u, H, pre + 4 * u, H - u, PANEL, 0, c_prev + u, c + u, h + u,
                       gates ? gates + u : NULL, 0);
 }
 
@@ -523,7 +440,7 @@ INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t
         const ptrdiff_t nr = FN(min)(GROUP, rows - r);
         FN(panel_product)(nr, nv, nv * LANES, H - before, h_prev + r * H + before, H, last, pre + r * ldp, ldp,
                           scratch, nv * LANES, next ? next + next_size * r / rows : NULL, next_size * nr / rows);
-        FN(step_cell)(act, nr, n, H, scratch, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
+        FN(step_cell)(act, nr, n, H, scratch, n, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
                       gates ? gates + 4 * r * H : NULL, 4 * H);
     }
 }
@@ -569,11 +486,14 @@ const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
     .name = KERNEL_NAME,
     .lanes = (int)(VEC_BYTES / sizeof(REAL)),
     .gate_columns = FN(gate_columns),
+    .gates_size = FN(gates_size),
     .pack_gates = FN(pack_gates),
+    .pack_bias = FN(pack_bias),
     .packed_size = FN(packed_size),
     .pack = FN(pack),
     .project = FN(project),
     .product = FN(product),
+    .gradient_scratch = FN(gradient_scratch),
     .weight_gradient = FN(weight_gradient),
     .column_sums = FN(column_sums),
     .cell_forward = FN(cell_forward),

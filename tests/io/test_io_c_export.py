@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -305,6 +306,24 @@ def test_sigma_and_tanh_when_sums_are_reordered(flags, dtype, tmp_path):
     library, x = ctypes.CDLL(str(tmp_path / "net.so")), np.linspace(-60, 60, 4001).astype(dtype)
     y = np.concatenate([stepped(library, "net", value.reshape(1, 1), 1) for value in x])[:, 0]
     assert np.abs(y - np.tanh(x)).max() < (3e-7 if dtype == "float32" else 1e-15)
+
+
+@needs_c
+def test_subnormals_are_flushed_on_demand(tmp_path):
+    export_c(drawn(LSTM(I, H), 0), tmp_path / "net.c", name="net")
+    command = [COMPILERS[0], *STRICT, "-shared", "-fPIC", "net.c", "-o", "net.so", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "net.so"))
+    library.net_flush_subnormals.restype = ctypes.c_ulong
+    library.net_restore_subnormals.argtypes = [ctypes.c_ulong]
+    smallest = np.array([np.finfo(np.float64).tiny])
+    assert (smallest / 4)[0] > 0
+    mode = library.net_flush_subnormals()
+    flushed = smallest / 4
+    library.net_restore_subnormals(mode)
+    if platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64"):
+        assert flushed[0] == 0
+    assert (smallest / 4)[0] > 0
 
 
 @needs_c

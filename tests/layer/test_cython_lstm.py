@@ -4,10 +4,12 @@ import copy
 import ctypes
 import gc
 import pickle
+import platform
 import re
 import resource
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -577,6 +579,22 @@ def test_a_network_stays_where_it_is():
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="Network"):
             attempt(network)
+
+
+def test_subnormals_of_the_caller():
+    """Off in this thread between the two calls, and in no other that is there already."""
+    smallest = np.array([np.finfo(np.float64).tiny])
+    flush = ctypes.CFUNCTYPE(ctypes.c_ulonglong)(cython_lstm.address("lstm_flush_subnormals"))
+    restore = ctypes.CFUNCTYPE(None, ctypes.c_ulonglong)(cython_lstm.address("lstm_restore_subnormals"))
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: smallest / 4).result()[0] > 0
+        mode = flush()
+        flushed = smallest / 4
+        elsewhere = other.submit(lambda: smallest / 4).result()
+        restore(mode)
+    if platform.machine() in ("x86_64", "AMD64", "aarch64", "arm64"):
+        assert flushed[0] == 0
+    assert elsewhere[0] > 0 and (smallest / 4)[0] > 0
 
 
 def test_addresses():

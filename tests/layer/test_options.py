@@ -376,7 +376,8 @@ def documented():
 def value_of(option):
     """Return a value other than the default."""
     values = [v for options in ALONE for k, v in options.items() if k == option]
-    return values[0] if values else {"nan": "hold", "nan_mask": True, "cell_activation": "identity"}[option]
+    return values[0] if values else {"nan": "hold", "nan_mask": True, "cell_activation": "identity",
+                                     "precision": "bfloat16"}[option]
 
 
 def together(option):

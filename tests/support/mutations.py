@@ -79,12 +79,14 @@ GROUPS = {
     "training": [f"tests/training/test_{name}.py" for name in ("optim", "model", "losses")],
     "ranks": ["tests/training/test_rank_agreement.py"],
     "records": ["tests/layer/test_options.py"],
+    "precision": ["tests/layer/test_precision.py"],
 }
 CELL = KERNEL = KERNELS = DRIVER = ENGINE = LAYER = "layer"
 OPTIONS = GENERAL = FAMILY = PHILOX = JACOBIAN = MISSING = INITIALIZERS = MODEL = LOSSES = "options"
 PACKING = TENSORS = HDF5 = TORCH = KERAS = IO = "io"
 C_LEVEL, ARRAYS, STACK = "c-level", "arrays", "stack"
 RANKS, RECORDS = "ranks", "records"
+BFLOAT16 = TILES = "precision"
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,25 @@ def reached(*names):
 
 
 MUTATIONS = [
+    # products in bfloat16, on emulated tiles
+    Mutation("bfloat16-cut-not-rounded", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "u"),
+    Mutation("bfloat16-ties-away", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "(u + 0x8000u)"),
+    Mutation("bfloat16-rest-forgotten", BFLOAT16, "rest.f[j] -= part.f[j];", "rest.f[j] -= 0;"),
+    Mutation("bfloat16-special-forgotten", BFLOAT16, "if (PIECES > 1 && special)", "if (0)"),
+    Mutation(
+        "bfloat16-special-of-the-sum", BFLOAT16, "sum == sum ? sum : first[r * 32 + j]", "sum"
+    ),
+    Mutation(
+        "bfloat16x6-without-a1-b1", BFLOAT16, "TILES_4(4, 5, 6, 7); /* a1 b1 */", "/* a1 b1 */"
+    ),
+    Mutation(
+        "bfloat16x6-without-a0-b2", BFLOAT16, "TILES_4(4, 5, 6, 7); /* a0 b2 */", "/* a0 b2 */"
+    ),
+    Mutation(
+        "bfloat16-cell-on-every-piece", BFLOAT16, "if (k + length < H) {", "if (0) {"
+    ),
+    Mutation("bfloat16-gradient-row-lost", BFLOAT16, "r + 1 < rows ? n : 0, odd);", "0, odd);"),
+    Mutation("tiles-odd-k-dropped", TILES, "emulated_result(even[n] + odd[n])", "even[n]"),
     # the cell
     Mutation(
         "gates-i-f-swapped", CELL, "FMA(a.f, c_prev, a.i * a.g)", "FMA(a.i, c_prev, a.f * a.g)"
@@ -750,7 +771,7 @@ cythonize = Cython.Build.cythonize
 def some(extensions, **options):
     extensions = [e for e in extensions if e.name.rpartition(".")[2] in names]
     for e in extensions:
-        e.sources = [s for s in e.sources if "kernels_avx" not in s]
+        e.sources = [s for s in e.sources if "kernels_a" not in s]
         e.extra_compile_args = [a.replace("-O3", "-O1") for a in e.extra_compile_args]
     return cythonize(extensions, **options)
 Cython.Build.cythonize = some
@@ -801,9 +822,10 @@ def copy_tree(to):
         else:
             shutil.copy2(source, to / name)
     # With the other kernels left out of the build, the choice among them has to be told.
-    ((name, text),) = [(name, text) for name, text in sources().items() if name.endswith("/dispatch.c")]
-    assert "defined(__x86_64__)" in text
-    (to / name).write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
+    for name, text in sources().items():
+        if name.endswith(("/dispatch.c", "/kernels.h")):
+            assert "defined(__x86_64__)" in text
+            (to / name).write_text(text.replace("defined(__x86_64__)", "0").replace("defined(_M_X64)", "0"))
 
 
 def group_of(name):

@@ -6,6 +6,9 @@
 #define NEW(n) ((REAL *)fresh((size_t)(n) * sizeof(REAL)))
 #define NEW_WIDE(n) ((WIDE *)fresh((size_t)(n) * sizeof(WIDE)))
 
+/* of each element, relative to the largest */
+static double FN(tolerance) = TOLERANCE;
+
 static REAL *FN(drawn)(ptrdiff_t n, double scale) {
     REAL *a = NEW(n);
     for (ptrdiff_t i = 0; i < n; i++) a[i] = (REAL)(scale * draw());
@@ -23,7 +26,7 @@ static void FN(close)(const TABLE *k, const char *what, const REAL *got, const W
         if (want[i] > largest || -want[i] > largest) largest = want[i] < 0 ? -want[i] : want[i];
     for (ptrdiff_t i = 0; i < n; i++) {
         WIDE error = (WIDE)got[i] - want[i];
-        if (!(error <= (WIDE)TOLERANCE * largest && -error <= (WIDE)TOLERANCE * largest)) {
+        if (!(error <= (WIDE)FN(tolerance) * largest && -error <= (WIDE)FN(tolerance) * largest)) {
             fail(k->name, what, "differs from the plain loop");
             break;
         }
@@ -40,7 +43,7 @@ static void FN(same)(const TABLE *k, const char *what, const REAL *got, const RE
 static REAL *FN(places)(const TABLE *k, ptrdiff_t H) {
     REAL *row = NEW(4 * H), *place = NEW(k->gate_columns(H));
     for (ptrdiff_t i = 0; i < 4 * H; i++) row[i] = (REAL)(i + 1);
-    k->pack_gates(H, 1, row, place);
+    k->pack_bias(H, row, place);
     char *seen = calloc((size_t)(4 * H + 1), 1);
     for (ptrdiff_t j = 0; j < k->gate_columns(H); j++) seen[(int)place[j]] = 1;
     for (ptrdiff_t i = 1; i <= 4 * H; i++)
@@ -66,9 +69,9 @@ static void FN(check_project)(const TABLE *k, ptrdiff_t rows, ptrdiff_t H, ptrdi
     const ptrdiff_t columns = k->gate_columns(H), lda = K + 3;
     const REAL *a = FN(drawn)(rows * lda, 1), *weight = FN(drawn)(4 * H * K, 1), *bias = FN(drawn)(4 * H, 1);
     const REAL *place = FN(places)(k, H);
-    REAL *panels = NEW(K * columns), *packed_bias = NEW(columns), *pre = NEW(rows * columns);
+    REAL *panels = NEW(k->gates_size(H, K)), *packed_bias = NEW(columns), *pre = NEW(rows * columns);
     k->pack_gates(H, K, weight, panels);
-    k->pack_gates(H, 1, bias, packed_bias);
+    k->pack_bias(H, bias, packed_bias);
     k->project(rows, H, K, a, lda, panels, packed_bias, pre);
     const WIDE *want = FN(plain_product)(rows, 4 * H, K, a, lda, weight, bias);
     WIDE *packed = NEW_WIDE(rows * columns);
@@ -104,7 +107,7 @@ static void FN(check_product)(const TABLE *k, ptrdiff_t rows, ptrdiff_t depth, p
 
 static void FN(check_weight_gradient)(const TABLE *k, ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols) {
     const REAL *d = FN(drawn)(rows * M, 1), *xh = FN(drawn)(rows * cols, 1);
-    REAL *dweight = FN(drawn)(M * cols, 1), *scratch = NEW(rows * (M + 4 * k->lanes) + k->lanes);
+    REAL *dweight = FN(drawn)(M * cols, 1), *scratch = NEW(k->gradient_scratch(rows, M, cols));
     REAL *sums = FN(drawn)(M, 1);
     WIDE *want = NEW_WIDE(M * cols), *want_sums = NEW_WIDE(M);
     for (ptrdiff_t m = 0; m < M; m++) {
@@ -194,7 +197,7 @@ static void FN(check_step)(const TABLE *k, ptrdiff_t rows, ptrdiff_t H, int act)
     const ptrdiff_t columns = k->gate_columns(H), n = rows * H;
     const REAL *h_prev = FN(drawn)(n, 1), *weight = FN(drawn)(4 * H * H, 0.5), *c_prev = FN(drawn)(n, 2);
     const REAL *place = FN(places)(k, H), *pre = FN(drawn)(rows * columns, 1);
-    REAL *panels = NEW(H * columns);
+    REAL *panels = NEW(k->gates_size(H, H));
     k->pack_gates(H, H, weight, panels);
     WIDE *want_pre = FN(plain_product)(rows, 4 * H, H, h_prev, H, weight, NULL);
     for (ptrdiff_t r = 0; r < rows; r++)

@@ -1,9 +1,11 @@
 /* The kernels against plain C loops: no Python, so that any CPU that an emulator knows can run it.
  *
- *   cc -O2 -I src/kernels tests/kernels/kernel_driver/driver.c src/kernels/kernels_baseline.c -lm
+ *   cc -O2 -I src/kernels tests/kernels/kernel_driver/driver.c src/kernels/kernels_baseline.c \
+ *      src/kernels/kernels_emulated.c src/kernels/caches.c -lm
  *
- * compares the baseline kernel. With -DDISPATCH and the other files of src/kernels linked in, the arguments name the
- * kernels to compare; tests/kernels/test_kernel_driver.py has the commands. It prints how much it compared, and what differed.
+ * compares the baseline kernel, and products in bfloat16 on emulated tiles. With -DDISPATCH and the other files of src/kernels linked in, the arguments name the
+ * kernels to compare ("avx2", or "amx_2" for products in bfloat16 of 2 pieces); tests/kernels/test_kernel_driver.py
+ * has the commands. It prints how much it compared, and what differed.
  * Every array lies between guards, and a number in them that has changed is an error. */
 #include "kernels.h"
 
@@ -82,9 +84,38 @@ static int report(const char *kernel) {
     return errors != 0;
 }
 
+/* The products in bfloat16 of so many pieces, with the rest of a table. */
+static void check_bfloat16(const char *name, int pieces, const lstm_kernels_s *products, const lstm_kernels_s *rest) {
+    static const double tolerances[] = {3e-2, 5e-5, 2e-6};
+    lstm_kernels_s table;
+    lstm_bfloat16_table(products, rest, &table);
+    cases = numbers = 0;
+    tolerance_s = tolerances[pieces - 1];
+    check_all_s(&table);
+    tolerance_s = 1e-5;
+    report(name);
+}
+
 #ifdef DISPATCH
+/* Whether `name` is a kernel with a number of pieces, such as "emulated_3", which is compared then. */
+static int is_bfloat16(const char *name) {
+    char products[64] = "";
+    const char *const end = strrchr(name, '_');
+    const int pieces = end ? atoi(end + 1) : 0;
+    if (pieces < 1 || end - name >= (ptrdiff_t)sizeof products) return 0;
+    memcpy(products, name, (size_t)(end - name));
+    const lstm_kernels_s *table = lstm_bfloat16_find(products, pieces);
+    const lstm_kernels_s *rest = lstm_kernels_find_s(strcmp(products, "emulated") ? "avx512" : "baseline");
+    if (table && rest)
+        check_bfloat16(name, pieces, table, rest);
+    else
+        printf("%s: not here\n", name);
+    return 1;
+}
+
 int main(int argc, char **argv) {
     for (int k = 1; k < argc; k++) {
+        if (is_bfloat16(argv[k])) continue;
         const lstm_kernels_s *s = lstm_kernels_find_s(argv[k]);
         const lstm_kernels_d *d = lstm_kernels_find_d(argv[k]);
         if (!s || !d) {
@@ -99,12 +130,20 @@ int main(int argc, char **argv) {
     return errors != 0;
 }
 #else
-extern const lstm_kernels_s lstm_kernels_baseline_s;
+extern const lstm_kernels_s lstm_kernels_baseline_s, lstm_kernels_emulated_1, lstm_kernels_emulated_2,
+    lstm_kernels_emulated_3;
 extern const lstm_kernels_d lstm_kernels_baseline_d;
 
-int main(void) {
+/* With an argument, the baseline alone: emulated tiles on an emulated CPU take long. */
+int main(int argc, char **argv) {
     check_all_s(&lstm_kernels_baseline_s);
     check_all_d(&lstm_kernels_baseline_d);
-    return report("baseline");
+    report("baseline");
+    if (argc > 1) return errors != 0;
+    (void)argv;
+    check_bfloat16("emulated_1", 1, &lstm_kernels_emulated_1, &lstm_kernels_baseline_s);
+    check_bfloat16("emulated_2", 2, &lstm_kernels_emulated_2, &lstm_kernels_baseline_s);
+    check_bfloat16("emulated_3", 3, &lstm_kernels_emulated_3, &lstm_kernels_baseline_s);
+    return errors != 0;
 }
 #endif
