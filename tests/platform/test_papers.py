@@ -36,6 +36,7 @@ def script(monkeypatch):
     ("classification", ("sktime", "sklearn"), 2),
     ("best_weights", ("sktime", "sklearn"), 2),
     ("reservoirs", ("sklearn",), 3),
+    ("intervals", ("sklearn",), 2),
 ])
 def test_every_script_runs_and_prints_its_table(script, capsys, name, needs, rows):
     for library in needs:
