@@ -363,7 +363,7 @@ class EstimatorStream:
         if self._backwards:
             self._batch = count("batch", batch, 1)
             self._model = copy.deepcopy(model)
-            self._static = lstm._family.checked_static(static, self._batch)
+            self._static = lstm._passes.checked_static(static, self._batch)
             self._kept = np.zeros((self._batch, max_steps or 0, features), lstm.dtype)
         else:
             self._stream = lstm.stream(batch, static)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from lstm_ext import _missing
-from lstm_ext._family import Record
+from lstm_ext._passes import SavedForBackward
 
 OUTPUTS = ("y", "h_n", "c_n")
 INPUTS = ("x", "h_0", "c_0", "static")
@@ -31,7 +31,7 @@ class Problem:
 
     def __init__(self, lstm, x, state, lengths, mask, static):
         lstm(x, state, lengths=lengths, mask=mask, static=static)  # for its checks
-        self.lstm, self.family = lstm, lstm._family
+        self.lstm, self.passes = lstm, lstm._passes
         x = np.asarray(x)
         self.unbatched = x.ndim == 2
         x = x[None] if self.unbatched else x if lstm.batch_first else x.swapaxes(0, 1)
@@ -47,9 +47,9 @@ class Problem:
             self.x, self.missing = _missing.fill(
                 x, lstm.nan, lstm.nan_mask, lstm.dtype, True, self.F, None, self.counted
             )
-        layers, P, H = len(self.family.suffixes), self.family.out_size, lstm.hidden_size
+        layers, P, H = len(self.passes.suffixes), self.passes.out_size, lstm.hidden_size
         if state is None and lstm.learn_state:
-            state = self.family.learned_state(lstm.parameters, self.N, False)
+            state = self.passes.learned_state(lstm.parameters, self.N, False)
         given = state or (None, None)
         self.state = tuple(
             np.zeros((layers, self.N, width), lstm.dtype) if part is None
@@ -60,7 +60,7 @@ class Problem:
             "y": (self.T, lstm.output_size), "h_n": (layers, P), "c_n": (layers, H),
             "x": (self.T, self.F), "h_0": (layers, P), "c_0": (layers, H), "static": (lstm.static_size,),
         }
-        self.causal = lstm._family.directions == 1 and not lstm.reverse
+        self.causal = lstm._passes.directions == 1 and not lstm.reverse
         width = 2 * self.x.shape[2] + layers * (7 * H + 2 * P)
         per_seed = self.N * max(self.T, 1) * width * lstm.dtype.itemsize
         self.seeds_per_call = max(1, BUDGET // max(per_seed, 1))
@@ -72,12 +72,12 @@ class Problem:
     # A call on copies of the batch, one for each seed: arrays are (seeds, N, ...).
 
     def rows(self, array):
-        """Return sequences (seeds, N, T, .) as the family takes them."""
+        """Return sequences (seeds, N, T, .) as `Passes` takes them."""
         array = array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
         return array if self.lstm.batch_first else np.ascontiguousarray(array.swapaxes(0, 1))
 
     def sequences(self, array, K):
-        """Return what the family has made of `rows` as (seeds, N, T, .)."""
+        """Return what `Passes` has made of `rows` as (seeds, N, T, .)."""
         array = array if self.lstm.batch_first else array.swapaxes(0, 1)
         return array.reshape(K, self.N, *array.shape[1:])
 
@@ -116,7 +116,7 @@ class Problem:
                 dstatic = seeds.reshape(K * self.N, -1)
             else:
                 dstate = (self.layers(seeds), None) if wrt == "h_0" else (None, self.layers(seeds))
-            _, (y, (h, c)), _ = self.family.forward(
+            _, (y, (h, c)), _ = self.passes.forward(
                 self.lstm.parameters, x, state, (None, dx, dstate, dstatic), None,
                 np.concatenate([self.counted] * K), static, None, None, False,
             )
@@ -129,7 +129,7 @@ class Problem:
     def reverse(self, of, wrt):
         """Yield (first seed, {input: (seeds, N, ...)}) for the seeds of one output."""
         size, width = self.size(of), self.shapes[of][1]
-        dtype, record = self.lstm.dtype, Record()
+        dtype, record = self.lstm.dtype, SavedForBackward()
         for first in range(0, size, self.seeds_per_call):
             K = min(self.seeds_per_call, size - first)
             which = np.arange(first, first + K)
@@ -151,12 +151,12 @@ class Problem:
                 seeds[np.arange(K), :, step, unit] = 1
                 dh, dc = (seeds, None) if of == "h_n" else (None, seeds)
             x, state, static = self.arguments(K, steps)
-            self.family.forward(
+            self.passes.forward(
                 self.lstm.parameters, x, state, None, None, counted.reshape(K * self.N, steps), static,
                 record, None, False,
             )
             dstate = tuple(None if d is None else self.layers(d) for d in (dh, dc))
-            (dx, (dh_0, dc_0), dstatic), _ = self.family.backward(
+            (dx, (dh_0, dc_0), dstatic), _ = self.passes.backward(
                 record, None if dy is None else self.rows(dy), dstate, None, "x" in wrt, 1
             )
             found = {}

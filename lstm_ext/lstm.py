@@ -10,7 +10,6 @@ import numpy as np
 
 from lstm_ext import _kernels, _lstm, _missing, initializers
 from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
-from lstm_ext._family import Family, Record
 from lstm_ext._fixed import Fixed
 from lstm_ext._jacobian import jacobian
 from lstm_ext._options import (
@@ -25,6 +24,7 @@ from lstm_ext._options import (
     refuse_precision,
     takes_default_driver,
 )
+from lstm_ext._passes import Passes, SavedForBackward
 from lstm_ext._threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class LSTM(Fixed):
     nan_mask: bool
     checkpoint: int | None
     _engine: Any
-    _family: Family
+    _passes: Passes
 
     _fixed = frozenset(CONFIGURATION) - {"precision"}
 
@@ -260,7 +260,7 @@ class LSTM(Fixed):
         self._fix(
             **options, _activations=activations, _engine=engine, _shapes=parameter_shapes(options, inputs)
         )
-        self._fix(_family=Family(self, self._shapes))
+        self._fix(_passes=Passes(self, self._shapes))
         self.precision = options["precision"]
         self._attach(parameters, gradient)
 
@@ -372,7 +372,7 @@ class LSTM(Fixed):
     @property
     def output_size(self) -> int:
         """Features of y: directions times the size of h."""
-        return self._family.directions * self._family.out_size
+        return self._passes.directions * self._passes.out_size
 
     def _filled(self, x, lengths, mask):
         """Return x with its NaN treated by the policy `nan`, and the record that the gradient needs."""
@@ -400,12 +400,12 @@ class LSTM(Fixed):
         return result
 
     def _pass(self, x, state, lengths, mask, static, record, seed, gates):
-        if not self._family.needed and static is None and seed is None and not gates:
+        if not self._passes.needed and static is None and seed is None and not gates:
             return self._engine.forward(
                 x, state, lengths, mask, self.batch_first, None if record is None else record.tape,
                 get_num_threads(),
             )
-        result, _, values = self._family.forward(
+        result, _, values = self._passes.forward(
             self._parameters, x, state, None, lengths, mask, static, record, seed, gates
         )
         return (*result, values) if gates else result
@@ -439,7 +439,7 @@ class LSTM(Fixed):
         (h_n, c_n) : ndarrays, (L*D, N, P) and (L*D, N, H)
             States after each sequence's last step, layer by layer, as in PyTorch.
         """
-        if self._family.needed or state is not None or mask is not None or static is not None:
+        if self._passes.needed or state is not None or mask is not None or static is not None:
             return self._run(x, state, lengths, mask, static, None, None)
         if self.nan is not None:
             x = self._filled(x, lengths, None)[0]
@@ -546,11 +546,11 @@ class LSTM(Fixed):
             dparameters = as_floats(dparameters, self.dtype)
         direction = dparameters, dx, dstate, dstatic
         if tape is None:
-            return self._family.forward(
+            return self._passes.forward(
                 self._parameters, x, state, direction, lengths, mask, static, None, seed, False
             )[:2]
         with tape._owner as owner:
-            result, tangents, _ = self._family.forward(
+            result, tangents, _ = self._passes.forward(
                 self._parameters, x, state, direction, lengths, mask, static, tape._record, seed, False
             )
             owner.kind, owner.missing = "tangents", missing
@@ -613,7 +613,7 @@ class LSTM(Fixed):
     def _check_tape(self, tape):
         if not isinstance(tape, Tape):
             raise TypeError(f"tape is {type(tape).__name__}, expected what lstm.tape() returns")
-        if tape._lstm_family is not self._family:
+        if tape._lstm_passes is not self._passes:
             raise ValueError("tape belongs to another LSTM, expected one from this lstm.tape()")
 
     def backward(
@@ -652,18 +652,18 @@ class LSTM(Fixed):
         with tape._owner as owner:
             if owner.kind is None:
                 raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
-            if not self._family.needed:
+            if not self._passes.needed:
                 result = self._engine.backward(
                     tape._record.tape, dy, dstate, bool(input_gradient), get_num_threads()
                 )
                 if owner.missing is None:
                     return result
                 return self._unfilled(owner, result[0]), result[1]
-            (dx, dstate_0, dstatic), gradient = self._family.backward(
+            (dx, dstate_0, dstatic), gradient = self._passes.backward(
                 tape._record, dy, dstate, None, bool(input_gradient), 1
             )
             dx = self._unfilled(owner, dx)
-            with self._family.lock:
+            with self._passes.lock:
                 self._gradient += gradient
             return (dx, dstate_0, dstatic) if self.static_size else (dx, dstate_0)
 
@@ -701,7 +701,7 @@ class LSTM(Fixed):
         with tape._owner as owner:
             if owner.kind != "tangents":
                 raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
-            values, gradient = self._family.backward(
+            values, gradient = self._passes.backward(
                 tape._record, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
             )
             names = ("dx", "dstate", "dstatic", "dx_dot", "dstate_dot", "dstatic_dot")
@@ -717,7 +717,7 @@ class LSTM(Fixed):
         return Stream(self, batch, static)
 
     def _stepper(self, batch, static):
-        return self._family.stepper(self._parameters, batch, static)
+        return self._passes.stepper(self._parameters, batch, static)
 
     # ---- as an object
 
@@ -760,8 +760,8 @@ class Tape:
     def __init__(self, lstm: LSTM) -> None:
         if not isinstance(lstm, LSTM):
             raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
-        self._lstm_family = lstm._family
-        self._record = Record()
+        self._lstm_passes = lstm._passes
+        self._record = SavedForBackward()
         self._owner = TapeOwner(self._record.tape)
 
     @property
@@ -814,7 +814,7 @@ class Stream(Fixed):
         if lstm.nan is not None:
             online = _missing.Online(stepper, lstm.nan, lstm.nan_mask, lstm.dtype, lstm.input_size)
         if lstm.learn_state:
-            start = lstm._family.learned_state(lstm.parameters, stepper.batch, False)
+            start = lstm._passes.learned_state(lstm.parameters, stepper.batch, False)
         step = stepper.step if online is None else online.step
         self._fix(_stepper=stepper, _online=online, _start=start, step=step)
         self._repr = repr(lstm)

@@ -292,7 +292,7 @@ class Model(Fixed):
             if mask.dtype != np.bool_ or mask.shape != x.shape[:2]:
                 raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
         static = None if static is None else as_array("static", static)
-        static = self.lstm._family.checked_static(static, len(x))
+        static = self.lstm._passes.checked_static(static, len(x))
         given, data = x, SequenceData(x, None, lengths, mask, static)
         with np.errstate(over="ignore"):
             x = data.x = x.astype(self.lstm.dtype, copy=False)

@@ -246,7 +246,7 @@ def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
     """Add the stack; returns of each layer the names of (Y (T, D, N, P), Y_h (D, N, P), Y_c (D, N, H))."""
     from onnx import TensorProto
 
-    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
+    D, P, H = lstm._passes.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
     free = ["batch", "time"] if lstm.batch_first else ["time", "batch"]
     if chain is None:
         x = graph.input("x", [*free, lstm.input_size])
@@ -375,7 +375,7 @@ def _pooled(graph, model, y, lengths):
 
 def _stacked(lstm, word, layer, made):
     """Of each direction of a layer the parameter `word`, as `made` makes it."""
-    suffixes = ("", "_reverse")[: lstm._family.directions]
+    suffixes = ("", "_reverse")[: lstm._passes.directions]
     return np.stack([made(lstm[f"{word}_l{layer}{suffix}"]) for suffix in suffixes])
 
 
@@ -406,7 +406,7 @@ def _weights(graph, lstm, layer):
 
 def _learned(graph, lstm, layer, x):
     """Names of learnt initial states, (D, N, H), one row for each sequence of x (T, N, I)."""
-    D, H = lstm._family.directions, lstm.hidden_size
+    D, H = lstm._passes.directions, lstm.hidden_size
     batch = graph.add("Shape", [x], f"batch_l{layer}", start=1, end=2)
     shape = graph.add("Concat", [graph.integers(D), batch, graph.integers(H)], f"state_l{layer}", axis=0)
     names = []
@@ -433,7 +433,7 @@ def _batch_first(graph, y, width):
 
 
 def _lstm_outputs(graph, lstm, layers):
-    D, P = lstm._family.directions, lstm.proj_size or lstm.hidden_size
+    D, P = lstm._passes.directions, lstm.proj_size or lstm.hidden_size
     y = layers[-1][0]
     if lstm.batch_first:
         y, free = _batch_first(graph, y, D * P), ["batch", "time"]
@@ -446,7 +446,7 @@ def _lstm_outputs(graph, lstm, layers):
 
 def _state_outputs(graph, lstm, layers):
     """Add the outputs h_n and c_n of all layers."""
-    D, P, H = lstm._family.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
+    D, P, H = lstm._passes.directions, lstm.proj_size or lstm.hidden_size, lstm.hidden_size
     for k, name, size in ((1, "h_n", P), (2, "c_n", H)):
         parts = [layer[k] for layer in layers]
         joined = graph.add("Concat", parts, f"{name}_joined", axis=0) if len(parts) > 1 else parts[0]

@@ -41,7 +41,7 @@ def problem(options, which, unbatched=False):
         words["static"] = rng.normal(size=(1 if unbatched else N, S))
     state = None
     if not lstm.learn_state:
-        layers, batch = len(lstm._family.suffixes), () if unbatched else (N,)
+        layers, batch = len(lstm._passes.suffixes), () if unbatched else (N,)
         state = tuple(
             rng.normal(size=(layers, *batch, width)) / 2 for width in (lstm.proj_size or H, H)
         )
@@ -55,7 +55,7 @@ def batch_first(lstm, array, unbatched=False):
 def differences(lstm, x, state, words, step=1e-6):
     """Central differences, input by input and sequence by sequence at once, as {(of, wrt): J}."""
     if state is None:
-        state = lstm._family.learned_state(lstm.parameters, N, False)
+        state = lstm._passes.learned_state(lstm.parameters, N, False)
     found = {}
     for name in (*INPUTS, *(["static"] if lstm.static_size else [])):
         given = {"x": batch_first(lstm, x), "h_0": np.moveaxis(state[0], 1, 0),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference_family
-from family_checks import Problem, S, check_all, check_values
+import reference_options
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from option_checks import Problem, S, check_all, check_values
 
 from lstm_ext import LSTM, _lstm
 from lstm_ext._options import EXCLUSIONS, OPTIONS, PARAMETER_KINDS, REQUIRED, takes_default_driver
@@ -104,7 +104,7 @@ def configurations(draw):
         options["proj_size"] = draw(st.integers(1, 8))
     elif draw(st.booleans()):
         options["zoneout"] = (draw(st.floats(0, 0.5)), draw(st.floats(0, 0.5)))
-    smooth = sorted(reference_family.ACTIVATIONS.keys() - {"thresholded_relu", "exponential"})
+    smooth = sorted(reference_options.ACTIVATIONS.keys() - {"thresholded_relu", "exponential"})
     bounded = ["sigmoid", "hard_sigmoid", "tanh", "hard_tanh", "softsign", "scaled_tanh"]  # or c explodes
     options["activations"] = (
         draw(st.sampled_from(bounded)), draw(st.sampled_from(smooth)), draw(st.sampled_from(smooth))
@@ -126,18 +126,18 @@ def test_any_configuration(options, N, T, which, seed, draw):
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("name", list(reference_family.ACTIVATIONS))
+@pytest.mark.parametrize("name", list(reference_options.ACTIVATIONS))
 def test_activations(name, place):
     activations = ["sigmoid", "tanh", "tanh"]
     activations[place] = name
     check_all(Problem({"activations": tuple(activations), "gate_clip": 2.0}, N=3, T=3))
-    if allowed := len(reference_family.ACTIVATIONS[name]) - 1:
+    if allowed := len(reference_options.ACTIVATIONS[name]) - 1:
         activations[place] = (name, 0.4, 0.3)[: allowed + 1]
         check_all(Problem({"activations": tuple(activations), "peepholes": True}, N=3, T=3))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", list(reference_family.ACTIVATIONS))
+@pytest.mark.parametrize("name", list(reference_options.ACTIVATIONS))
 def test_activation_values(name, dtype):
     """c = 1 * g: with zero weights the candidate's activation alone is left, from -30 to 30."""
     z = np.concatenate([np.linspace(-20, 20, 601), [0.0, -0.0, 1e-8, -1e-8]]).astype(dtype)
@@ -147,7 +147,7 @@ def test_activation_values(name, dtype):
     lstm.parameters = 0
     lstm["bias_l0"][2 * len(z) : 3 * len(z)] = z
     _, (_, c) = lstm(np.zeros((1, 1, 1)))
-    expected = reference_family.activate(name, z.astype(float))
+    expected = reference_options.activate(name, z.astype(float))
     tolerance = 4e-7 if dtype == "float32" else 1e-14  # the reference loses digits of log(1 + e^z), too
     np.testing.assert_allclose(c[0, 0], expected, rtol=20 * tolerance, atol=tolerance)
 
@@ -165,16 +165,16 @@ def test_activation_values(name, dtype):
     ],
 )
 def test_philox_known_answers(counter, key, expected):
-    assert tuple(reference_family.philox(counter, key)) == expected
+    assert tuple(reference_options.philox(counter, key)) == expected
 
 
-@pytest.mark.parametrize("kind", list(reference_family.KINDS))
+@pytest.mark.parametrize("kind", list(reference_options.KINDS))
 def test_masks(kind):
     for seed, stream, p, width in ((0, 0, 0.5, 1), (2**64 - 1, 3, 0.1, 6), (12345678901, 1, 0.9, 9)):
-        mask = _lstm.draw(seed, reference_family.KINDS[kind], stream, 2, 3, width, p)
+        mask = _lstm.draw(seed, reference_options.KINDS[kind], stream, 2, 3, width, p)
         for n, t in np.ndindex(2, 3):
             np.testing.assert_array_equal(
-                mask[n, t], reference_family.drawn(seed, kind, stream, n, t, width, p)
+                mask[n, t], reference_options.drawn(seed, kind, stream, n, t, width, p)
             )
     many = _lstm.draw(7, 1, 0, 50, 50, 40, 0.3)
     assert many.mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / many.size))
@@ -226,7 +226,7 @@ def test_zoneout_keeps_the_bits(options, dtype):
     x, dx = rng.standard_normal((2, N, T, 3))
     state, dstate = ([a.astype(dtype) for a in rng.standard_normal((2, 1, N, H))] for _ in range(2))
     keeps_c, keeps_h = (
-        _lstm.draw(seed, reference_family.KINDS[kind], 0, N, T, H, q)
+        _lstm.draw(seed, reference_options.KINDS[kind], 0, N, T, H, q)
         for kind, q in (("zone_c", p[1]), ("zone_h", p[0]))
     )
     assert 0.3 < keeps_c.mean() < 0.5 < keeps_h.mean() + 0.1

@@ -15,8 +15,8 @@ import sys
 import numpy as np
 import pytest
 import reference
-from family_checks import Problem
 from harness import Case, assert_close, assert_same_run, run_layer, run_reference
+from option_checks import Problem
 
 from lstm_ext import LSTM, Model, _kernels, io
 

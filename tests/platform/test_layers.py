@@ -19,7 +19,7 @@ LAYERS = (
     ("_node", "_driver", "_general", "_stack"),
     ("_lstm", "cython_lstm"),
     ("_options", "initializers", "_missing", "_pooling"),
-    ("_family", "_jacobian"),
+    ("_passes", "_jacobian"),
     ("lstm", "node"),
     ("losses", "optim", "schedules", "datasets."),
     ("callbacks",),

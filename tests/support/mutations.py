@@ -438,7 +438,7 @@ MUTATIONS = [
         'view[H : 2 * H] = wanted["forget_bias"]',
         'view[:H] = wanted["forget_bias"]',
     ),
-    Mutation("tape-of-another-lstm", LAYER, "if tape._lstm_family is not self._family:", "if False:"),
+    Mutation("tape-of-another-lstm", LAYER, "if tape._lstm_passes is not self._passes:", "if False:"),
     Mutation(
         "bind-forgets-the-values",
         LAYER,

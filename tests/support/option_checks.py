@@ -1,7 +1,7 @@
 """What is asked of every LSTM, whatever its options: the checks that the tests of options share."""
 
 import numpy as np
-import reference_family
+import reference_options
 from harness import TOLERANCE, assert_close
 
 from lstm_ext import LSTM, _kernels, get_num_threads, set_num_threads
@@ -90,7 +90,7 @@ class Problem:
     def reference(self, arrays=None, parameters=None):
         arrays = arrays or self.arrays
         values = self.lstm.parameters.astype(np.float64) if parameters is None else parameters
-        return reference_family.family(
+        return reference_options.family(
             self.lstm, self.lstm._views(values), arrays["x"], arrays.get("h_0"), arrays.get("c_0"),
             self.counted, arrays.get("static"), self.seed,
         )

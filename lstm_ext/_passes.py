@@ -1,6 +1,6 @@
 """Behind `LSTM`: what is arithmetic on a batch and not on time, around the engine that does the rest.
 
-Static inputs are a bias for each sequence, states that are learnt are broadcast, dropped weights are
+Static inputs are a bias for each sequence, states that are learned are broadcast, dropped weights are
 weights times a mask: each is a line of NumPy on the way in, its derivative one on the way out, and its
 tangent one more.
 """
@@ -16,8 +16,8 @@ from lstm_ext._threads import get_num_threads
 WEIGHT_DROPOUT = 4  # in _general.pxd
 
 
-class Record:
-    """What one forward call leaves for `Family.backward`, beside the engine's own tape."""
+class SavedForBackward:
+    """What one forward call leaves for `Passes.backward`, beside the engine's own tape."""
 
     def __init__(self):
         self.tape = _lstm.Tape()
@@ -27,8 +27,8 @@ class Record:
         self.mask = None
 
 
-class Family:
-    """Static inputs, learnt states and dropped weights of one `LSTM`, around its engine."""
+class Passes:
+    """Static inputs, learned states and dropped weights of one `LSTM`, around its engine."""
 
     def __init__(self, lstm, shapes):
         self.lstm = lstm
