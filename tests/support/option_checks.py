@@ -19,7 +19,7 @@ class Problem:
         self.lstm.parameters = single(rng.normal(size=self.lstm.parameters.size)) * 0.5
         self.N, self.T, self.seed = N, T, seed
         self.arrays = {"x": single(rng.normal(size=(N, T, F)))}
-        layers, P = len(self.lstm._family.suffixes), self.lstm.proj_size or H
+        layers, P = len(self.lstm._passes.suffixes), self.lstm.proj_size or H
         if state:
             self.arrays |= {"h_0": single(rng.normal(size=(layers, N, P))) * 0.5,
                             "c_0": single(rng.normal(size=(layers, N, H)))}
