@@ -73,7 +73,7 @@ else:
         return sorted({*__all__, *_MODULES[1:], *(name for name in globals() if name[:2] == "__")})
 
 
-def get_include():
+def get_include() -> str:
     """Return the directory of ``lstm_ext.h``, for a C compiler's include path."""
     return __path__[0] + "/include"
 

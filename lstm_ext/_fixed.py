@@ -13,11 +13,11 @@ class Fixed:
     def _fix(self, **values):
         self.__dict__.update(values)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         self._refuse_if_fixed(name)
         super().__setattr__(name, value)
 
-    def __delattr__(self, name):
+    def __delattr__(self, name: str) -> None:
         self._refuse_if_fixed(name)
         super().__delattr__(name)
 

@@ -89,13 +89,13 @@ class EarlyStopping(Callback):
         """Whether the training has to end."""
         return self.last_epoch - self.best_epoch >= self.patience
 
-    def on_fit_begin(self, model, epochs, done):
+    def on_fit_begin(self, model: Any, epochs: int, done: int) -> None:
         """Forget an earlier training, but not that which is resumed."""
         if not done:
             self._start()
         self._model = model
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: dict[str, Any]) -> bool | None:
         """Compare the epoch's loss; keep the parameters if it is the best."""
         loss, self.last_epoch = monitored(self.monitor, record), record["epoch"]
         loss = loss if math.isfinite(loss) else math.inf
@@ -120,7 +120,7 @@ class EarlyStopping(Callback):
         )
         self._parameters = parameters
 
-    def on_fit_end(self):
+    def on_fit_end(self) -> None:
         """Give the model its best parameters."""
         if self.restore_best and self._parameters is not None:
             self._model.parameters = self._parameters
@@ -143,21 +143,22 @@ class ProgressBar(Callback):
             raise ImportError(
                 "the progress bar needs tqdm: pip install tqdm, or give progress=False"
             ) from None
-        self._tqdm, self._options, self._bar = tqdm, options, None
+        self._tqdm, self._options = tqdm, options
+        self._bar: Any = None
 
-    def on_fit_begin(self, model, epochs, done):
+    def on_fit_begin(self, model: Any, epochs: int, done: int) -> None:
         """Draw the bar."""
         form = "{desc}{percentage:3.0f}%|{bar}| epoch {n:.1f}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         self._bar = self._tqdm(total=epochs, initial=done, **{"bar_format": form, **self._options})
-        self._epoch_losses = None
+        self._epoch_losses: str | None = None
 
-    def on_batch_end(self, epoch, share, loss):
+    def on_batch_end(self, epoch: int, share: float, loss: float) -> None:
         """Move the bar; the loss is the last whole epoch's, in the first that of the mini-batch."""
         if self._epoch_losses is None:
             self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
         self._bar.update(epoch - 1 + share - self._bar.n)
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: dict[str, Any]) -> None:
         """Show the epoch's losses."""
         self._epoch_losses = ", ".join(
             f"{name}={record[name]:.4g}" for name in ("loss", "validation_loss") if name in record
@@ -165,7 +166,7 @@ class ProgressBar(Callback):
         self._bar.set_postfix_str(self._epoch_losses, refresh=False)
         self._bar.update(record["epoch"] - self._bar.n)
 
-    def on_fit_end(self):
+    def on_fit_end(self) -> None:
         """Leave the bar where it is."""
         if self._bar is not None:
             self._bar.close()

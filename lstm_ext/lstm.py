@@ -721,7 +721,7 @@ class LSTM(Fixed):
 
     # ---- as an object
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         words = [str(self.input_size), str(self.hidden_size)]
         for name in CONFIGURATION[2:]:
             value = getattr(self, name)
@@ -772,7 +772,7 @@ class Tape:
     def __repr__(self) -> str:
         return f"<Tape: {'empty' if self._owner.kind is None else 'filled'}, {self.nbytes} bytes>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise TypeError("a Tape cannot be pickled: it holds the working memory of one computation")
 
 
@@ -867,5 +867,5 @@ class Stream(Fixed):
     def __repr__(self) -> str:
         return f"<Stream of {self._repr}, batch={self.batch}>"
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise TypeError("a Stream cannot be pickled: make one from the LSTM, and give it the state")

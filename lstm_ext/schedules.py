@@ -68,14 +68,14 @@ class _Product(Schedule):
     def __repr__(self) -> str:
         return " * ".join(map(repr, self.parts))
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         return self.parts[0].factor(epochs) * self.parts[1].factor(epochs)
 
-    def begin(self):
+    def begin(self) -> None:
         for part in self.parts:
             part.begin()
 
-    def observe(self, record):
+    def observe(self, record: dict[str, Any]) -> None:
         for part in self.parts:
             part.observe(record)
 
@@ -114,7 +114,7 @@ class Cosine(Schedule):
         self.epochs = positive("epochs", epochs)
         self.end = share("end", end)
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs."""
         done = min(epochs / self.epochs, 1.0)
         return self.end + (1 - self.end) / 2 * (1 + math.cos(math.pi * done))
@@ -142,7 +142,7 @@ class Step(Schedule):
         self.every = positive("every", every)
         self.gamma = positive("gamma", gamma)
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs."""
         return self.gamma ** math.floor(epochs / self.every)
 
@@ -172,7 +172,7 @@ class WarmUp(Schedule):
         self.epochs = positive("epochs", epochs)
         self.start = share("start", start)
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs."""
         return self.start + (1 - self.start) * min(epochs / self.epochs, 1.0)
 
@@ -215,15 +215,15 @@ class Plateau(Schedule):
         self.monitor = check_monitor(monitor)
         self.begin()
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor as it is now."""
         return self._factor
 
-    def begin(self):
+    def begin(self) -> None:
         """Forget an earlier training."""
         self._factor, self._best, self._waited = 1.0, math.inf, 0
 
-    def observe(self, record):
+    def observe(self, record: dict[str, Any]) -> None:
         """Take note of the record of an epoch that has ended."""
         loss = monitored(self.monitor, record)
         if not math.isfinite(self._best) or loss < self._best - self.min_delta * abs(self._best):

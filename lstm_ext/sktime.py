@@ -4,7 +4,10 @@ Each holds an estimator of `lstm_ext.sklearn`, which computes. Needs sktime 1.2 
 ``sktime``).
 """
 
+from __future__ import annotations
+
 import inspect
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -222,7 +225,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):
         )
 
     @classmethod
-    def get_test_params(cls, parameter_set="default"):
+    def get_test_params(cls, parameter_set: str = "default") -> Any:
         """Return parameters for sktime's tests: small networks, and the parts without them.
 
         Parameters
@@ -302,7 +305,7 @@ class LSTMClassifier(_Adapter, BaseClassifier):
         return self.estimator_.predict_proba(_sequences(X))
 
     @classmethod
-    def get_test_params(cls, parameter_set="default"):
+    def get_test_params(cls, parameter_set: str = "default") -> Any:
         """Return parameters for sktime's tests: small networks.
 
         Parameters
@@ -356,7 +359,7 @@ class LSTMRegressor(_Adapter, BaseRegressor):
         return self.estimator_.predict(_sequences(X))
 
     @classmethod
-    def get_test_params(cls, parameter_set="default"):
+    def get_test_params(cls, parameter_set: str = "default") -> Any:
         """Return parameters for sktime's tests: small networks.
 
         Parameters

@@ -4,6 +4,10 @@ Everything but LSTM is ONNX's own reference implementation: the backend is for t
 models that one trusts.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import onnx.backend.base
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
@@ -57,13 +61,15 @@ class Backend(onnx.backend.base.Backend):
     """
 
     @classmethod
-    def prepare(cls, model, device="CPU", **kwargs):
+    def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Any:
         """Return what runs `model`, an onnx.ModelProto."""
         super().prepare(model, device, **kwargs)
         return _Prepared(model)
 
     @classmethod
-    def run_node(cls, node, inputs, device="CPU", outputs_info=None, **kwargs):
+    def run_node(
+        cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
+    ) -> Any:
         """Run one node on `inputs`, arrays for those of its inputs that have names; so are the results."""
         super().run_node(node, inputs, device, outputs_info, **kwargs)
         names = [name for name in node.input if name]
@@ -71,6 +77,6 @@ class Backend(onnx.backend.base.Backend):
         return tuple(result for name, result in zip(node.output, results, strict=True) if name)
 
     @classmethod
-    def supports_device(cls, device):
+    def supports_device(cls, device: str) -> bool:
         """Return whether the device is the CPU."""
         return device.partition(":")[0] == "CPU"

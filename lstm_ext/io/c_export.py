@@ -79,7 +79,9 @@ def export_c(
     return write_sources(folder, contents)
 
 
-def sources(model, stem, name, binary=False, target="C code"):
+def sources(
+    model: Any, stem: str, name: str, binary: bool = False, target: str = "C code"
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any], Any]:
     """Return ({file: bytes}, options and words of the templates, the model written) of an export.
 
     C code has a function of whole sequences; other targets take models that make one step after another.
@@ -114,7 +116,7 @@ def sources(model, stem, name, binary=False, target="C code"):
     return contents, options, words, (lstm, arrays)
 
 
-def write_sources(folder, contents):
+def write_sources(folder: str, contents: dict[str, bytes]) -> list[str]:
     """Write files, all of them or none; return their paths."""
     written = [os.path.join(folder, name) for name in contents]
     with replace_files(written) as temporaries:
@@ -124,7 +126,7 @@ def write_sources(folder, contents):
     return written
 
 
-def refuse_steps(model, target):
+def refuse_steps(model: LSTM | Model, target: str) -> None:
     """Raise ValueError for a model that does not make one step after another, as `target` does."""
     refuse_pooling(model, target)
     lstm = model if isinstance(model, LSTM) else model.lstm
@@ -135,7 +137,7 @@ def refuse_steps(model, target):
             )
 
 
-def refuse_c(model, lstm):
+def refuse_c(model: LSTM | Model, lstm: LSTM) -> None:
     """Raise ValueError for what is not written as C."""
     for option, wanted, why in (
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
@@ -360,7 +362,7 @@ def _sequence(lstm, arrays, options):
     return "\n".join(lines)
 
 
-def expression(given, dtype, table):
+def expression(given: Any, dtype: Any, table: dict[str, str]) -> str:
     """Return the C expression of an activation of x, or of its slope, as `table` has it."""
     name, *numbers = given if isinstance(given, tuple) else (given,)
     defaults = _options.ACTIVATIONS[name][1:3]

@@ -50,7 +50,9 @@ class HydrologyModel:
         Of "mtslstm", from the longest step to the shortest; else empty.
     """
 
-    def __init__(self, name, model, inputs, static, targets, scales, seconds=()):
+    def __init__(
+        self, name: Any, model: Any, inputs: Any, static: Any, targets: Any, scales: Any, seconds: Any = ()
+    ) -> None:
         self.name, self.model, self.inputs = name, model, inputs
         self.static, self.targets = static, targets
         self._scales, self._branches = scales, list(seconds)

@@ -81,13 +81,15 @@ def save(obj: Any, path: str | os.PathLike[str], *, optimizer: Any | None = None
     save_object(obj, path, optimizer)
 
 
-def save_object(obj, path, optimizer=None, stacklevel=4):
+def save_object(
+    obj: Any, path: str | os.PathLike[str], optimizer: Any = None, stacklevel: int = 4
+) -> None:
     """Do what `save` does; a warning points at the caller so many frames above."""
     metadata, arrays = _described(obj, optimizer, lambda: check_path(path, stacklevel + 2))
     write_tensors(path, metadata, arrays)
 
 
-def packed(obj):
+def packed(obj: Any) -> Any:
     """Return the bytes of the file that `save` writes, for whoever replaces several files together."""
     return pack_tensors(*_described(obj, None))
 
@@ -112,7 +114,7 @@ def _described(obj, optimizer, check=None):
     return {_METADATA: json.dumps(configuration)}, packer.arrays
 
 
-def check_path(path, stacklevel):
+def check_path(path: str | os.PathLike[str], stacklevel: int) -> None:
     """Raise ValueError for a name that belongs to another format, OSError for what cannot be written."""
     ending = os.path.splitext(os.fsdecode(os.fspath(path)))[1].lower()
     for endings, whose in _FOREIGN.items():

@@ -35,7 +35,7 @@ __all__ = ["Backend", "from_onnx", "to_onnx"]
 OPSET, IR_VERSION = 17, 8
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name == "Backend":  # a subclass of one of onnx's
         from lstm_ext.io._onnx_backend import Backend
 

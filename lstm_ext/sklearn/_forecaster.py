@@ -220,7 +220,7 @@ class LSTMForecaster(Network):
         self.loss = loss
         self.coverage = coverage
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
     def _check_parameters(self):

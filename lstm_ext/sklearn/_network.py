@@ -1,10 +1,13 @@
 """What `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster` share: the network and its training."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import inspect
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -183,10 +186,12 @@ class Network(BaseEstimator):
     }
 
     def __init__(
-        self, hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
-        max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
-        lstm_options, callbacks, random_state, verbose,
-    ):
+        self, hidden_size: int, num_layers: int, solver: str, learning_rate_init: float,
+        batch_size: int | str, max_iter: int | str, alpha: float, momentum: float, max_norm: float | None,
+        tol: float, n_iter_no_change: int | str, early_stopping: bool | str, validation_fraction: float,
+        warm_start: bool, scale: bool, dtype: str, lstm_options: dict[str, Any] | None, callbacks: Any,
+        random_state: Any, verbose: int,
+    ) -> None:
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.solver = solver
@@ -208,13 +213,13 @@ class Network(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._allow_nan
         tags.input_tags.three_d_array = True
         return tags
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
     @property

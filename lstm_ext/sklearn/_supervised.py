@@ -587,7 +587,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         self.categorical_columns = categorical_columns
         self.bptt = bptt
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.target_tags.positive_only = self.loss in COUNTS
@@ -1172,7 +1172,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         self.categorical_columns = categorical_columns
         self.bptt = bptt
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags

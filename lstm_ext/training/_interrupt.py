@@ -1,9 +1,12 @@
 """Ctrl-C during a training: between two steps, and soon."""
 
+from __future__ import annotations
+
 import contextvars
 import signal
 import threading
 import time
+from typing import Any
 
 _LONG = 0.1  # seconds: what takes longer is not waited for
 
@@ -17,15 +20,15 @@ class Interrupt:
     itself when SIGINT comes. Outside the main thread, which alone gets signals, all of this is idle.
     """
 
-    def __init__(self, long=True):
+    def __init__(self, long: bool = True) -> None:
         """`long`: whether the first call of a function may take long; later ones do as the last did."""
         self._assumed = _LONG if long else 0.0
-        self._previous = None  # the handler in whose place this one stands
+        self._previous: Any = None  # the handler in whose place this one stands
         self._pending = None
         self._open = 0
-        self._seconds = {}  # how long the last call of each function took
+        self._seconds: dict[Any, float] = {}  # how long the last call of each function took
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
             if callable(previous):
@@ -33,7 +36,7 @@ class Interrupt:
                 signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             if kind is None:
@@ -50,17 +53,17 @@ class Interrupt:
         """Whether a signal is held back."""
         return self._pending is not None
 
-    def check(self):
+    def check(self) -> None:
         """Let a signal through that has come."""
         if self._pending is not None:
             arguments, self._pending = self._pending, None
             self._previous(*arguments)
 
-    def immediate(self):
+    def immediate(self) -> Any:
         """Return a context in which a signal is let through when it comes."""
         return _Immediate(self)
 
-    def call(self, function, *arguments):
+    def call(self, function: Any, *arguments: Any) -> Any:
         """Return what the function returns; a signal that comes meanwhile does not wait long."""
         start = time.perf_counter()
         if self._previous is None or self._seconds.get(function.__name__, self._assumed) < _LONG:
@@ -94,7 +97,7 @@ class _Immediate:
     def __init__(self, interrupt):
         self._interrupt = interrupt
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         self._interrupt._open += 1
         self._interrupt.check()
 

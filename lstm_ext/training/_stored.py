@@ -1,9 +1,12 @@
 """Sequences that stay on the disk: memory maps, HDF5 and zarr data sets, read by the mini-batch."""
 
+from __future__ import annotations
+
 import mmap
 import queue
 import threading
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 
@@ -28,30 +31,30 @@ class Stored:
     Other sources are read in blocks of `rows` sequences, as many as one of their chunks holds.
     """
 
-    def __init__(self, source):
+    def __init__(self, source: Any) -> None:
         self.source, self.dtype, self.shape = source, source.dtype, tuple(source.shape)
         self.ndim, self.window = len(self.shape), slice(None)
         self.gaps = False  # whether masked elements are read as NaN, or raise an error
         self.rows = 1
         if not isinstance(source, np.memmap) and not getattr(source, "random_access", False):
-            chunks = getattr(source, "chunks", None)
+            chunks: Any = getattr(source, "chunks", None)
             # A contiguous data set has no chunks: about a megabyte at a time then.
             each = max(int(np.prod(self.shape[1:])) * self.dtype.itemsize, 1)
             whole = isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int)
             self.rows = chunks[0] if whole else max(1, 2**20 // each)
-        self.blocks = OrderedDict()
+        self.blocks: OrderedDict[Any, Any] = OrderedDict()
         self.resident = [0]  # shared by all windows, as the blocks are
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def astype(self, dtype, copy=True):
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
         """Return the same with values that will be of this dtype."""
         other = self._other()
         other.dtype = np.dtype(dtype)
         return other
 
-    def with_gaps(self, gaps):
+    def with_gaps(self, gaps: Any) -> Any:
         """Return the same, whose masked elements become NaN, or where `gaps` is False raise an error."""
         other = self._other()
         other.gaps = gaps
@@ -66,7 +69,7 @@ class Stored:
         other.__dict__.update(self.__dict__)
         return other
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         """Read sequences, given by their numbers; or return a window of steps, `x[:, start:stop]`."""
         if isinstance(key, tuple):
             other = self._other()

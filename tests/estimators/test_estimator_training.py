@@ -368,7 +368,7 @@ def test_the_logits_of_folds_are_divided_by_what_makes_them_right():
     estimator = quick(LSTMClassifier).fit(X, y)
     right = rng.normal(size=(4000, 2))
     labels = (rng.random(4000) < 1 / (1 + np.exp(right[:, 0] - right[:, 1]))).astype(int)
-    held = estimator.model_._checked(np.zeros((4000, 1, estimator.model_.lstm.input_size)), labels)
+    held = estimator.model_.prepare(np.zeros((4000, 1, estimator.model_.lstm.input_size)), labels)
     for factor, expected in ((3.0, 3.0), (1.0, 1.0), (0.2, 1.0)):
         temperature, loss = estimator._temperature(held, factor * right)
         assert abs(temperature - expected) < 0.2 * expected

@@ -29,6 +29,7 @@ OPTIONS = {
     "normalised": {"layer_norm": True, "zoneout": (0.1, 0.2), "weight_dropout": 0.3},
     "static": {"static_size": 3, "entity_aware": True, "learn_state": True},
     "missing values": {"nan": "hold", "nan_mask": True},
+    "low precision": {"precision": "bfloat16x3"},
 }
 
 

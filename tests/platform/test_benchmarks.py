@@ -72,7 +72,7 @@ def test_different_results_are_not_timed():
     from problem import Problem
     from worker import check
 
-    entry = SimpleNamespace(label="one", problem=Problem(3, 2, 4, 5, dtype="float64"))
+    entry = SimpleNamespace(label="one", problem=Problem(3, 2, 4, 5, dtype="float64"), tolerance=None)
     y = np.linspace(-1, 1, 30).reshape(2, 3, 5)
     expected = {}
     check(entry, (y, y[0]), expected)

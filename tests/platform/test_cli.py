@@ -30,7 +30,8 @@ def test_info_names_what_runs_here():
     facts = dict(line.split(":", 1) for line in result.stdout.splitlines())
     facts = {name: fact.strip() for name, fact in facts.items()}
     assert list(facts) == [
-        "lstm-ext", "Python", "NumPy", "SciPy", "platform", "CPU", "kernel", "BLAS", "threads",
+        "lstm-ext", "Python", "NumPy", "SciPy", "platform", "CPU", "kernel", "caches", "precision", "BLAS",
+        "threads",
     ]
     assert facts["lstm-ext"].startswith(lstm_ext.__version__)
     assert facts["NumPy"] == np.__version__

@@ -16,7 +16,7 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # What a page's code needs, beside this package.
 NEEDS = {"first-steps.md": "matplotlib", "tutorial.md": "matplotlib sklearn", "pytorch-keras.md": "torch",
-         "io_onnx.md": "onnxruntime onnx", "how-to.md": "sklearn",
+         "io_onnx.md": "onnxruntime onnx", "io_c.md": "casadi", "how-to.md": "sklearn",
          "skforecast-aeon.md": "sklearn pandas sktime"}
 
 

