@@ -42,6 +42,14 @@ def count(name, value, least):
     return value
 
 
+def made(name, value):
+    """Raise TypeError for a class in the place of an object of it."""
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} is the class {value.__name__}; expected an object of it, for example {value.__name__}()"
+        )
+
+
 def warn(message, category=UserWarning):
     """Warn at the line outside this package and scikit-learn that led here, however deep the call is."""
     frame = sys._getframe(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from lstm_ext._arrays import Lock
-from lstm_ext._checks import count
+from lstm_ext._checks import count, made
 from lstm_ext._data import as_array
 from lstm_ext._fixed import Fixed
 from lstm_ext._pooling import POOLINGS, POOLS
@@ -126,7 +126,8 @@ class Model(Fixed):
             if loss not in LOSSES:
                 raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
             loss = LOSSES[loss]()
-        elif not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
+        made("loss", loss)
+        if not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
             raise TypeError(f"loss must be a name or have value_and_gradient, got {loss!r}")
         if not isinstance(pooling, str) or pooling not in POOLINGS:
             raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from lstm_ext._checks import made
 from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 
 if TYPE_CHECKING:
@@ -61,14 +62,20 @@ def checked_callbacks(
     early_stopping: EarlyStopping | None, callbacks: Any, callback: Any, progress: object
 ) -> list[Callback]:
     """Return all callbacks of a training, each a `Callback`."""
+    made("early_stopping", early_stopping)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-        raise TypeError(f"early_stopping must be an EarlyStopping, got {early_stopping!r}")
+        raise TypeError(
+            f"early_stopping is {early_stopping!r}; expected an EarlyStopping, for example "
+            "EarlyStopping(patience=10)"
+        )
     if callable(callbacks) or isinstance(callbacks, Callback):
         raise TypeError(f"callbacks must be a sequence of callbacks, got {callbacks!r}: give callback=")
     checked: list[Callback] = []
     for each in (*callbacks, *(() if callback is None else (callback,))):
         if isinstance(each, EarlyStopping):
             raise TypeError("an EarlyStopping among the callbacks: give it as early_stopping=")
+        if isinstance(each, type) and issubclass(each, Callback):
+            made("callback", each)
         if not isinstance(each, Callback) and not callable(each):
             raise TypeError(f"callbacks must be callable or a Callback, got {each!r}")
         checked.append(each if isinstance(each, Callback) else _Function(each))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstm_ext._checks import count
+from lstm_ext._checks import count, made
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
 from lstm_ext.training import _checkpoint
@@ -61,6 +61,8 @@ def fit(
         epochs = count("epochs", epochs, 0)
         validation_data = checked_validation(model, validation, serial=comm is None)
         optimizer = Adam() if optimizer is None else optimizer
+        made("optimizer", optimizer)
+        made("schedule", schedule)
         if not hasattr(optimizer, "step"):
             raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
         if schedule is not None:

@@ -317,7 +317,7 @@ def test_bad_words_to_fit(options, words, message):
 @pytest.mark.parametrize("words, message", [
     ({"schedule": 0.1}, "schedule must be one of lstm_ext.schedules, got 0.1"),
     ({"schedule": Cosine(3), "optimizer": type("O", (), {"step": None})()}, "has no lr"),
-    ({"early_stopping": 5}, "early_stopping must be an EarlyStopping, got 5"),
+    ({"early_stopping": 5}, "early_stopping is 5; expected an EarlyStopping, for example EarlyStopping"),
     ({"callbacks": [3]}, "callbacks must be callable or a Callback, got 3"),
     ({"callbacks": print}, "callbacks must be a sequence"),
     ({"callbacks": [EarlyStopping()]}, "give it as early_stopping="),
@@ -898,3 +898,17 @@ def test_plateau_begins_anew():
 def test_no_step_is_nothing_to_learn_from():
     with pytest.raises(ValueError, match="no sequence to learn from"):
         make().fit(*[part[:, :0] for part in batch()], epochs=1, bptt=3)
+
+
+@pytest.mark.parametrize(("argument", "given"), [
+    ("optimizer", Adam), ("schedule", Cosine), ("early_stopping", EarlyStopping), ("callback", ProgressBar),
+    ("loss", MeanSquaredError),
+])
+def test_a_class_in_the_place_of_its_object_is_told_so(argument, given):
+    x, y = np.zeros((4, 3, 2)), np.zeros((4, 1))
+    name = given.__name__
+    text = rf"{argument} is the class {name}; expected an object of it, for example {name}\(\)"
+    with pytest.raises(TypeError, match=text):
+        model = Model(LSTM(2, 3), 1, **({"loss": given} if argument == "loss" else {}))
+        words = {"callbacks": [given]} if argument == "callback" else {argument: given}
+        model.fit(x, y, epochs=1, **words)
