@@ -68,7 +68,7 @@ def _need(error, outside):
 
 
 def kind_of(mode):
-    """Return what a file's mode says it is, in words."""
+    """Return the kind of file that a mode names."""
     for test, words in (
         (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
         (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISLNK, "a symbolic link"),

@@ -39,6 +39,8 @@ KEYS = {
     "fuzz": ("target", "date"),
 }
 NEVER = [
+    "the sanitizers, the memory sweep and the emulated platforms on the compiled core as it is since it became "
+    "one stack (`src/_stack.pyx`) and has precisions: the reports above are of the core before",
     "Python on Windows: there are no wheels; only the kernels run, as the table of platforms says",
     "macOS, Intel or Apple silicon: the workflow builds and tests it, and has not run yet",
     "Python on a real arm64 or s390x machine; Python under an emulator",
@@ -139,7 +141,7 @@ def render(records):
         "the records are in `tests/data/reliability.jsonl`). A table without a report says "
         "so.\n",
         "## The suite\n",
-        f"{number(total)} tests are collected.\n" if total else "",
+        f"{number(total)} tests were collected when the reports were made.\n" if total else "",
         table(["folder", "tests"], [
             (r["what"][7:], number(r["count"])) for r in of["collected"] if r["what"].startswith("tests: ")]),
         "Runs of the suite, by kernel:\n",

@@ -37,7 +37,7 @@ def _lstm(
     layer.initial = _take_states(graph, where, (initial_h, initial_c), layout, D, H, k)
     if k:
         first = graph.layers[0].words
-        differing = [word for word in words if word != "hidden_size" and words[word] != first[word]]
+        differing = [name for name in words if name != "hidden_size" and words[name] != first[name]]
         if differing:
             raise FormatError(f"{where}: it differs from the first LSTM in {', '.join(differing)}")
     graph.layers.append(layer)
