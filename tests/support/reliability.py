@@ -39,8 +39,8 @@ KEYS = {
     "fuzz": ("target", "date"),
 }
 NEVER = [
-    "the sanitizers, the memory sweep and the emulated platforms on the compiled core as it is since it became "
-    "one stack (`src/_stack.pyx`) and has precisions: the reports above are of the core before",
+    "the sanitizers, the memory sweep and the emulated platforms on the compiled core as it is since it "
+    "became one stack (`src/_stack.pyx`) and has precisions: the reports above are of the core before",
     "Python on Windows: there are no wheels; only the kernels run, as the table of platforms says",
     "macOS, Intel or Apple silicon: the workflow builds and tests it, and has not run yet",
     "Python on a real arm64 or s390x machine; Python under an emulator",
