@@ -72,6 +72,7 @@ cdef struct layer_t:
     Py_ssize_t columns[9]
     Py_ssize_t at[9]             # offset from the first parameter of the direction; -1: absent
     Py_ssize_t count             # parameters of a direction
+    Py_ssize_t tile_rows         # rows of a product that fewer cost as much as; else 1
     Py_ssize_t chunk_rows        # rows that one chunk of time steps aims at
     Py_ssize_t gate_columns      # as the default driver has them
     Py_ssize_t xh_columns        # I + H in whole vectors, likewise
@@ -143,7 +144,7 @@ cdef void shape_blocks(
     Py_ssize_t span) noexcept nogil
 cdef void shape_sequences(
     sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t weights,
-    Py_ssize_t span, bint alone) noexcept nogil
+    Py_ssize_t span, Py_ssize_t tile_rows, bint alone) noexcept nogil
 cdef Py_ssize_t sequences_memory(const sequences_t *seqs) noexcept nogil
 cdef void cut_sequences(
     sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil

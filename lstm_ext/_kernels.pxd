@@ -78,6 +78,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct lstm_kernels_s:
         const char *name
         int lanes
+        int tile_rows
         Py_ssize_t (*gate_columns)(Py_ssize_t) noexcept nogil
         Py_ssize_t (*gates_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack_gates)(Py_ssize_t, Py_ssize_t, const float*, float*) noexcept nogil
@@ -118,6 +119,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct lstm_kernels_d:
         const char *name
         int lanes
+        int tile_rows
         Py_ssize_t (*gate_columns)(Py_ssize_t) noexcept nogil
         Py_ssize_t (*gates_size)(Py_ssize_t, Py_ssize_t) noexcept nogil
         void (*pack_gates)(Py_ssize_t, Py_ssize_t, const double*, double*) noexcept nogil

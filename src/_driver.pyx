@@ -103,7 +103,8 @@ cdef void default_layout(layer_t *L) noexcept nogil:
     cdef packed_t *to = &L.packed[DEFAULT]
     cdef partial_t *partial = &L.partial[DEFAULT]
     cdef int kind
-    L.chunk_rows = 96
+    L.tile_rows = L.d.tile_rows if L.is_double else L.s.tile_rows
+    L.chunk_rows = 96 if L.tile_rows == 1 else 256
     L.gate_columns = L.d.gate_columns(H) if L.is_double else L.s.gate_columns(H)
     L.xh_columns = round_up(plus(I, H), L.d.lanes if L.is_double else L.s.lanes)
     for kind in range(KINDS):
@@ -219,17 +220,17 @@ cdef void shape_blocks(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_
 
 
 cdef void shape_sequences(sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t weights,
-                          Py_ssize_t span, bint alone) noexcept nogil:
+                          Py_ssize_t span, Py_ssize_t tile_rows, bint alone) noexcept nogil:
     """`shape_blocks` for a layer whose weights take that many bytes.
 
     alone: it is inference in one thread, whose rows have the same bits whatever block they are in.
     """
     # Small enough that two threads share a batch of 16, large enough that a panel of weights
     # that came from L3 serves many rows. By shapes alone: bits do not depend on threads.
-    cdef Py_ssize_t block_size = 16 if weights <= 512 * 1024 else 32
+    cdef Py_ssize_t block_size = max(<Py_ssize_t>16 if weights <= 512 * 1024 else 32, tile_rows)
     if alone:
         block_size *= 2  # nobody to share with: what is read once serves more rows
-    elif 16 <= batch < 2 * block_size:
+    elif max(<Py_ssize_t>16, tile_rows + 1) <= batch < 2 * block_size:
         block_size = (batch + 1) // 2
     shape_blocks(seqs, batch, time, block_size,
                  min(max(<Py_ssize_t>4, 32 * 1024 * 1024 // weights), <Py_ssize_t>16), span)

@@ -217,7 +217,7 @@ cdef void fill_blas_tables():
     blas_s = lstm_kernels_find_s(best)[0]
     blas_d = lstm_kernels_find_d(best)[0]
     blas_s.name = blas_d.name = "blas"
-    blas_s.lanes = blas_d.lanes = 1
+    blas_s.lanes = blas_d.lanes = blas_s.tile_rows = blas_d.tile_rows = 1
     blas_s.gate_columns = blas_d.gate_columns = blas_gate_columns
     blas_s.packed_size = blas_d.packed_size = blas_packed_size
     blas_s.gates_size = blas_d.gates_size = blas_gates_size

@@ -133,7 +133,7 @@ cdef void shape_call(const stack_t *stack, call_t *call, Py_ssize_t batch, Py_ss
         span = min(span, stack.checkpoint)
     # Rows of inference have the same bits in any block; but BLAS may add in another order for another number.
     alone = alone and not call.taped and call.driver == DEFAULT and stack.layer[0].s.lanes > 1
-    shape_sequences(&call.seqs, batch, time, weights, span, alone)
+    shape_sequences(&call.seqs, batch, time, weights, span, stack.layer[0].tile_rows, alone)
 
 
 cdef void lay_out(const stack_t *stack, call_t *call) noexcept nogil:

@@ -39,97 +39,41 @@
 #define ROWS_ROOM 32768
 #define ROWS_MOST 64
 
-typedef uint32_t BF(word) __attribute__((may_alias));
-
 INLINE ptrdiff_t BF(whole)(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
 /* ---------------------------------------------------------------- splitting */
 
-/* 16 numbers -> their pieces, in the upper halves of 32-bit words; round to nearest even, subnormal is 0. Returns
- * whether one of them is inf or NaN. */
-OUTLINE uint32_t BF(split)(const float *a, uint32_t piece[PIECES][WIDTH]) {
-    uint32_t special = 0;
-    union {
-        float f[WIDTH];
-        uint32_t u[WIDTH];
-    } rest, part;
-    for (int j = 0; j < WIDTH; j++) rest.f[j] = a[j];
-    UNROLL for (int p = 0; p < PIECES; p++) {
-        for (int j = 0; j < WIDTH; j++) {
-            const uint32_t u = rest.u[j], size = u & 0x7fffffffu;
-            uint32_t r = (u + 0x7fffu + ((u >> 16) & 1u)) & 0xffff0000u;
-            r = size > 0x7f800000u ? (u | 0x400000u) & 0xffff0000u : r;
-            part.u[j] = size < 0x800000u ? u & 0x80000000u : r;
-        }
-        for (int j = 0; j < WIDTH; j++) {
-            piece[p][j] = part.u[j];
-            rest.f[j] -= part.f[j];
-            if (p == 0) special |= (part.u[j] & 0x7f800000u) == 0x7f800000u;
-        }
-    }
-    return special;
-}
-
-/* 16 numbers -> pieces of 16 bfloat16, `apart` from one another */
-INLINE uint32_t BF(split_row)(const float *a, uint16_t *to, ptrdiff_t apart) {
-#ifdef SPLIT_ROW
-    if (PIECES == 1) {
-        SPLIT_ROW(a, to);
-        return 0;
-    }
-#endif
-    uint32_t piece[PIECES][WIDTH];
-    const uint32_t special = BF(split)(a, piece);
-    UNROLL for (int p = 0; p < PIECES; p++)
-        for (int j = 0; j < WIDTH; j++) to[p * apart + j] = (uint16_t)(piece[p][j] >> 16);
-    return special;
-}
-
-/* 16 columns of two neighbours in k -> pieces of 16 pairs, `apart` from one another */
-INLINE uint32_t BF(split_pairs)(const float *even, const float *odd, uint16_t *to, ptrdiff_t apart) {
-#ifdef SPLIT_PAIRS
-    if (PIECES == 1) {
-        SPLIT_PAIRS(even, odd, to);
-        return 0;
-    }
-#endif
-    uint32_t first[PIECES][WIDTH], second[PIECES][WIDTH];
-    const uint32_t special = BF(split)(even, first) | BF(split)(odd, second);
-    UNROLL for (int p = 0; p < PIECES; p++) {
-        BF(word) *const word = (BF(word) *)(void *)(to + p * apart);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        for (int j = 0; j < WIDTH; j++) word[j] = first[p][j] | second[p][j] >> 16;
-#else
-        for (int j = 0; j < WIDTH; j++) word[j] = first[p][j] >> 16 | second[p][j];
-#endif
-    }
-    return special;
-}
-
-/* n <= 16 numbers, and zeros */
-OUTLINE void BF(filled)(const float *a, ptrdiff_t n, float *to) {
-    for (ptrdiff_t j = 0; j < WIDTH; j++) to[j] = j < n ? a[j] : 0;
-}
-
-/* rows x depth numbers -> [row][piece][ld], depth filled up with zeros; with tiles, rows up to whole tiles, too */
+/* rows x depth numbers -> [row][piece][ld], depth filled up with zeros to whole 32; with tiles, rows up to whole
+ * tiles, too. Returns whether a number is inf or NaN. */
 static uint32_t BF(split_rows)(ptrdiff_t rows, ptrdiff_t depth, const float *a, ptrdiff_t lda, uint16_t *to,
                                ptrdiff_t ld) {
     uint32_t special = 0;
-    const ptrdiff_t full = depth / WIDTH * WIDTH, width = BF(whole)(depth, DEPTH);
-    for (ptrdiff_t r = 0; r < rows; r++, a += lda, to += PIECES * ld) {
-        for (ptrdiff_t k = 0; k < full; k += WIDTH) special |= BF(split_row)(a + k, to + k, ld);
-        if (full < width) {
-            float rest[WIDTH];
-            BF(filled)(a + full, depth - full, rest);
-            special |= BF(split_row)(rest, to + full, ld);
-            if (width - full > WIDTH)
-                for (ptrdiff_t p = 0; p < PIECES; p++)
-                    for (ptrdiff_t k = full + WIDTH; k < width; k++) to[p * ld + k] = 0;
+    for (ptrdiff_t r = 0; r < rows; r++, a += lda, to += PIECES * ld)
+        for (ptrdiff_t k = 0; k < depth; k += 32) {
+            NUMBERS low = some_numbers(a + k, depth - k), high = some_numbers(a + k + 16, depth - k - 16);
+            UNROLL for (int p = 0; p < PIECES; p++) {
+                const WORDS w = split_row(&low, &high);
+                if (PIECES > 1 && p == 0) special |= special_words(w);
+                store_words(to + p * ld + k, w);
+            }
         }
-    }
 #if TILES
-    for (ptrdiff_t n = (BF(whole)(rows, WIDTH) - rows) * PIECES * ld, j = 0; j < n; j++) to[j] = 0;
+    memset(to, 0, (size_t)((BF(whole)(rows, WIDTH) - rows) * PIECES * ld) * sizeof *to);
 #endif
+    return special;
+}
+
+/* 16 rows of 32 numbers, of which `depth` are there, NULL for zeros -> words[p][k]: the pairs 2k, 2k + 1 of all rows. */
+INLINE uint32_t BF(split_transposed)(ptrdiff_t depth, const float *const row[16], WORDS words[PIECES][16]) {
+    uint32_t special = 0;
+    for (int i = 0; i < 16; i++) {
+        const float *const a = row[row[i] ? i : 0];
+        const ptrdiff_t n = row[i] ? depth : 0;
+        NUMBERS low = some_numbers(a, n), high = some_numbers(a + 16, n - 16);
+        UNROLL for (int p = 0; p < PIECES; p++) words[p][i] = split_row(&low, &high);
+        if (PIECES > 1) special |= special_words(words[0][i]);
+    }
+    UNROLL for (int p = 0; p < PIECES; p++) transpose_words(words[p]);
     return special;
 }
 
@@ -165,20 +109,16 @@ static ptrdiff_t BF(gates_size)(ptrdiff_t H, ptrdiff_t K) { return BF(packed_siz
 static uint32_t BF(pack_panel)(ptrdiff_t depth, ptrdiff_t cols, const float *b, ptrdiff_t ldb, uint16_t *panel) {
     const ptrdiff_t nv = BF(whole)(cols, WIDTH) / WIDTH;
     uint32_t special = 0;
-    static const float zeros[WIDTH];
-    for (ptrdiff_t k = 0; k < BF(whole)(depth, DEPTH); k += 2)
+    for (ptrdiff_t k = 0; k < BF(whole)(depth, DEPTH); k += 2, b += 2 * ldb)
         for (ptrdiff_t v = 0; v < nv; v++) {
-            const ptrdiff_t n = FN(min)(WIDTH, cols - v * WIDTH);
-            const float *even = zeros, *odd = zeros;
-            float rest[2][WIDTH];
-            if (k < depth) even = b + k * ldb + v * WIDTH;
-            if (k + 1 < depth) odd = b + (k + 1) * ldb + v * WIDTH;
-            if (n < WIDTH) {
-                BF(filled)(even, n, rest[0]);
-                BF(filled)(odd, n, rest[1]);
-                even = rest[0], odd = rest[1];
+            const ptrdiff_t n = cols - v * WIDTH;
+            NUMBERS even = some_numbers(b + v * WIDTH, k < depth ? n : 0);
+            NUMBERS odd = some_numbers(b + ldb + v * WIDTH, k + 1 < depth ? n : 0);
+            UNROLL for (int p = 0; p < PIECES; p++) {
+                const WORDS w = split_pairs(&even, &odd);
+                if (PIECES > 1 && p == 0) special |= special_words(w);
+                store_words(panel + BF(place)(k, p, v, nv), w);
             }
-            special |= BF(split_pairs)(even, odd, panel + BF(place)(k, 0, v, nv), APART(nv));
         }
     return special;
 }
@@ -199,24 +139,17 @@ static void BF(pack_gates)(ptrdiff_t H, ptrdiff_t K, const float *weight, float 
     uint32_t special = 0;
     for (ptrdiff_t u = 0; u < H; u += WIDTH) {
         const ptrdiff_t n = FN(min)(WIDTH, H - u), nv = BF(whole)(4 * n, WIDTH) / WIDTH;
-        for (ptrdiff_t k0 = 0; k0 < K; k0 += WIDTH) {
-            /* 16 k of the block's columns, transposed */
-            const ptrdiff_t length = FN(min)(WIDTH, K - k0);
-            float rows[WIDTH][WIDE];
-            for (ptrdiff_t column = 0; column < nv * WIDTH; column++) {
-                const float *w = weight + (column / n * H + u + column % n) * K + k0;
-                for (ptrdiff_t k = 0; k < WIDTH; k++)
-                    rows[k][column] = column < 4 * n && k < length ? w[k] : 0;
-            }
-            for (ptrdiff_t k = 0; k < BF(whole)(length, 2); k += 2)
-                for (ptrdiff_t v = 0; v < nv; v++)
-                    special |= BF(split_pairs)(rows[k] + v * WIDTH, rows[k + 1] + v * WIDTH,
-                                               panel + BF(place)(k0 + k, 0, v, nv), APART(nv));
-        }
-        for (ptrdiff_t k = BF(whole)(K, 2); k < BF(whole)(K, DEPTH); k += 2)
-            for (ptrdiff_t v = 0; v < nv; v++)
+        for (ptrdiff_t v = 0; v < nv; v++)
+            for (ptrdiff_t k0 = 0; k0 < K; k0 += 32) {
+                const float *row[WIDTH];
+                WORDS words[PIECES][WIDTH];
+                for (ptrdiff_t j = 0, column = v * WIDTH; j < WIDTH; j++, column++)
+                    row[j] = column < 4 * n ? weight + (column / n * H + u + column % n) * K + k0 : NULL;
+                special |= BF(split_transposed)(K - k0, row, words);
                 for (ptrdiff_t p = 0; p < PIECES; p++)
-                    for (int j = 0; j < 2 * WIDTH; j++) panel[BF(place)(k, p, v, nv) + j] = 0;
+                    for (ptrdiff_t k = 0; k < FN(min)(32, BF(whole)(K, DEPTH) - k0); k += 2)
+                        store_words(panel + BF(place)(k0 + k, p, v, nv), words[p][k / 2]);
+            }
         panel += PANEL_SIZE(K, nv);
     }
     for (int j = 0; j < HEAD; j++) head[j] = (uint16_t)special;
@@ -483,32 +416,28 @@ static void BF(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, con
     /* dgates^T as rows [m][piece][ld] */
     const ptrdiff_t ld = BF(whole)(rows, DEPTH) + 32;
     for (ptrdiff_t m = 0; m < M; m += WIDTH)
-        for (ptrdiff_t r = 0; r < BF(whole)(rows, DEPTH); r += 2) {
-            const ptrdiff_t n = FN(min)(WIDTH, M - m);
-            uint16_t pairs[PIECES * 32] __attribute__((aligned(64)));
-            float even[WIDTH], odd[WIDTH];
-            BF(filled)(dgates + FN(min)(r, rows - 1) * M + m, r < rows ? n : 0, even);
-            BF(filled)(dgates + FN(min)(r + 1, rows - 1) * M + m, r + 1 < rows ? n : 0, odd);
-            special |= BF(split_pairs)(even, odd, pairs, 32);
-            for (ptrdiff_t p = 0; p < PIECES; p++)
-                for (ptrdiff_t j = 0; j < WIDTH; j++)
-                    *(BF(word) *)(void *)(a + ((m + j) * PIECES + p) * ld + r) =
-                        ((const BF(word) *)(const void *)pairs)[p * WIDTH + j];
+        for (ptrdiff_t r = 0; r < rows; r += 32) {
+            WORDS words[PIECES][WIDTH];
+            for (ptrdiff_t i = 0; i < WIDTH; i++) {
+                const ptrdiff_t k = r + 2 * i;
+                NUMBERS even = some_numbers(dgates + k * M + m, k < rows ? M - m : 0);
+                NUMBERS odd = some_numbers(dgates + (k + 1) * M + m, k + 1 < rows ? M - m : 0);
+                UNROLL for (int p = 0; p < PIECES; p++) words[p][i] = split_pairs(&even, &odd);
+                if (PIECES > 1) special |= special_words(words[0][i]);
+            }
+            for (ptrdiff_t p = 0; p < PIECES; p++) {
+                transpose_words(words[p]);
+                for (ptrdiff_t j = 0; j < WIDTH; j++) store_words(a + ((m + j) * PIECES + p) * ld + r, words[p][j]);
+            }
         }
 #else
     /* dgates as pairs of rows, [r / 2][m][2] */
     const ptrdiff_t ld = BF(whole)(M, WIDTH);
     for (ptrdiff_t r = 0; r < rows; r += 2)
         for (ptrdiff_t m = 0; m < M; m += WIDTH) {
-            const ptrdiff_t n = FN(min)(WIDTH, M - m);
-            const float *even = dgates + r * M + m, *odd = even + M;
-            float rest[2][WIDTH];
-            if (n < WIDTH || r + 1 == rows) {
-                BF(filled)(even, n, rest[0]);
-                BF(filled)(r + 1 < rows ? odd : even, r + 1 < rows ? n : 0, rest[1]);
-                even = rest[0], odd = rest[1];
-            }
-            special |= BF(split_pairs)(even, odd, a + r * ld + 2 * m, 0);
+            NUMBERS even = some_numbers(dgates + r * M + m, M - m);
+            NUMBERS odd = some_numbers(dgates + (r + 1) * M + m, r + 1 < rows ? M - m : 0);
+            store_words(a + r * ld + 2 * m, split_pairs(&even, &odd));
         }
 #endif
     for (ptrdiff_t j = 0; j < cols; j += WIDE) {
@@ -516,7 +445,9 @@ static void BF(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, con
         float *const c = dweight + j;
         special |= BF(pack_panel)(rows, n, xh + j, cols, panel);
 #if TILES
-        BF(panel_product)(M, n, rows, a, ld, panel, nv, c, cols, c, cols, special);
+        for (ptrdiff_t m = 0; m < M; m += 32) /* what of a is read once serves all columns */
+            BF(panel_product)(FN(min)(32, M - m), n, rows, a + m * PIECES * ld, ld, panel, nv, c + m * cols, cols,
+                              c + m * cols, cols, special);
 #else
         FOR_ROW_TILES(M, ROWS_OF(nv), m, nm) {
 #define CALL(NR, NV)                                                                                       \
@@ -588,6 +519,7 @@ static void BF(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H,
 const lstm_kernels_s BF(BFLOAT16_TABLE) = {
     .name = BFLOAT16_NAME,
     .lanes = WIDTH,
+    .tile_rows = TILES ? 32 : 1,
     .gate_columns = BF(gate_columns),
     .gates_size = BF(gates_size),
     .pack_gates = BF(pack_gates),

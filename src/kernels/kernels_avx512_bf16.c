@@ -5,6 +5,8 @@
 #if LSTM_HAS_AVX512_BF16
 
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx512bf16,avx2,fma"))), apply_to = function)
@@ -14,17 +16,12 @@
 #endif
 
 #include "vec_avx512.h"
+#include "split_avx512.h"
 
 #define PAIRS __m512i
 #define PAIR_LOAD(p) _mm512_loadu_si512(p)
 #define PAIR_SET1(x) _mm512_set1_epi32((int)(x))
 #define PAIR_FMA(sum, a, b) (VEC) _mm512_dpbf16_ps((__m512)(sum), (__m512bh)(a), (__m512bh)(b))
-/* 16 numbers -> 16 bfloat16; two times 16 -> 16 pairs */
-#define SPLIT_ROW(a, to) _mm256_storeu_si256((__m256i *)(void *)(to), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(a)))
-#define WORDS_OF(a) _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(a)))
-#define SPLIT_PAIRS(even, odd, to) \
-    _mm512_storeu_si512(to, _mm512_or_si512(WORDS_OF(even), _mm512_slli_epi32(WORDS_OF(odd), 16)))
-
 #define REAL float
 #define T s
 #define REAL_IS_FLOAT 1

@@ -28,6 +28,7 @@
 typedef struct LSTM_KERNELS {
     const char *name; /* "avx512", "avx2", "baseline", "blas" */
     int lanes;        /* REALs in a vector; 1 for blas */
+    int tile_rows;    /* rows of a product that fewer cost as much as; 1 where each row costs its share */
 
     /* ---- products: they know a layout, and nothing of gates ---- */
 

@@ -4,6 +4,7 @@
 
 #include "vec_baseline.h"
 #include "tiles_emulated.h"
+#include "split_plain.h"
 
 #define REAL float
 #define T s

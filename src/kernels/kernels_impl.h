@@ -485,6 +485,7 @@ static void FN(tanh)(ptrdiff_t N, const REAL *x, REAL *y) {
 const CAT(lstm_kernels, T) CAT(KERNEL_TABLE, T) = {
     .name = KERNEL_NAME,
     .lanes = (int)(VEC_BYTES / sizeof(REAL)),
+    .tile_rows = 1,
     .gate_columns = FN(gate_columns),
     .gates_size = FN(gates_size),
     .pack_gates = FN(pack_gates),
