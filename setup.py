@@ -79,6 +79,7 @@ KERNEL_HEADERS = [
     "src/kernels/general_cell.h",
     "src/philox.h",
     "src/silence.h",
+    "src/stream.h",
     "src/sizes.h",
     "src/threads.h",
     "src/kernels/vec_avx512.h",

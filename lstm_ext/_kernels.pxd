@@ -42,6 +42,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct lstm_hints:
         int from_end
         int ordered
+        int stream
 
     ctypedef struct lstm_step:
         Py_ssize_t bias_stride
@@ -163,6 +164,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct lstm_caches:
         Py_ssize_t l1d
         Py_ssize_t l2
+        Py_ssize_t l3
+        Py_ssize_t stream
     lstm_caches lstm_read_caches()
     const lstm_kernels_s *lstm_bfloat16_find(const char *name, int pieces)
     void lstm_bfloat16_table(
@@ -170,9 +173,12 @@ cdef extern from "kernels.h" nogil:
 
 cdef inline lstm_hints hint(bint from_end, bint ordered) noexcept nogil:
     cdef lstm_hints hints
-    hints.from_end, hints.ordered = from_end, ordered
+    hints.from_end, hints.ordered, hints.stream = from_end, ordered, False
     return hints
 
+
+# An array of at least so many bytes that is not read soon is written past the caches.
+cdef Py_ssize_t stream_bytes
 
 # The tables in force now. What was packed with one table is good for that table only.
 cdef const lstm_kernels_s *table_s() noexcept nogil

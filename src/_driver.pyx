@@ -18,11 +18,15 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from lstm_ext._arrays cimport ceil_div, end_silence, plus, round_up, silence, times, times3
-from lstm_ext._kernels cimport hint
+from lstm_ext._kernels cimport hint, lstm_hints, stream_bytes
 
 
 cdef extern from "threads.h":
     pass
+
+cdef extern from "stream.h" nogil:
+    void lstm_stream_row(void *target, const void *source, size_t size)
+    void lstm_end_stream()
 
 
 # ---- the tables, for either dtype
@@ -65,13 +69,13 @@ cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *
 
 cdef inline void step_forward(const layer_t *L, Py_ssize_t rows, floating *pre, const floating *h_prev,
                               const floating *panels, const floating *c_prev, floating *c, floating *h,
-                              floating *gates, bint from_end) noexcept nogil:
+                              floating *gates, bint stream, bint from_end) noexcept nogil:
+    cdef lstm_hints hints = hint(from_end, True)
+    hints.stream = stream
     if floating is float:
-        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
-                         hint(from_end, True))
+        L.s.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, hints)
     else:
-        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates,
-                         hint(from_end, True))
+        L.d.step_forward(&L.cell, rows, L.hidden_size, pre, h_prev, panels, c_prev, c, h, gates, hints)
 
 
 cdef inline void cell_backward(const layer_t *L, Py_ssize_t rows, const floating *gates,
@@ -357,15 +361,20 @@ cdef void scatter(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize
     """y at step s = (or +=) rows (alive, width)."""
     cdef const sequences_t *seqs = run.seqs
     cdef bint reverse = run.reverse
+    cdef bint stream = times3(seqs.total, width, sizeof(floating)) >= stream_bytes
     cdef Py_ssize_t n
     cdef floating *target
     for n in range(first, first + alive):
         target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
         if add:
             add_row(width, rows, target)
+        elif stream:
+            lstm_stream_row(target, rows, width * sizeof(floating))
         else:
             copy_row(width, rows, target)
         rows += ld
+    if stream:
+        lstm_end_stream()
 
 
 cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
@@ -434,6 +443,8 @@ cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssiz
     cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
     cdef Py_ssize_t s = begin, stop, row, alive, n
+    # What is recorded for all steps is not read before backward; what is computed again is read at once.
+    cdef bint stream = gates != NULL and outputs and times3(seqs.total, 4 * H, sizeof(floating)) >= stream_bytes
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
     cdef bint evenly_spaced = (last - first == 1 and I <= part.sx.t <= INT_MAX and not run.reverse
                                and seqs.times == NULL)
@@ -455,7 +466,8 @@ cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssiz
             if cells != NULL:
                 c_t = cells
                 cells += alive * H
-            step_forward(L, alive, pre + row * CP, h[0], packed + at.hh, c_prev, c_t, h_next[0], gates, s & 1)
+            step_forward(L, alive, pre + row * CP, h[0], packed + at.hh, c_prev, c_t, h_next[0], gates,
+                         stream, s & 1)
             c_prev = c_t
             h[0], h_next[0] = h_next[0], h[0]
             row += alive
@@ -698,7 +710,7 @@ cdef void one_step(const layer_t *L, const floating *packed, Py_ssize_t batch, c
     cdef const packed_t *at = &L.packed[DEFAULT]
     cdef uint64_t mode = silence()
     project(L, batch, x, ldx, packed + at.ih, packed + at.vector[BIAS], pre)
-    step_forward(L, batch, pre, h_prev, packed + at.hh, c_prev, c, h, <floating*>NULL, False)
+    step_forward(L, batch, pre, h_prev, packed + at.hh, c_prev, c, h, <floating*>NULL, False, False)
     end_silence(mode)
 
 

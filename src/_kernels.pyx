@@ -233,7 +233,8 @@ cdef void fill_blas_tables():
 
 
 cdef lstm_caches found = lstm_read_caches()
-caches = {"L1d": found.l1d, "L2": found.l2}  # bytes
+stream_bytes = found.stream
+caches = {"L1d": found.l1d, "L2": found.l2, "L3": found.l3}  # bytes; L3 0 if there is none
 fill_blas_tables()
 try:
     select(os.environ.get("LSTM_EXT_KERNEL") or available()[0])

@@ -467,10 +467,10 @@ static void BF(weight_gradient)(ptrdiff_t rows, ptrdiff_t M, ptrdiff_t cols, con
 /* The cell on `count` blocks of n <= 16 units, as many at a time as the vectors have lanes. */
 INLINE void BF(step_units)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t H, float *scratch, ptrdiff_t ld,
                            ptrdiff_t apart, const float *c_prev, float *c, float *h, float *gates,
-                           ptrdiff_t gates_apart) {
+                           ptrdiff_t gates_apart, int stream) {
     for (ptrdiff_t u = 0; u < n; u += LANES)
         FN(step_cell)(act, count, FN(min)(LANES, n - u), H, scratch + u, n, ld, apart, c_prev + u, c + u, h + u,
-                      gates ? gates + u : NULL, gates_apart);
+                      gates ? gates + u : NULL, gates_apart, stream);
 }
 
 static void BF(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H, float *pre, const float *h_prev,
@@ -502,7 +502,7 @@ static void BF(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H,
                                       pre + row * ldp + 4 * u, ldp, scratch, nv * WIDTH, special);
 #define UNITS(n)                                                                                               \
     BF(step_units)(ACT, some, n, H, scratch, nv * WIDTH, H, c_prev + row * H + u, c + row * H + u,             \
-                   h + row * H + u, gates ? gates + 4 * row * H + u : NULL, 4 * H)
+                   h + row * H + u, gates ? gates + 4 * row * H + u : NULL, 4 * H, hints.stream)
                     if (n == WIDTH)
                         FOR_ACT(UNITS(WIDTH))
                     else
@@ -512,6 +512,7 @@ static void BF(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H,
             }
         }
     }
+    if (hints.stream) STREAM_END;
     TILES_END
 }
 

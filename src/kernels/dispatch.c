@@ -64,7 +64,7 @@ int lstm_bfloat16_self_test(const lstm_kernels_s *table) {
     table->pack(K, M, b, panels);
     for (int round = 0; round < 20; round++) {
         memset(c, 0xff, sizeof c);
-        table->product(N, K, M, a, K, panels, c, (lstm_hints){0, 1});
+        table->product(N, K, M, a, K, panels, c, (lstm_hints){0, 1, 0});
         for (int r = 0; r < N; r++)
             for (int j = 0; j < M; j++) {
                 float sum = 0;

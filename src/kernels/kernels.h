@@ -10,6 +10,7 @@
 #define LSTM_EXT_KERNELS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "../sizes.h"
 
@@ -57,6 +58,7 @@ typedef struct lstm_hints {
     int from_end; /* walk the panels from the last to the first: the bits are the same. Calls that take
                    * turns find in cache the panels that the call before read last */
     int ordered;  /* one row gives the bits that it has among others, each sum made in the order of k */
+    int stream;   /* `gates` is read much later: it may go past the caches */
 } lstm_hints;
 
 /* The arrays of a general step, of the table's dtype, dense, gates in plain order. NULL: zeros where it
@@ -98,9 +100,9 @@ typedef struct lstm_step {
 
 /* caches.c */
 
-/* Bytes of the first two levels of data caches. */
+/* Bytes of the data caches, l3 may be 0; and from how many bytes on an array that is not read soon goes past them. */
 typedef struct lstm_caches {
-    ptrdiff_t l1d, l2;
+    ptrdiff_t l1d, l2, l3, stream;
 } lstm_caches;
 
 /* What the operating system says, else the CPU, else 32 KB and 1 MB. The kernels take from it what is far; it changes

@@ -419,16 +419,16 @@ INLINE void FN(step_row)(const int act, ptrdiff_t H, REAL *pre, const REAL *h_pr
                          const REAL *c_prev, REAL *c, REAL *h, REAL *gates, lstm_hints hints) {
     const ptrdiff_t blocks = H / LANES, u = blocks * LANES;
     FN(product_ordered)(H, FN(gate_columns)(H), h_prev, panels, pre, pre, hints.from_end);
-    FN(step_cell)(act, blocks, LANES, H, pre, LANES, PANEL, LANES, c_prev, c, h, gates, LANES);
+    FN(step_cell)(act, blocks, LANES, H, pre, LANES, PANEL, LANES, c_prev, c, h, gates, LANES, 0);
     if (u < H)
         FN(step_cell)(act, 1, H - u, H, pre + 4 * u, H - u, PANEL, 0, c_prev + u, c + u, h + u,
-                      gates ? gates + u : NULL, 0);
+                      gates ? gates + u : NULL, 0, 0);
 }
 
 /* One block of n units: the pieces are rows, a group at a time. `panel` is the block's, `next` that after it. */
 INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t H, REAL *pre, ptrdiff_t ldp,
                            const REAL *h_prev, const REAL *panel, const REAL *next, const REAL *c_prev,
-                           REAL *c, REAL *h, REAL *gates) {
+                           REAL *c, REAL *h, REAL *gates, int stream) {
     const int nv = (int)FN(vectors)(4 * n);
     const ptrdiff_t before = FN(whole_pieces)(rows, H), next_size = FN(min)(H, PIECE) * PANEL;
     const REAL *const last = panel + before * nv * LANES;
@@ -441,7 +441,7 @@ INLINE void FN(step_block)(const int act, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t
         FN(panel_product)(nr, nv, nv * LANES, H - before, h_prev + r * H + before, H, last, pre + r * ldp, ldp,
                           scratch, nv * LANES, next ? next + next_size * r / rows : NULL, next_size * nr / rows);
         FN(step_cell)(act, nr, n, H, scratch, n, nv * LANES, H, c_prev + r * H, c + r * H, h + r * H,
-                      gates ? gates + 4 * r * H : NULL, 4 * H);
+                      gates ? gates + 4 * r * H : NULL, 4 * H, stream);
     }
 }
 
@@ -459,13 +459,14 @@ static void FN(step_forward)(const lstm_cell *cell, ptrdiff_t rows, ptrdiff_t H,
         const REAL *const next = FN(panel_after)(panel, H * PANEL, rows, hints.from_end, i + 1 < count, H * ldp);
 #define STEP(n)                                                                                       \
     FN(step_block)(ACT, rows, n, H, pre + 4 * u, ldp, h_prev, panel, next, c_prev + u, c + u, h + u,  \
-                   gates ? gates + u : NULL)
+                   gates ? gates + u : NULL, hints.stream)
         if (H - u >= LANES)
             FOR_ACT(STEP(LANES))
         else
             FOR_ACT(STEP(H - u))
 #undef STEP
     }
+    if (hints.stream) STREAM_END;
 }
 
 /* ---------------------------------------------------------------- activations by themselves */

@@ -19,5 +19,9 @@
 /* the first n lanes, the others 0 and untouched in memory */
 #define VEC_LOADN_s(p, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1u), p)
 #define VEC_LOADN_d(p, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1u), p)
+/* past the caches, to a whole line; STREAM_END before another thread reads it */
+#define VEC_STREAM_s(p, v) _mm512_stream_ps(p, v)
+#define VEC_STREAM_d(p, v) _mm512_stream_pd(p, v)
+#define VEC_STREAM_END _mm_sfence()
 #define VEC_STOREN_s(p, v, n) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n)) - 1u), v)
 #define VEC_STOREN_d(p, v, n) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (n)) - 1u), v)

@@ -57,6 +57,14 @@ INLINE void FN(storen)(REAL *p, VEC v, ptrdiff_t n) {
         CAT(VEC_STOREN, T)(p, v, n);
 }
 
+#ifdef VEC_STREAM_END
+#define STREAM(p, v) CAT(VEC_STREAM, T)(p, v)
+#define STREAM_END VEC_STREAM_END
+#else
+#define STREAM(p, v) STORE(p, v)
+#define STREAM_END (void)0
+#endif
+
 #include "cell.h"
 
 INLINE ptrdiff_t FN(min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

@@ -95,9 +95,9 @@ static void FN(check_product)(const TABLE *k, ptrdiff_t rows, ptrdiff_t depth, p
         for (ptrdiff_t j = 0; j < cols; j++) transposed[j * depth + i] = b[i * cols + j];
     const WIDE *want = FN(plain_product)(rows, cols, depth, a, lda, transposed, NULL);
     for (int ordered = 0; ordered < 2; ordered++) {
-        k->product(rows, depth, cols, a, lda, panels, c, (lstm_hints){0, ordered});
+        k->product(rows, depth, cols, a, lda, panels, c, (lstm_hints){0, ordered, 0});
         FN(close)(k, "product", c, want, rows * cols);
-        k->product(rows, depth, cols, a, lda, panels, again, (lstm_hints){1, ordered});
+        k->product(rows, depth, cols, a, lda, panels, again, (lstm_hints){1, ordered, 0});
         FN(same)(k, "product, from the end", again, c, rows * cols);
     }
     k->product(1, depth, cols, a + (rows - 1) * lda, lda, panels, alone, (lstm_hints){0, 1});
