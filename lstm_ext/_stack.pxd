@@ -1,6 +1,6 @@
 # A network of layers and directions, for _lstm.pyx and cython_lstm.pyx. Private: not shipped.
 
-from lstm_ext._driver cimport layer_t, run_t, sequences_t, strides_t
+from lstm_ext._driver cimport layer_t, run_t, sequences_t, work_t
 from lstm_ext._kernels cimport lstm_kernels_d, lstm_kernels_s
 
 # A network: all that compiled code knows of it. Plain numbers, which describe() completes.
@@ -19,6 +19,7 @@ cdef struct stack_t:
 
 # Where things lie, in elements.
 cdef struct layout_t:
+    work_t thread[2]             # in what each thread has of the workspace: first layer, any other
     Py_ssize_t partial           # in the workspace, behind what the threads have
     Py_ssize_t mask
     Py_ssize_t between
