@@ -114,7 +114,8 @@ cdef struct part_t:
     void *dbias_rows             # (N, 4H)
     strides_t sx, sy, sdy, sdx
 
-# Offsets into one thread's workspace; of two parts, each array but the masks twice. A driver sets what it uses.
+# Offsets into one thread's workspace; of two parts, each array but the masks twice. A driver sets those that
+# it uses.
 cdef struct work_t:
     Py_ssize_t x[2]              # rows of a chunk, x; in backward in whole vectors
     Py_ssize_t pre_x[2]
@@ -188,6 +189,17 @@ cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
     return offset
 
 
+cdef inline strides_t contiguous(Py_ssize_t batch, Py_ssize_t time, Py_ssize_t width,
+                                 bint batch_first) noexcept nogil:
+    """Strides of a dense array (batch, time, width), or (time, batch, width)."""
+    cdef strides_t s
+    if batch_first:
+        s.n, s.t = time * width, width
+    else:
+        s.n, s.t = width, batch * width
+    return s
+
+
 cdef void shape_blocks(
     sequences_t *seqs, Py_ssize_t batch, Py_ssize_t time, Py_ssize_t block_size, Py_ssize_t max_groups,
     Py_ssize_t span) noexcept nogil
@@ -223,13 +235,13 @@ cdef void weight_gradient(
 cdef Py_ssize_t time_of(const block_t *block, Py_ssize_t n, Py_ssize_t s) noexcept nogil
 cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void gather(
-    const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx,
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *x, strides_t sx,
     floating *rows, Py_ssize_t ld) noexcept nogil
 cdef void gather_add(
     const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx,
     floating *rows) noexcept nogil
 cdef void scatter(
-    const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width, const floating *rows,
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *rows,
     Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil
 cdef void clear_padding(
     const block_t *block, Py_ssize_t width, floating *y, strides_t sy) noexcept nogil
@@ -246,3 +258,4 @@ cdef void save_states(
     const block_t *block, Py_ssize_t begin, Py_ssize_t end, const floating *h, const floating *c,
     void *h_states, void *c_states) noexcept nogil
 cdef Py_ssize_t alive_at(const block_t *block, Py_ssize_t s) noexcept nogil
+cdef Py_ssize_t rows_of(const block_t *block, Py_ssize_t begin, Py_ssize_t end) noexcept nogil

@@ -1,5 +1,5 @@
 # cython: language_level=3, wraparound=False, cdivision=True
-"""The default driver: the loops over time, over blocks of sequences and over threads, for the default cell.
+"""The sequences of a batch, what both drivers do with them, and the driver of the default cell.
 
 Everything here is nogil, allocates nothing and raises nothing; buffers are the caller's and have
 been checked. Products and cells are named through the kernel tables, so that the same loop serves
@@ -297,15 +297,16 @@ cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexce
         target[j] += source[j]
 
 
-cdef void gather(const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width, const floating *x,
-                 strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil:
-    """rows (alive, width) = x at step s of the first `alive` sequences of the block."""
+cdef void gather(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
+                 const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil:
+    """rows (rows_of(begin, end), width) = x at steps begin..end."""
     cdef const sequences_t *seqs = block.run.seqs
     cdef bint reverse = block.run.reverse
-    cdef Py_ssize_t n
-    for n in range(block.first, block.first + alive):
-        copy_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
-        rows += ld
+    cdef Py_ssize_t n, s
+    for s in range(begin, end):
+        for n in range(block.first, block.first + alive_at(block, s)):
+            copy_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
+            rows += ld
 
 
 cdef void gather_add(const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
@@ -319,20 +320,21 @@ cdef void gather_add(const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ss
         rows += width
 
 
-cdef void scatter(const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+cdef void scatter(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
                   const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil:
-    """y at step s = (or +=) rows (alive, width)."""
+    """y at steps begin..end = (or +=) rows (rows_of(begin, end), width)."""
     cdef const sequences_t *seqs = block.run.seqs
     cdef bint reverse = block.run.reverse
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n, s
     cdef floating *target
-    for n in range(block.first, block.first + alive):
-        target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
-        if add:
-            add_row(width, rows, target)
-        else:
-            copy_row(width, rows, target)
-        rows += ld
+    for s in range(begin, end):
+        for n in range(block.first, block.first + alive_at(block, s)):
+            target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
+            if add:
+                add_row(width, rows, target)
+            else:
+                copy_row(width, rows, target)
+            rows += ld
 
 
 cdef void clear_padding(const block_t *block, Py_ssize_t width, floating *y, strides_t sy) noexcept nogil:
@@ -386,6 +388,14 @@ cdef Py_ssize_t alive_at(const block_t *block, Py_ssize_t s) noexcept nogil:
     return n - block.first
 
 
+cdef Py_ssize_t rows_of(const block_t *block, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Rows of the steps begin..end."""
+    cdef Py_ssize_t s, rows = 0
+    for s in range(begin, end):
+        rows += alive_at(block, s)
+    return rows
+
+
 # ---- forward
 
 
@@ -413,7 +423,7 @@ cdef void default_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
     cdef const floating *c_prev = c_t
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, sequences = block.last - block.first
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // sequences)
-    cdef Py_ssize_t s = begin, stop, row, alive, n
+    cdef Py_ssize_t s = begin, stop, row, alive
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
     cdef bint evenly_spaced = (sequences == 1 and I <= part.sx.t <= INT_MAX and not run.reverse
                                and seqs.times == NULL)
@@ -423,12 +433,8 @@ cdef void default_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
             project(L, stop - s, x + seqs.order[block.first] * part.sx.n + s * part.sx.t, part.sx.t,
                     packed + at.ih, packed + at.vector[BIAS], pre)
         else:
-            row = 0
-            for n in range(s, stop):
-                alive = alive_at(block, n)
-                gather(block, alive, n, I, x, part.sx, x_rows + row * I, I)
-                row += alive
-            project(L, row, x_rows, I, packed + at.ih, packed + at.vector[BIAS], pre)
+            gather(block, s, stop, I, x, part.sx, x_rows, I)
+            project(L, rows_of(block, s, stop), x_rows, I, packed + at.ih, packed + at.vector[BIAS], pre)
         row = 0
         for s in range(s, stop):
             alive = alive_at(block, s)
@@ -443,7 +449,7 @@ cdef void default_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
             if gates != NULL:
                 gates += 4 * alive * H
             if outputs:
-                scatter(block, alive, s, H, <const floating*>h, H, <floating*>part.y, part.sy, False)
+                scatter(block, s, s + 1, H, <const floating*>h, H, <floating*>part.y, part.sy, False)
                 save_states(block, alive_at(block, s + 1), alive, <const floating*>h, <const floating*>c_t,
                             part.h_n, part.c_n)
         s = stop
@@ -476,16 +482,11 @@ cdef void default_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
     cdef floating *xh = work + run.layout.xh
     cdef floating *dx_rows = work + run.layout.dx[0]
     cdef const floating *c_prev
-    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, later, n, r
-    for s in range(begin, end):
-        row += alive_at(block, s)
-    alive = alive_at(block, end)
+    cdef Py_ssize_t s, stop = end, start, chunk, entered, before, later, n, r
+    cdef Py_ssize_t alive = alive_at(block, end), row = rows_of(block, begin, end)
     while stop > begin:
         start = max(stop - steps, begin)
-        chunk = 0
-        for s in range(start, stop):
-            chunk += alive_at(block, s)
-        r = chunk
+        chunk = r = rows_of(block, start, stop)
         for s in range(stop - 1, start - 1, -1):
             # Sequences whose last step this is come in with the gradient of their final state.
             entered = alive_at(block, s)
@@ -515,21 +516,17 @@ cdef void default_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
                 cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
             product(L, alive, 4 * H, H, <const floating*>dgates + 4 * r * H, packed + at.hh_back, dh,
                     hint(s & 1, False))
-            gather(block, alive, s, I, <const floating*>part.x, part.sx, xh + r * K, K)
-            for n in range(r, r + alive if K > I + H else r):
-                memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
+        gather(block, start, stop, I, <const floating*>part.x, part.sx, xh, K)
+        for n in range(chunk if K > I + H else 0):
+            memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
         weight_gradient(L, chunk, 4 * H, K, <const floating*>dgates, <const floating*>xh, partial,
                         work + run.layout.gradient)
         column_sums(L, chunk, <const floating*>dgates, partial + L.partial[DEFAULT].at[BIAS])
         if part.dx != NULL:
             product(L, chunk, 4 * H, I, <const floating*>dgates, packed + at.ih_back, dx_rows,
                     hint(False, False))
-            r = 0
-            for s in range(start, stop):
-                n = alive_at(block, s)
-                scatter(block, n, s, I, <const floating*>dx_rows + r * I, I, <floating*>part.dx, part.sdx,
-                        run.add_dx)
-                r += n
+            scatter(block, start, stop, I, <const floating*>dx_rows, I, <floating*>part.dx, part.sdx,
+                    run.add_dx)
         stop = start
 
 

@@ -17,7 +17,7 @@ from lstm_ext._arrays cimport round_up, times, times3
 from lstm_ext._driver cimport (
     BIAS, GENERAL, KINDS, NORM_C, NORM_C_BIAS, NORM_HH, NORM_IH, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH,
     add_row, alive_at, gather, gather_add, largest_block, load_rows, load_states, packed_t, part_t, partial_t,
-    product, rows_t, run_t, save_states, scatter, strides_t, take, time_of, weight_gradient,
+    product, rows_of, rows_t, run_t, save_states, scatter, strides_t, take, time_of, weight_gradient,
 )
 from lstm_ext._kernels cimport hint, lstm_hints, lstm_step
 
@@ -295,19 +295,16 @@ cdef inline void padded(Py_ssize_t rows, Py_ssize_t width, Py_ssize_t columns, c
         memset(target + r * columns + width, 0, (columns - width) * sizeof(floating))
 
 
-cdef void zones(const block_t *block, Py_ssize_t alive, Py_ssize_t s, floating *work) noexcept nogil:
-    cdef const layer_t *L = block.run.layer
-    if L.zone_c > 0:
-        zone_rows(block, alive, s, ZONE_C, L.zone_c, work + block.run.layout.zone_c)
-    if L.zone_h > 0:
-        zone_rows(block, alive, s, ZONE_H, L.zone_h, work + block.run.layout.zone_h)
-
-
-cdef void call_cell(const run_t *run, bint forward, Py_ssize_t rows, floating *tag,
+cdef void call_cell(const block_t *block, bint forward, Py_ssize_t rows, Py_ssize_t s, floating *work,
                     const lstm_step *step) noexcept nogil:
-    cdef const layer_t *L = run.layer
-    cdef const lstm_step *tangent = &step[1] if run.parts > 1 else NULL
+    """The cell of `rows` sequences at step s, its zones drawn first."""
+    cdef const layer_t *L = block.run.layer
+    cdef const lstm_step *tangent = &step[1] if block.run.parts > 1 else NULL
     cdef Py_ssize_t H = L.hidden_size
+    if L.zone_c > 0:
+        zone_rows(block, rows, s, ZONE_C, L.zone_c, work + block.run.layout.zone_c)
+    if L.zone_h > 0:
+        zone_rows(block, rows, s, ZONE_H, L.zone_h, work + block.run.layout.zone_h)
     if floating is float:
         (L.s.general_forward if forward else L.s.general_backward)(&L.cell, rows, H, step, tangent)
     else:
@@ -331,7 +328,7 @@ cdef void general_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
     cdef const packed_t *at = &L.packed[GENERAL]
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (block.last - block.first))
-    cdef Py_ssize_t s = begin, stop, n, row = 0, chunk, r, alive
+    cdef Py_ssize_t s = begin, stop, row = 0, r, alive
     cdef bint norm = L.cell.layer_norm, taped = tape[0].cells != NULL
     cdef int p, q, parts = run.parts
     cdef const part_t *part
@@ -355,17 +352,11 @@ cdef void general_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
         step[0].gates = work + w.gates
     while s < end:
         stop = min(s + steps, end)
-        chunk = 0
-        for n in range(s, stop):
-            alive = alive_at(block, n)
-            for p in range(parts):
-                if x[p] != NULL:
-                    gather(block, alive, n, I, <const floating*>run.part[p].x, run.part[p].sx,
-                           x[p] + chunk * I, I)
-            chunk += alive
         for p in range(parts):
+            if x[p] != NULL:
+                gather(block, s, stop, I, <const floating*>run.part[p].x, run.part[p].sx, x[p], I)
             pre_x[p] = <floating*>tape[p].gates + 4 * row * H if norm and taped else work + w.pre_x[p]
-        products(run, at.ih, chunk, I, 4 * H, x, pre_x, work + w.term, hint(False, True))
+        products(run, at.ih, rows_of(block, s, stop), I, 4 * H, x, pre_x, work + w.term, hint(False, True))
         r = 0
         for s in range(s, stop):
             alive = alive_at(block, s)
@@ -384,8 +375,7 @@ cdef void general_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
                 step[p].h_prev = h[p]
                 step[p].h = m[p]
             products(run, at.hh, alive, P, 4 * H, fed, pre_h, work + w.term, hint(s & 1, True))
-            zones(block, alive, s, work)
-            call_cell(run, True, alive, work, step)
+            call_cell(block, True, alive, s, work, step)
             if L.projected:
                 products(run, at.hr, alive, H, P, m, h, work + w.term, hint(s & 1, True))
             row += alive
@@ -395,14 +385,14 @@ cdef void general_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint
             for p in range(parts):
                 part = &run.part[p]
                 if part.y != NULL:
-                    scatter(block, alive, s, P, <const floating*>h[p], P, <floating*>part.y, part.sy, False)
+                    scatter(block, s, s + 1, P, <const floating*>h[p], P, <floating*>part.y, part.sy, False)
                 save_states(block, alive_at(block, s + 1), alive, <const floating*>h[p],
                             <const floating*>(work + w.c[p]), part.h_n, part.c_n)
             if run.gates[0] != NULL:
                 for q in range(4):
-                    scatter(block, alive, s, H, <const floating*>(work + w.gates + q * H), 4 * H,
+                    scatter(block, s, s + 1, H, <const floating*>(work + w.gates + q * H), 4 * H,
                             <floating*>run.gates[q], s_gates, False)
-                scatter(block, alive, s, H, <const floating*>(work + w.c[0]), H, <floating*>run.gates[4],
+                scatter(block, s, s + 1, H, <const floating*>(work + w.c[0]), H, <floating*>run.gates[4],
                         s_gates, False)
         s = stop
 
@@ -426,7 +416,8 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
     cdef Py_ssize_t x_columns = to.ld[WEIGHT_IH], p_columns = to.ld[WEIGHT_HH], h_columns = to.ld[WEIGHT_HR]
     cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (block.last - block.first))
-    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, r, alive, entered, n
+    cdef Py_ssize_t s, stop = end, start, row = rows_of(block, begin, end), chunk, r, entered, n
+    cdef Py_ssize_t alive = alive_at(block, end)
     cdef bint norm = L.cell.layer_norm
     cdef bint wanted = run.part[run.parts - 1].dx != NULL
     cdef int p, parts = run.parts
@@ -471,15 +462,9 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
         step[p].dnorm_hh = partial + to.at[NORM_HH]
         step[p].dnorm_c = partial + to.at[NORM_C]
         step[p].dnorm_c_bias = partial + to.at[NORM_C_BIAS]
-    for s in range(begin, end):
-        row += alive_at(block, s)
-    alive = alive_at(block, end)
     while stop > begin:
         start = max(stop - steps, begin)
-        chunk = 0
-        for s in range(start, stop):
-            chunk += alive_at(block, s)
-        r = chunk
+        chunk = r = rows_of(block, start, stop)
         for s in range(stop - 1, start - 1, -1):
             entered = alive_at(block, s)
             row -= entered
@@ -490,9 +475,6 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
                 load_states(block, alive, entered, part.dh_n, part.dc_n, dh[p], work + w.dc[p])
                 if part.dy != NULL:
                     gather_add(block, entered, s, P, <const floating*>part.dy, part.sdy, dh[p])
-                if x[p] != NULL:
-                    gather(block, entered, s, I, <const floating*>part.x, part.sx, x[p] + r * x_columns,
-                           x_columns)
                 padded(entered, P, p_columns, <const floating*>tape[p].fed + row * P, fed[p] + r * p_columns)
                 step[p].pre_x = <floating*>tape[p].gates + 4 * row * H
                 step[p].pre_h = <floating*>tape[p].pre_h + 4 * row * H if norm else NULL
@@ -505,8 +487,7 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
             alive = entered
             if L.projected:
                 products(run, at.hr_back, alive, P, H, dh, dm, term, hint(s & 1, False))
-            zones(block, alive, s, work)
-            call_cell(run, False, alive, work, step)
+            call_cell(block, False, alive, s, work, step)
             if L.projected:
                 for p in range(parts):
                     padded(alive, H, h_columns, <const floating*>(work + w.m[p]), m_rows[p] + r * h_columns)
@@ -517,6 +498,7 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
                     add_row(alive * H, <const floating*>(work + w.dh_prev[p]), dh[p])
         for p in range(parts):
             if x[p] != NULL:
+                gather(block, start, stop, I, <const floating*>run.part[p].x, run.part[p].sx, x[p], x_columns)
                 for n in range(chunk):
                     memset(x[p] + n * x_columns + I, 0, (x_columns - I) * sizeof(floating))
         weight_gradients(run, WEIGHT_IH, chunk, dpre_x, x, partial, scratch)
@@ -525,11 +507,7 @@ cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, flo
             weight_gradients(run, WEIGHT_HR, chunk, dh_rows, m_rows, partial, scratch)
         if wanted:
             products(run, at.ih_back, chunk, 4 * H, I, dpre_x, dx, term, hint(False, False))
-            r = 0
-            for s in range(start, stop):
-                n = alive_at(block, s)
-                for p in range(parts):
-                    scatter(block, n, s, I, <const floating*>dx[p] + r * I, I, <floating*>run.part[p].dx,
-                            run.part[p].sdx, run.add_dx)
-                r += n
+            for p in range(parts):
+                scatter(block, start, stop, I, <const floating*>dx[p], I, <floating*>run.part[p].dx,
+                        run.part[p].sdx, run.add_dx)
         stop = start

@@ -3,9 +3,9 @@
 
 Python's engine (_lstm.pyx) and the public C level (cython_lstm.pyx) fill in a `call_t` and call this, and
 nothing below it. A call runs on one driver: the default one (_driver.pyx), or, where an option, a tangent or
-gates are asked for, the general one (_general.pyx). A driver knows the steps of a block within a span; blocks,
-threads and spans are here. Everything is nogil, on the caller's memory. `lay_out` and `packed_size` say how
-much of it; sizes that do not fit are TOO_LARGE.
+gates are asked for, the general one (_general.pyx). A driver knows the steps of a block within a span; blocks
+of sequences, spans and threads are here. Everything is nogil, on the caller's memory. `lay_out` and
+`packed_size` say how much of it; sizes that do not fit are TOO_LARGE.
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
@@ -15,9 +15,9 @@ from libc.string cimport memcpy, memset
 from lstm_ext._arrays cimport TOO_LARGE, aligned, ceil_div, end_silence, plus, silence, times, times3
 from lstm_ext._driver cimport (
     BIAS, DEFAULT, GENERAL, KINDS, NORM_C, NORM_C_BIAS, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH, add_row,
-    alive_at, block_t, clear_padding, default_backward, default_forward, default_layout, default_pack,
-    default_step, default_work, load_states, packed_t, part_t, partial_t, rows_t, save_rows, save_states,
-    shape_sequences, strides_t, take,
+    alive_at, block_t, clear_padding, contiguous, default_backward, default_forward, default_layout,
+    default_pack, default_step, default_work, load_states, packed_t, part_t, partial_t, rows_t, save_rows,
+    save_states, shape_sequences, strides_t, take,
 )
 from lstm_ext._general cimport (
     DROPOUT, bernoulli_row, general_backward, general_begin, general_forward, general_layout, general_pack,
@@ -30,6 +30,18 @@ cdef extern from "threads.h":
 
 
 # ---- the description
+
+
+cdef inline Py_ssize_t before(Py_ssize_t directions, Py_ssize_t i, Py_ssize_t first,
+                              Py_ssize_t other) noexcept nogil:
+    """What stands before direction i of all, if one takes `first` in the first layer and `other` above."""
+    if i <= directions:
+        return times(i, first)
+    return plus(times(directions, first), times(i - directions, other))
+
+
+cdef inline Py_ssize_t parameters_before(const stack_t *stack, Py_ssize_t i) noexcept nogil:
+    return before(stack.directions, i, stack.layer[0].count, stack.layer[1].count)
 
 
 cdef void describe_layer(stack_t *stack, layer_t *L, Py_ssize_t input_size, Py_ssize_t extra) noexcept nogil:
@@ -64,23 +76,12 @@ cdef void describe(stack_t *stack, const lstm_kernels_s *s, const lstm_kernels_d
     stack.layer[0].cell.static_input_gate = stack.static_input_gate
     describe_layer(stack, &stack.layer[0], stack.input_size, stack.extra[0])
     describe_layer(stack, &stack.layer[1], times(D, stack.out_size), stack.extra[1])
-    stack.parameter_count = plus(times(D, stack.layer[0].count),
-                                 times3(stack.num_layers - 1, D, stack.layer[1].count))
+    stack.parameter_count = parameters_before(stack, stack.num_layers * D)
     if stack.parameter_count == TOO_LARGE:
         return
     for l in range(2):
         default_layout(&stack.layer[l])
         general_layout(&stack.layer[l])
-
-
-cdef inline Py_ssize_t before(Py_ssize_t directions, Py_ssize_t i, Py_ssize_t first,
-                              Py_ssize_t other) noexcept nogil:
-    """What stands before direction i of all, if one takes `first` in the first layer and `other` above."""
-    return i * first if i < directions else directions * first + (i - directions) * other
-
-
-cdef inline Py_ssize_t parameters_before(const stack_t *stack, Py_ssize_t i) noexcept nogil:
-    return before(stack.directions, i, stack.layer[0].count, stack.layer[1].count)
 
 
 # ---- packed weights
@@ -100,14 +101,10 @@ cdef Py_ssize_t packed_size(const stack_t *stack, int driver, bint whole) noexce
 
     whole: for backward, too.
     """
-    cdef Py_ssize_t n = 0, scratch = 0, l
-    for l in range(min(stack.num_layers, <Py_ssize_t>2)):
-        n = plus(n, times3(stack.num_layers - 1 if l else 1, stack.directions,
-                           stack.layer[l].packed[driver].size if whole
-                           else stack.layer[l].packed[driver].forward_size))
-        if driver == GENERAL:
-            scratch = max(scratch, general_scratch(&stack.layer[l]))
-    return plus(n, scratch)
+    cdef Py_ssize_t scratch = 0, l
+    for l in range(min(stack.num_layers, <Py_ssize_t>2) if driver == GENERAL else 0):
+        scratch = max(scratch, general_scratch(&stack.layer[l]))
+    return plus(packed_before(stack, driver, whole, stack.num_layers * stack.directions), scratch)
 
 
 cdef void pack_directions(const stack_t *stack, int driver, bint whole, bint backward,
@@ -119,7 +116,8 @@ cdef void pack_directions(const stack_t *stack, int driver, bint whole, bint bac
     cdef floating *target
     for i in range(n):
         L = &stack.layer[i >= stack.directions]
-        source, target = parameters + parameters_before(stack, i), packed + packed_before(stack, driver, whole, i)
+        source = parameters + parameters_before(stack, i)
+        target = packed + packed_before(stack, driver, whole, i)
         if driver == DEFAULT:
             default_pack(L, source, backward, target)
         else:
@@ -202,10 +200,7 @@ cdef inline char *between(const stack_t *stack, const call_t *call, int p, Py_ss
 
 cdef inline strides_t time_major(const stack_t *stack, const call_t *call) noexcept nogil:
     """Of what layers hand to each other: the rows of one step stand together."""
-    cdef strides_t s
-    s.n = stack.directions * stack.out_size
-    s.t = call.seqs.batch * s.n
-    return s
+    return contiguous(call.seqs.batch, call.seqs.time, stack.directions * stack.out_size, False)
 
 
 cdef void place(const stack_t *stack, const call_t *call, run_t *run, Py_ssize_t i) noexcept nogil:
@@ -301,7 +296,8 @@ cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work) noexcept
         h, c = <floating*>block.h[p], work + run.layout.c[p]
         load_states(&block, 0, n, part.h_0, part.c_0, h, c)
         # A sequence of length 0 ends as it began.
-        save_states(&block, alive_at(&block, 0), n, <const floating*>h, <const floating*>c, part.h_n, part.c_n)
+        save_states(&block, alive_at(&block, 0), n, <const floating*>h, <const floating*>c, part.h_n,
+                    part.c_n)
         if part.y != NULL:
             clear_padding(&block, P, <floating*>part.y, part.sy)
     while s < time:
@@ -536,7 +532,7 @@ cdef void stack_step(const stack_t *stack, const sequences_t *seqs, const void *
     The default driver reads no more of `seqs` than the batch, and no bias_rows (N, 4H). whole: of `packed`.
     """
     cdef Py_ssize_t l, N = seqs.batch, size = N * stack.hidden_size, h_size = N * stack.out_size
-    cdef int driver = GENERAL if stack.general else DEFAULT
+    cdef int driver = driver_of(stack, False)
     cdef const layer_t *L
     cdef const char *weights
     cdef void *h_t
