@@ -104,9 +104,9 @@ def extension(name, sources=(), *, openmp=False):
 EXTENSIONS = [
     extension("_kernels", KERNELS),  # the slowest to compile goes first
     extension("_lstm"),
-    extension("_driver", openmp=True),
-    extension("_general", openmp=True),
-    extension("_stack"),
+    extension("_driver"),
+    extension("_general"),
+    extension("_stack", openmp=True),
     extension("cython_lstm"),
     extension("_arrays"),
     extension("_blas"),

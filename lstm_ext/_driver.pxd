@@ -5,7 +5,7 @@ from cython cimport floating
 from libc.stdint cimport uint32_t, uint64_t
 
 from lstm_ext._arrays cimport aligned, plus
-from lstm_ext._kernels cimport lstm_cell, lstm_kernels_d, lstm_kernels_s
+from lstm_ext._kernels cimport lstm_cell, lstm_hints, lstm_kernels_d, lstm_kernels_s
 
 # The kinds of parameters of one direction of one layer, in the order of the flat vector.
 cdef enum:
@@ -115,8 +115,46 @@ cdef struct part_t:
     void *dbias_rows             # (N, 4H)
     strides_t sx, sy, sdy, sdx
 
+# Offsets into one thread's workspace; of two parts, each array but the masks twice. A driver sets those that
+# it uses.
+cdef struct work_t:
+    Py_ssize_t x[2]              # rows of a chunk, x; in backward in whole vectors
+    Py_ssize_t pre_x[2]
+    Py_ssize_t pre_h[2]
+    Py_ssize_t h[2]              # the state of a block
+    Py_ssize_t h_next            # the default driver's: steps change between the two
+    Py_ssize_t c[2]
+    Py_ssize_t m[2]
+    Py_ssize_t fed[2]
+    Py_ssize_t bias[2]           # rows of static inputs
+    Py_ssize_t scratch[2]
+    Py_ssize_t dh[2]
+    Py_ssize_t dm[2]
+    Py_ssize_t dc[2]
+    Py_ssize_t dh_prev[2]
+    Py_ssize_t dpre_x[2]         # rows of a chunk
+    Py_ssize_t dpre_h[2]
+    Py_ssize_t xh                # the default driver's [x, h_prev], in whole vectors
+    Py_ssize_t fed_rows[2]       # of a chunk, in whole vectors
+    Py_ssize_t m_rows[2]
+    Py_ssize_t dh_rows[2]
+    Py_ssize_t dx[2]
+    Py_ssize_t dbias[2]
+    Py_ssize_t again_gates[2]    # the rows of a span, under checkpointing
+    Py_ssize_t again_pre_h[2]
+    Py_ssize_t again_cells[2]
+    Py_ssize_t again_fed[2]
+    Py_ssize_t term              # a product of the tangent
+    Py_ssize_t gates             # of a step, to be given back
+    Py_ssize_t zone_c
+    Py_ssize_t zone_h
+    Py_ssize_t mask              # of recurrent dropout
+    Py_ssize_t gradient          # weight_gradient's scratch
+    Py_ssize_t size
+
 # What a driver is called with: one direction of one layer. The arrays are the batch's, whole.
 cdef struct run_t:
+    int driver
     const layer_t *layer
     const sequences_t *seqs
     bint reverse                 # each sequence from its end
@@ -129,14 +167,38 @@ cdef struct run_t:
     part_t part[2]
     void *gates[5]               # i, f, g, o activated and c_t, (N, T, H) each; or NULL
     void *partial                # n_groups weight gradients, filled: of the last part alone
-    void *work                   # n_threads times what the driver's workspace() says
+    void *work                   # n_threads times what `layout` says
+    const work_t *layout
     int n_threads
+
+# A block of sequences on its way through a pass. Arrays of the state before a span are (sequences, H), rows
+# those of the span.
+cdef struct block_t:
+    const run_t *run
+    Py_ssize_t first, last       # positions of its sequences: first .. last - 1
+    void *h[2]                   # the state
+    void *h_next                 # the default driver's: steps change between the two
+    rows_t rows[2]
+    const void *h_start          # the default driver's: h, c before the span
+    const void *c_start
+    void *partial                # the weight gradient, added to
 
 cdef inline Py_ssize_t take(Py_ssize_t *size, Py_ssize_t n) noexcept nogil:
     """The offset of n more elements in a buffer of size[0] so far."""
     cdef Py_ssize_t offset = size[0]
     size[0] = plus(offset, aligned(n))
     return offset
+
+
+cdef inline strides_t contiguous(Py_ssize_t batch, Py_ssize_t time, Py_ssize_t width,
+                                 bint batch_first) noexcept nogil:
+    """Strides of a dense array (batch, time, width), or (time, batch, width)."""
+    cdef strides_t s
+    if batch_first:
+        s.n, s.t = time * width, width
+    else:
+        s.n, s.t = width, batch * width
+    return s
 
 
 cdef void shape_blocks(
@@ -150,12 +212,14 @@ cdef void cut_sequences(
     sequences_t *seqs, const Py_ssize_t *lengths, Py_ssize_t *memory) noexcept nogil
 
 cdef void default_layout(layer_t *layer) noexcept nogil
-cdef Py_ssize_t default_workspace(
-    const layer_t *layer, const sequences_t *seqs, bint backward, bint checkpointed) noexcept nogil
+cdef void default_work(
+    const layer_t *layer, const sequences_t *seqs, bint backward, bint checkpointed,
+    work_t *layout) noexcept nogil
 cdef void default_pack(
-    const layer_t *layer, const void *parameters, bint backward, void *packed) noexcept nogil
-cdef void default_forward(const run_t *run) noexcept nogil
-cdef void default_backward(const run_t *run) noexcept nogil
+    const layer_t *layer, const floating *parameters, bint backward, floating *packed) noexcept nogil
+cdef void default_forward(
+    block_t *block, Py_ssize_t begin, Py_ssize_t end, bint outputs, floating *work) noexcept nogil
+cdef void default_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, floating *work) noexcept nogil
 cdef void default_step(
     const layer_t *layer, const void *packed, Py_ssize_t batch, const void *x, Py_ssize_t ldx,
     const void *h_prev, const void *c_prev, void *h, void *c, void *pre) noexcept nogil
@@ -163,25 +227,36 @@ cdef void default_step(
 # ---- shared with the general driver
 
 cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil
-cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil
+cdef void product(
+    const layer_t *layer, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols, const floating *a,
+    const floating *panels, floating *c, lstm_hints hints) noexcept nogil
+cdef void weight_gradient(
+    const layer_t *layer, Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols, const floating *d,
+    const floating *a, floating *partial, floating *scratch) noexcept nogil
+cdef Py_ssize_t time_of(const block_t *block, Py_ssize_t n, Py_ssize_t s) noexcept nogil
 cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil
 cdef void gather(
-    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
-    const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *x, strides_t sx,
+    floating *rows, Py_ssize_t ld) noexcept nogil
 cdef void gather_add(
-    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
-    const floating *x, strides_t sx, floating *rows) noexcept nogil
-cdef void scatter(
-    const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
-    const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil
-cdef void clear_padding(
-    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width, floating *y,
-    strides_t sy) noexcept nogil
-cdef void load_states(
-    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H, const floating *states,
+    const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width, const floating *x, strides_t sx,
     floating *rows) noexcept nogil
-cdef void save_states(
-    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H, const floating *rows,
+cdef void scatter(
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *rows,
+    Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil
+cdef void clear_padding(
+    const block_t *block, Py_ssize_t width, floating *y, strides_t sy) noexcept nogil
+cdef void load_rows(
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *states,
+    floating *rows) noexcept nogil
+cdef void save_rows(
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, const floating *rows,
     floating *states) noexcept nogil
-cdef Py_ssize_t alive_at(
-    const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t s) noexcept nogil
+cdef void load_states(
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, const void *h_states, const void *c_states,
+    floating *h, floating *c) noexcept nogil
+cdef void save_states(
+    const block_t *block, Py_ssize_t begin, Py_ssize_t end, const floating *h, const floating *c,
+    void *h_states, void *c_states) noexcept nogil
+cdef Py_ssize_t alive_at(const block_t *block, Py_ssize_t s) noexcept nogil
+cdef Py_ssize_t rows_of(const block_t *block, Py_ssize_t begin, Py_ssize_t end) noexcept nogil

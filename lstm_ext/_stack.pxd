@@ -1,12 +1,12 @@
 # A network of layers and directions, for _lstm.pyx and cython_lstm.pyx. Private: not shipped.
 
-from lstm_ext._driver cimport layer_t, run_t, sequences_t, strides_t
+from lstm_ext._driver cimport DEFAULT, GENERAL, layer_t, run_t, sequences_t, work_t
 from lstm_ext._kernels cimport lstm_kernels_d, lstm_kernels_s
 
 # A network: all that compiled code knows of it. Plain numbers, which describe() completes.
 cdef struct stack_t:
     bint is_double
-    bint general                 # it asks for more than the default driver has
+    bint general                 # it asks for more than the default driver has: lstm_ext/_options.py decides
     bint reverse
     bint has_bias, has_peepholes
     bint static_input_gate       # of the first layer
@@ -19,6 +19,7 @@ cdef struct stack_t:
 
 # Where things lie, in elements.
 cdef struct layout_t:
+    work_t thread[2]             # in what each thread has of the workspace: first layer, any other
     Py_ssize_t partial           # in the workspace, behind what the threads have
     Py_ssize_t mask
     Py_ssize_t between
@@ -40,6 +41,11 @@ cdef struct call_t:
     run_t run                    # with arrays of all layers and directions: (L * D, N, H) and the like
     void *tape
     layout_t layout
+
+cdef inline int driver_of(const stack_t *stack, bint more) noexcept nogil:
+    """The driver of a call. more: it asks for tangents, gates or rows of biases."""
+    return GENERAL if stack.general or more else DEFAULT
+
 
 cdef void describe(stack_t *stack, const lstm_kernels_s *s, const lstm_kernels_d *d) noexcept nogil
 cdef void shape_call(

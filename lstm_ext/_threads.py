@@ -89,8 +89,8 @@ def _register_with_threadpoolctl():
     class Controller(threadpoolctl.LibController):
         user_api = "openmp"
         internal_api = "lstm_ext"
-        filename_prefixes = ("_driver.",)
-        check_symbols = ("PyInit__driver",)
+        filename_prefixes = ("_stack.",)
+        check_symbols = ("PyInit__stack",)
 
         def get_num_threads(self):
             return get_num_threads()

@@ -25,17 +25,14 @@ cdef inline int _ld(Py_ssize_t ld) noexcept nogil:
     return <int>ld if ld > 0 else 1
 
 
-cdef void gemm(
-    bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-    floating alpha, const floating* A, Py_ssize_t lda, const floating* B, Py_ssize_t ldb,
-    floating beta, floating* C, Py_ssize_t ldc,
-) noexcept nogil:
+cdef void gemm(bint trans_a, bint trans_b, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, floating alpha,
+               const floating* A, Py_ssize_t lda, const floating* B, Py_ssize_t ldb, floating beta,
+               floating* C, Py_ssize_t ldc) noexcept nogil:
     """C := alpha op(A) op(B) + beta C."""
-    cdef:
-        char op_a = c'T' if trans_a else c'N'
-        char op_b = c'T' if trans_b else c'N'
-        int m_ = <int>m, n_ = <int>n, k_ = <int>k
-        int lda_ = _ld(lda), ldb_ = _ld(ldb), ldc_ = _ld(ldc)
+    cdef char op_a = c'T' if trans_a else c'N'
+    cdef char op_b = c'T' if trans_b else c'N'
+    cdef int m_ = <int>m, n_ = <int>n, k_ = <int>k
+    cdef int lda_ = _ld(lda), ldb_ = _ld(ldb), ldc_ = _ld(ldc)
     if m == 0 or n == 0:
         return
     if floating is float:
@@ -46,16 +43,13 @@ cdef void gemm(
               &beta, C, &ldc_)
 
 
-cdef void gemv(
-    bint trans, Py_ssize_t m, Py_ssize_t n,
-    floating alpha, const floating* A, Py_ssize_t lda, const floating* x, Py_ssize_t incx,
-    floating beta, floating* y, Py_ssize_t incy,
-) noexcept nogil:
+cdef void gemv(bint trans, Py_ssize_t m, Py_ssize_t n, floating alpha, const floating* A, Py_ssize_t lda,
+               const floating* x, Py_ssize_t incx, floating beta, floating* y,
+               Py_ssize_t incy) noexcept nogil:
     """y := alpha op(A) x + beta y."""
-    cdef:
-        char op = c'N' if trans else c'T'
-        int m_ = <int>m, n_ = <int>n, lda_ = _ld(lda), incx_ = <int>incx, incy_ = <int>incy
-        Py_ssize_t j, len_x = m if trans else n, len_y = n if trans else m
+    cdef char op = c'N' if trans else c'T'
+    cdef int m_ = <int>m, n_ = <int>n, lda_ = _ld(lda), incx_ = <int>incx, incy_ = <int>incy
+    cdef Py_ssize_t j, len_x = m if trans else n, len_y = n if trans else m
     # BLAS returns at once where A is empty, without beta; and some builds multiply NaN in y by
     # beta = 0. A vector is short: do both here.
     if beta == 0:
@@ -73,11 +67,8 @@ cdef void gemv(
         dgemv(&op, &n_, &m_, &alpha, <double*>A, &lda_, <double*>x, &incx_, &beta, y, &incy_)
 
 
-cdef void ger(
-    Py_ssize_t m, Py_ssize_t n,
-    floating alpha, const floating* x, Py_ssize_t incx, const floating* y, Py_ssize_t incy,
-    floating* A, Py_ssize_t lda,
-) noexcept nogil:
+cdef void ger(Py_ssize_t m, Py_ssize_t n, floating alpha, const floating* x, Py_ssize_t incx,
+              const floating* y, Py_ssize_t incy, floating* A, Py_ssize_t lda) noexcept nogil:
     """A := alpha x y^T + A."""
     cdef int m_ = <int>m, n_ = <int>n, lda_ = _ld(lda), incx_ = <int>incx, incy_ = <int>incy
     if m == 0 or n == 0:
@@ -88,7 +79,9 @@ cdef void ger(
         dger(&n_, &m_, &alpha, <double*>y, &incy_, <double*>x, &incx_, A, &lda_)
 
 
-# The same with checks, on memoryviews.
+# The same with checks, on memoryviews of float32 or float64. Rows of a matrix are contiguous, any number of
+# items apart; the output shares no memory with the inputs. ValueError: shapes that do not fit each other, a
+# layout that BLAS cannot read, overlapping memory. OverflowError: a size or row stride beyond 32 bits.
 
 cdef Py_ssize_t _check_fits(Py_ssize_t size, str name) except -1:
     if size > BLAS_INT_MAX:
@@ -145,48 +138,27 @@ cdef Py_ssize_t _extent(Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t ld) noexcep
     return (rows - 1) * ld + cols if rows and cols else 0
 
 
-cdef int _check_apart(
-    str out, const floating* a, Py_ssize_t a_extent,
-    str name, const floating* b, Py_ssize_t b_extent,
-) except -1:
+cdef int _check_apart(str out, const floating* a, Py_ssize_t a_extent, str name, const floating* b,
+                      Py_ssize_t b_extent) except -1:
     """ValueError where the memory of the output may overlap an input's."""
     if a_extent and b_extent and a < b + b_extent and b < a + a_extent:
         raise ValueError(f"{out} must not lie in the same memory as {name}")
     return 0
 
 
-def _gemm_memview(
-    bint trans_a, bint trans_b, double alpha, const floating[:, :] A, const floating[:, :] B,
-    double beta, floating[:, :] C,
-):
-    """C := alpha op(A) op(B) + beta C.
+def _gemm_memview(bint trans_a, bint trans_b, double alpha, const floating[:, :] A, const floating[:, :] B,
+                  double beta, floating[:, :] C):
+    """C := alpha op(A) op(B) + beta C, C of shape (m, n), changed in place, not read where beta is 0.
 
-    op(A) is A, or its transpose where `trans_a`; op(B) likewise. C is not read where beta is 0.
-
-    Parameters
-    ----------
-    trans_a, trans_b : bool
-    alpha, beta : float
-    A, B : array, op(A) of shape (m, k), op(B) of shape (k, n)
-        float32 or float64; the rows contiguous, any number of items apart.
-    C : array of shape (m, n), changed in place
-        Of the same dtype; shares no memory with A and B.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit each other, a layout that BLAS cannot read, overlapping memory.
-    OverflowError
-        A size or row stride beyond BLAS's 32-bit integers.
+    op(A) (m, k) is A, or its transpose where `trans_a`; op(B) (k, n) likewise.
     """
-    cdef:
-        Py_ssize_t lda = _leading_dimension(A, "A")
-        Py_ssize_t ldb = _leading_dimension(B, "B")
-        Py_ssize_t ldc = _leading_dimension[floating](C, "C")
-        Py_ssize_t m = A.shape[1] if trans_a else A.shape[0]
-        Py_ssize_t k = A.shape[0] if trans_a else A.shape[1]
-        Py_ssize_t n = B.shape[0] if trans_b else B.shape[1]
-        Py_ssize_t extent = _extent(m, n, ldc)
+    cdef Py_ssize_t lda = _leading_dimension(A, "A")
+    cdef Py_ssize_t ldb = _leading_dimension(B, "B")
+    cdef Py_ssize_t ldc = _leading_dimension[floating](C, "C")
+    cdef Py_ssize_t m = A.shape[1] if trans_a else A.shape[0]
+    cdef Py_ssize_t k = A.shape[0] if trans_a else A.shape[1]
+    cdef Py_ssize_t n = B.shape[0] if trans_b else B.shape[1]
+    cdef Py_ssize_t extent = _extent(m, n, ldc)
     _check_shape("B", (B.shape[0], B.shape[1]), (n, k) if trans_b else (k, n))
     _check_shape("C", (C.shape[0], C.shape[1]), (m, n))
     _check_apart("C", &C[0, 0], extent, "A", &A[0, 0], _extent(A.shape[0], A.shape[1], lda))
@@ -196,36 +168,18 @@ def _gemm_memview(
              <floating>beta, &C[0, 0], ldc)
 
 
-def _gemv_memview(
-    bint trans, double alpha, const floating[:, :] A, const floating[:] x,
-    double beta, floating[:] y,
-):
-    """y := alpha op(A) x + beta y.
+def _gemv_memview(bint trans, double alpha, const floating[:, :] A, const floating[:] x, double beta,
+                  floating[:] y):
+    """y := alpha op(A) x + beta y, y changed in place, not read where beta is 0.
 
-    op(A) is A, or its transpose where `trans`. y is not read where beta is 0.
-
-    Parameters
-    ----------
-    trans : bool
-    alpha, beta : float
-    A : array of shape (m, n)
-        float32 or float64; the rows contiguous, any number of items apart.
-    x : array of shape (n,), or (m,) where `trans`
-    y : array of shape (m,), or (n,) where `trans`, changed in place
-        Of the same dtype; shares no memory with A and x.
-
-    Raises
-    ------
-    ValueError, OverflowError
-        As `_gemm_memview`.
+    op(A) is A (m, n), or its transpose where `trans`.
     """
-    cdef:
-        Py_ssize_t lda = _leading_dimension(A, "A")
-        Py_ssize_t incx = _increment(x, "x")
-        Py_ssize_t incy = _increment[floating](y, "y")
-        Py_ssize_t m = A.shape[0], n = A.shape[1]
-        Py_ssize_t len_x = m if trans else n, len_y = n if trans else m
-        Py_ssize_t extent = _extent(len_y, 1, incy)
+    cdef Py_ssize_t lda = _leading_dimension(A, "A")
+    cdef Py_ssize_t incx = _increment(x, "x")
+    cdef Py_ssize_t incy = _increment[floating](y, "y")
+    cdef Py_ssize_t m = A.shape[0], n = A.shape[1]
+    cdef Py_ssize_t len_x = m if trans else n, len_y = n if trans else m
+    cdef Py_ssize_t extent = _extent(len_y, 1, incy)
     _check_shape("x", (x.shape[0],), (len_x,))
     _check_shape("y", (y.shape[0],), (len_y,))
     _check_apart("y", &y[0], extent, "A", &A[0, 0], _extent(m, n, lda))
@@ -235,29 +189,12 @@ def _gemv_memview(
              <floating>beta, &y[0], incy)
 
 
-def _ger_memview(
-    double alpha, const floating[:] x, const floating[:] y, floating[:, :] A,
-):
-    """A := alpha x y^T + A.
-
-    Parameters
-    ----------
-    alpha : float
-    x : array of shape (m,)
-    y : array of shape (n,)
-    A : array of shape (m, n), changed in place
-        float32 or float64, the rows contiguous; shares no memory with x and y.
-
-    Raises
-    ------
-    ValueError, OverflowError
-        As `_gemm_memview`.
-    """
-    cdef:
-        Py_ssize_t incx = _increment(x, "x")
-        Py_ssize_t incy = _increment(y, "y")
-        Py_ssize_t lda = _leading_dimension[floating](A, "A")
-        Py_ssize_t m = x.shape[0], n = y.shape[0], extent = _extent(m, n, lda)
+def _ger_memview(double alpha, const floating[:] x, const floating[:] y, floating[:, :] A):
+    """A := alpha x y^T + A, A of shape (m, n), changed in place."""
+    cdef Py_ssize_t incx = _increment(x, "x")
+    cdef Py_ssize_t incy = _increment(y, "y")
+    cdef Py_ssize_t lda = _leading_dimension[floating](A, "A")
+    cdef Py_ssize_t m = x.shape[0], n = y.shape[0], extent = _extent(m, n, lda)
     _check_shape("A", (A.shape[0], A.shape[1]), (m, n))
     _check_apart("A", &A[0, 0], extent, "x", &x[0], _extent(m, 1, incx))
     _check_apart("A", &A[0, 0], extent, "y", &y[0], _extent(n, 1, incy))

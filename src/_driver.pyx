@@ -1,5 +1,5 @@
 # cython: language_level=3, wraparound=False, cdivision=True
-"""The default driver: the loops over time, over blocks of sequences and over threads, for the default cell.
+"""The sequences of a batch, what both drivers do with them, and the driver of the default cell.
 
 Everything here is nogil, allocates nothing and raises nothing; buffers are the caller's and have
 been checked. Products and cells are named through the kernel tables, so that the same loop serves
@@ -12,17 +12,12 @@ block, steps go in *chunks*: what does not wait for the recurrence (the input's 
 pre-activations; dx; the weight gradient) is one product a chunk. A *span* is what lies between two
 saved states: the whole sequence, or the stretch that is computed again under checkpointing.
 """
-from cython.parallel cimport prange, threadid
 from libc.limits cimport INT_MAX
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from lstm_ext._arrays cimport ceil_div, end_silence, plus, round_up, silence, times, times3
 from lstm_ext._kernels cimport hint, lstm_hints, stream_bytes
-
-
-cdef extern from "threads.h":
-    pass
 
 cdef extern from "stream.h" nogil:
     void lstm_stream_row(void *target, const void *source, size_t size)
@@ -40,23 +35,21 @@ cdef inline void project(const layer_t *L, Py_ssize_t rows, const floating *a, P
         L.d.project(rows, L.hidden_size, L.input_size, a, lda, panels, bias, pre)
 
 
-cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t cols, const floating *dgates,
-                         const floating *panels, floating *c, bint from_end) noexcept nogil:
+cdef void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols, const floating *a,
+                  const floating *panels, floating *c, lstm_hints hints) noexcept nogil:
     if floating is float:
-        L.s.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
-                    hint(from_end, False))
+        L.s.product(rows, depth, cols, a, depth, panels, c, hints)
     else:
-        L.d.product(rows, 4 * L.hidden_size, cols, dgates, 4 * L.hidden_size, panels, c,
-                    hint(from_end, False))
+        L.d.product(rows, depth, cols, a, depth, panels, c, hints)
 
 
-cdef inline void weight_gradient(const layer_t *L, Py_ssize_t rows, const floating *dgates,
-                                 const floating *xh, floating *dweight,
-                                 floating *scratch) noexcept nogil:
+cdef void weight_gradient(const layer_t *L, Py_ssize_t rows, Py_ssize_t M, Py_ssize_t cols,
+                          const floating *d, const floating *a, floating *partial,
+                          floating *scratch) noexcept nogil:
     if floating is float:
-        L.s.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight, scratch)
+        L.s.weight_gradient(rows, M, cols, d, a, partial, scratch)
     else:
-        L.d.weight_gradient(rows, 4 * L.hidden_size, L.xh_columns, dgates, xh, dweight, scratch)
+        L.d.weight_gradient(rows, M, cols, d, a, partial, scratch)
 
 
 cdef inline void column_sums(const layer_t *L, Py_ssize_t rows, const floating *dgates,
@@ -135,51 +128,34 @@ cdef Py_ssize_t largest_block(const sequences_t *seqs) noexcept nogil:
     return ceil_div(seqs.batch, seqs.n_blocks) if seqs.n_blocks else 0
 
 
-# Offsets into one thread's workspace.
-cdef struct work_t:
-    Py_ssize_t h, h_next, c      # of a block
-    Py_ssize_t x, pre            # rows of a chunk
-    Py_ssize_t dh, dc
-    Py_ssize_t dgates, xh, dx
-    Py_ssize_t scratch           # weight_gradient's
-    Py_ssize_t gates, cells      # of a span that is computed again
-    Py_ssize_t size
-
-
-cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, bint backward,
-                        bint checkpointed) noexcept nogil:
+cdef void default_work(const layer_t *L, const sequences_t *seqs, bint backward, bint checkpointed,
+                       work_t *w) noexcept nogil:
+    """Places in a thread's workspace."""
     cdef Py_ssize_t H = L.hidden_size, n = largest_block(seqs), size = 0
     cdef Py_ssize_t rows = max(L.chunk_rows, n)  # of a chunk: whole steps up to chunk_rows, but one at least
-    cdef work_t w
-    memset(&w, 0, sizeof(w))
     if not backward or checkpointed:
-        w.h = take(&size, times(n, H))
+        w.h[0] = take(&size, times(n, H))
         w.h_next = take(&size, times(n, H))
-        w.c = take(&size, times(n, H))
-        w.x = take(&size, times(rows, L.input_size))
-        w.pre = take(&size, times(rows, L.gate_columns))
+        w.c[0] = take(&size, times(n, H))
+        w.x[0] = take(&size, times(rows, L.input_size))
+        w.pre_x[0] = take(&size, times(rows, L.gate_columns))
     if backward:
-        w.dh = take(&size, times(n, H))
-        w.dc = take(&size, times(n, H))
-        w.dgates = take(&size, times3(4, rows, H))
+        w.dh[0] = take(&size, times(n, H))
+        w.dc[0] = take(&size, times(n, H))
+        w.dpre_x[0] = take(&size, times3(4, rows, H))
         w.xh = take(&size, times(rows, L.xh_columns))
-        w.dx = take(&size, times(rows, L.input_size))
-        w.scratch = take(&size, L.d.gradient_scratch(rows, 4 * H, L.xh_columns) if L.is_double
-                         else L.s.gradient_scratch(rows, 4 * H, L.xh_columns))
+        w.dx[0] = take(&size, times(rows, L.input_size))
+        w.gradient = take(&size, L.d.gradient_scratch(rows, 4 * H, L.xh_columns) if L.is_double
+                          else L.s.gradient_scratch(rows, 4 * H, L.xh_columns))
         if checkpointed:
-            w.gates = take(&size, times3(4, seqs.span, times(n, H)))
-            w.cells = take(&size, times3(seqs.span, n, H))
+            w.again_gates[0] = take(&size, times3(4, seqs.span, times(n, H)))
+            w.again_cells[0] = take(&size, times3(seqs.span, n, H))
     w.size = size
-    return w
 
 
-cdef Py_ssize_t default_workspace(const layer_t *L, const sequences_t *seqs, bint backward,
-                                  bint checkpointed) noexcept nogil:
-    return work_layout(L, seqs, backward, checkpointed).size
-
-
-cdef void pack_weights(const layer_t *L, const floating *parameters, bint backward,
+cdef void default_pack(const layer_t *L, const floating *parameters, bint backward,
                        floating *packed) noexcept nogil:
+    """packed = the weights of a direction whose first parameter is at `parameters`."""
     cdef const packed_t *to = &L.packed[DEFAULT]
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size
     cdef const floating *weight_ih = parameters + L.at[WEIGHT_IH]
@@ -199,14 +175,6 @@ cdef void pack_weights(const layer_t *L, const floating *parameters, bint backwa
         if backward:
             L.d.pack(4 * H, I, weight_ih, packed + to.ih_back)
             L.d.pack(4 * H, H, weight_hh, packed + to.hh_back)
-
-
-cdef void default_pack(const layer_t *L, const void *parameters, bint backward, void *packed) noexcept nogil:
-    """packed = the weights of a direction whose first parameter is at `parameters`."""
-    if L.is_double:
-        pack_weights(L, <const double*>parameters, backward, <double*>packed)
-    else:
-        pack_weights(L, <const float*>parameters, backward, <float*>packed)
 
 
 # ---- the sequences of a batch
@@ -317,9 +285,9 @@ cdef inline Py_ssize_t time_at(const sequences_t *seqs, bint reverse, Py_ssize_t
     return s if seqs.times == NULL else seqs.times[seqs.order[position] * seqs.time + s]
 
 
-cdef Py_ssize_t time_of(const run_t *run, Py_ssize_t position, Py_ssize_t s) noexcept nogil:
-    """The time index that is step s of a sequence."""
-    return time_at(run.seqs, run.reverse, position, s)
+cdef Py_ssize_t time_of(const block_t *block, Py_ssize_t n, Py_ssize_t s) noexcept nogil:
+    """The time index that is step s of the block's sequence n."""
+    return time_at(block.run.seqs, block.run.reverse, block.first + n, s)
 
 
 cdef inline void copy_row(Py_ssize_t n, const floating *source, floating *target) noexcept nogil:
@@ -334,270 +302,217 @@ cdef void add_row(Py_ssize_t n, const floating *source, floating *target) noexce
         target[j] += source[j]
 
 
-cdef void gather(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+cdef void gather(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
                  const floating *x, strides_t sx, floating *rows, Py_ssize_t ld) noexcept nogil:
-    """rows (alive, width) = x at step s of the sequences from position `first` on."""
-    cdef const sequences_t *seqs = run.seqs
-    cdef bint reverse = run.reverse
-    cdef Py_ssize_t n
-    for n in range(first, first + alive):
-        copy_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
-        rows += ld
+    """rows (rows_of(begin, end), width) = x at steps begin..end."""
+    cdef const sequences_t *seqs = block.run.seqs
+    cdef bint reverse = block.run.reverse
+    cdef Py_ssize_t n, s
+    for s in range(begin, end):
+        for n in range(block.first, block.first + alive_at(block, s)):
+            copy_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
+            rows += ld
 
 
-cdef void gather_add(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+cdef void gather_add(const block_t *block, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
                      const floating *x, strides_t sx, floating *rows) noexcept nogil:
     """rows (alive, width) += x at step s."""
-    cdef const sequences_t *seqs = run.seqs
-    cdef bint reverse = run.reverse
+    cdef const sequences_t *seqs = block.run.seqs
+    cdef bint reverse = block.run.reverse
     cdef Py_ssize_t n
-    for n in range(first, first + alive):
+    for n in range(block.first, block.first + alive):
         add_row(width, x + seqs.order[n] * sx.n + time_at(seqs, reverse, n, s) * sx.t, rows)
         rows += width
 
 
-cdef void scatter(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, Py_ssize_t width,
+cdef void scatter(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
                   const floating *rows, Py_ssize_t ld, floating *y, strides_t sy, bint add) noexcept nogil:
-    """y at step s = (or +=) rows (alive, width)."""
-    cdef const sequences_t *seqs = run.seqs
-    cdef bint reverse = run.reverse
+    """y at steps begin..end = (or +=) rows (rows_of(begin, end), width)."""
+    cdef const sequences_t *seqs = block.run.seqs
+    cdef bint reverse = block.run.reverse
     cdef bint stream = times3(seqs.total, width, sizeof(floating)) >= stream_bytes
-    cdef Py_ssize_t n
+    cdef Py_ssize_t n, s
     cdef floating *target
-    for n in range(first, first + alive):
-        target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
-        if add:
-            add_row(width, rows, target)
-        elif stream:
-            lstm_stream_row(target, rows, width * sizeof(floating))
-        else:
-            copy_row(width, rows, target)
-        rows += ld
+    for s in range(begin, end):
+        for n in range(block.first, block.first + alive_at(block, s)):
+            target = y + seqs.order[n] * sy.n + time_at(seqs, reverse, n, s) * sy.t
+            if add:
+                add_row(width, rows, target)
+            elif stream:
+                lstm_stream_row(target, rows, width * sizeof(floating))
+            else:
+                copy_row(width, rows, target)
+            rows += ld
     if stream:
         lstm_end_stream()
 
 
-cdef void clear_padding(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
-                        floating *y, strides_t sy) noexcept nogil:
+cdef void clear_padding(const block_t *block, Py_ssize_t width, floating *y, strides_t sy) noexcept nogil:
     """y = 0 beyond each sequence's length; under a mask everywhere, since gaps may be anywhere."""
+    cdef const sequences_t *seqs = block.run.seqs
     cdef Py_ssize_t n, t
-    for n in range(first, last):
+    for n in range(block.first, block.last):
         for t in range(seqs.lengths[n] if seqs.times == NULL else 0, seqs.time):
             memset(y + seqs.order[n] * sy.n + t * sy.t, 0, width * sizeof(floating))
 
 
-cdef void load_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
-                      const floating *states, floating *rows) noexcept nogil:
-    """rows (last - first, H) = states (batch, H) of those positions; 0 where states is NULL."""
+cdef void load_rows(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
+                    const floating *states, floating *rows) noexcept nogil:
+    """Rows begin..end of the block's `rows` = those of `states` (batch, width); 0 where states is NULL."""
+    cdef const Py_ssize_t *order = block.run.seqs.order + block.first
     cdef Py_ssize_t n
-    for n in range(first, last):
+    for n in range(begin, end):
         if states != NULL:
-            copy_row(H, states + seqs.order[n] * H, rows)
+            copy_row(width, states + order[n] * width, rows + n * width)
         else:
-            memset(rows, 0, H * sizeof(floating))
-        rows += H
+            memset(rows + n * width, 0, width * sizeof(floating))
 
 
-cdef void save_states(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last, Py_ssize_t H,
-                      const floating *rows, floating *states) noexcept nogil:
+cdef void save_rows(const block_t *block, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width,
+                    const floating *rows, floating *states) noexcept nogil:
+    cdef const Py_ssize_t *order = block.run.seqs.order + block.first
     cdef Py_ssize_t n
-    for n in range(first, last):
-        copy_row(H, rows, states + seqs.order[n] * H)
-        rows += H
+    for n in range(begin, end):
+        copy_row(width, rows + n * width, states + order[n] * width)
 
 
-cdef Py_ssize_t alive_at(const sequences_t *seqs, Py_ssize_t first, Py_ssize_t last,
-                         Py_ssize_t s) noexcept nogil:
+cdef void load_states(const block_t *block, Py_ssize_t begin, Py_ssize_t end, const void *h_states,
+                      const void *c_states, floating *h, floating *c) noexcept nogil:
+    """h, c of the block's sequences begin..end."""
+    load_rows(block, begin, end, block.run.layer.out_size, <const floating*>h_states, h)
+    load_rows(block, begin, end, block.run.layer.hidden_size, <const floating*>c_states, c)
+
+
+cdef void save_states(const block_t *block, Py_ssize_t begin, Py_ssize_t end, const floating *h,
+                      const floating *c, void *h_states, void *c_states) noexcept nogil:
+    save_rows(block, begin, end, block.run.layer.out_size, h, <floating*>h_states)
+    save_rows(block, begin, end, block.run.layer.hidden_size, c, <floating*>c_states)
+
+
+cdef Py_ssize_t alive_at(const block_t *block, Py_ssize_t s) noexcept nogil:
     """How many sequences of the block have a step s: they come first."""
-    cdef Py_ssize_t n = last
-    while n > first and seqs.lengths[n - 1] <= s:
+    cdef const Py_ssize_t *lengths = block.run.seqs.lengths
+    cdef Py_ssize_t n = block.last
+    while n > block.first and lengths[n - 1] <= s:
         n -= 1
-    return n - first
+    return n - block.first
+
+
+cdef Py_ssize_t rows_of(const block_t *block, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
+    """Rows of the steps begin..end."""
+    cdef Py_ssize_t s, rows = 0
+    for s in range(begin, end):
+        rows += alive_at(block, s)
+    return rows
 
 
 # ---- forward
 
 
-cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, bint outputs,
-                       floating **h, floating **h_next, floating *c, floating *gates, floating *cells,
-                       floating *work, const work_t *w) noexcept nogil:
+cdef void default_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint outputs,
+                          floating *work) noexcept nogil:
     """Steps begin..end of one block.
 
-    h, c (block, H): the state before step `begin`; *h becomes that after the last step (the two
-    buffers change places). gates, cells: rows of the span, filled, and then c stays as it is;
-    both NULL when nothing is recorded, and then c is updated in place. outputs: False when steps are
-    computed again for their rows alone.
+    The state is replaced by that after the last step; but c stays as it is where rows are recorded. Rows are
+    NULL when nothing is recorded. outputs: False when steps are computed again for their rows alone.
     """
+    cdef const run_t *run = block.run
     cdef const layer_t *L = run.layer
     cdef const sequences_t *seqs = run.seqs
     cdef const part_t *part = &run.part[0]
     cdef const packed_t *at = &L.packed[DEFAULT]
     cdef const floating *packed = <const floating*>part.packed
     cdef const floating *x = <const floating*>part.x
-    cdef floating *y = <floating*>part.y if outputs else NULL
-    cdef floating *x_rows = work + w.x
-    cdef floating *pre = work + w.pre
-    cdef const floating *c_prev = c
-    cdef floating *c_t = c
-    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, CP = L.gate_columns
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
-    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t s = begin, stop, row, alive, n
+    cdef floating *x_rows = work + run.layout.x[0]
+    cdef floating *pre = work + run.layout.pre_x[0]
+    cdef floating *gates = <floating*>block.rows[0].gates
+    cdef floating *cells = <floating*>block.rows[0].cells
+    cdef floating *h = <floating*>block.h[0]
+    cdef floating *h_next = <floating*>block.h_next
+    cdef floating *c_t = work + run.layout.c[0]
+    cdef const floating *c_prev = c_t
+    cdef Py_ssize_t H = L.hidden_size, I = L.input_size, sequences = block.last - block.first
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // sequences)
+    cdef Py_ssize_t s = begin, stop, row, alive
     # What is recorded for all steps is not read before backward; what is computed again is read at once.
-    cdef bint stream = gates != NULL and outputs and times3(seqs.total, 4 * H, sizeof(floating)) >= stream_bytes
+    cdef bint stream = (outputs and gates != NULL
+                        and times3(seqs.total, 4 * H, sizeof(floating)) >= stream_bytes)
     # One sequence is a matrix already, if its leading dimension is one that BLAS can take.
-    cdef bint evenly_spaced = (last - first == 1 and I <= part.sx.t <= INT_MAX and not run.reverse
+    cdef bint evenly_spaced = (sequences == 1 and I <= part.sx.t <= INT_MAX and not run.reverse
                                and seqs.times == NULL)
     while s < end:
         stop = min(s + steps, end)
         if evenly_spaced:
-            project(L, stop - s, x + seqs.order[first] * part.sx.n + s * part.sx.t, part.sx.t,
+            project(L, stop - s, x + seqs.order[block.first] * part.sx.n + s * part.sx.t, part.sx.t,
                     packed + at.ih, packed + at.vector[BIAS], pre)
         else:
-            row = 0
-            for n in range(s, stop):
-                alive = alive_at(seqs, first, last, n)
-                gather(run, first, alive, n, I, x, part.sx, x_rows + row * I, I)
-                row += alive
-            project(L, row, x_rows, I, packed + at.ih, packed + at.vector[BIAS], pre)
+            gather(block, s, stop, I, x, part.sx, x_rows, I)
+            project(L, rows_of(block, s, stop), x_rows, I, packed + at.ih, packed + at.vector[BIAS], pre)
         row = 0
         for s in range(s, stop):
-            alive = alive_at(seqs, first, last, s)
+            alive = alive_at(block, s)
             if cells != NULL:
                 c_t = cells
                 cells += alive * H
-            step_forward(L, alive, pre + row * CP, h[0], packed + at.hh, c_prev, c_t, h_next[0], gates,
+            step_forward(L, alive, pre + row * L.gate_columns, h, packed + at.hh, c_prev, c_t, h_next, gates,
                          stream, s & 1)
             c_prev = c_t
-            h[0], h_next[0] = h_next[0], h[0]
+            h, h_next = h_next, h
             row += alive
             if gates != NULL:
                 gates += 4 * alive * H
             if outputs:
-                scatter(run, first, alive, s, H, <const floating*>h[0], H, y, part.sy, False)
-                n = alive_at(seqs, first, last, s + 1)
-                save_states(seqs, first + n, first + alive, H, <const floating*>h[0] + n * H,
-                            <floating*>part.h_n)
-                save_states(seqs, first + n, first + alive, H, <const floating*>c_t + n * H,
-                            <floating*>part.c_n)
+                scatter(block, s, s + 1, H, <const floating*>h, H, <floating*>part.y, part.sy, False)
+                save_states(block, alive_at(block, s + 1), alive, <const floating*>h, <const floating*>c_t,
+                            part.h_n, part.c_n)
         s = stop
-
-
-cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
-    cdef const sequences_t *seqs = run.seqs
-    cdef const part_t *part = &run.part[0]
-    cdef Py_ssize_t H = run.layer.hidden_size
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
-    cdef Py_ssize_t time = seqs.lengths[first], s = 0, end
-    cdef Py_ssize_t alive = alive_at(seqs, first, last, 0)
-    cdef floating *h = work + w.h
-    cdef floating *h_next = work + w.h_next
-    cdef floating *c = work + w.c
-    cdef floating *starts_h = <floating*>part.starts_h
-    cdef floating *starts_c = <floating*>part.starts_c
-    cdef floating *gates = <floating*>part.rows.gates
-    cdef floating *cells = <floating*>part.rows.cells
-    cdef uint64_t mode = silence()
-    load_states(seqs, first, last, H, <const floating*>part.h_0, h)
-    load_states(seqs, first, last, H, <const floating*>part.c_0, c)
-    # A sequence of length 0 ends as it began.
-    save_states(seqs, first + alive, last, H, <const floating*>h + alive * H, <floating*>part.h_n)
-    save_states(seqs, first + alive, last, H, <const floating*>c + alive * H, <floating*>part.c_n)
-    clear_padding(seqs, first, last, H, <floating*>part.y, part.sy)
-    if starts_h != NULL:
-        starts_h += seqs.start[b] * H
-        starts_c += seqs.start[b] * H
-    if gates != NULL:
-        gates += 4 * seqs.row[b] * H
-        cells += seqs.row[b] * H
-    while s < time:
-        end = min(s + seqs.span, time)
-        if starts_h != NULL:
-            memcpy(starts_h, h, size * sizeof(floating))
-            memcpy(starts_c, c, size * sizeof(floating))
-            starts_h += size
-            starts_c += size
-        forward_span(run, b, s, end, True, &h, &h_next, c, gates, cells, work, w)
-        s = end
-    end_silence(mode)
-
-
-cdef void forward_blocks(const run_t *run, floating *work) noexcept nogil:
-    cdef Py_ssize_t b
-    cdef work_t w = work_layout(run.layer, run.seqs, False, False)
-    if run.n_threads == 1 or run.seqs.n_blocks == 1:
-        for b in range(run.seqs.n_blocks):
-            forward_block(run, b, work, &w)
-        return
-    for b in prange(run.seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
-        forward_block(run, b, work + threadid() * w.size, &w)
-
-
-cdef void default_forward(const run_t *run) noexcept nogil:
-    """All blocks of one direction of one layer.
-
-    Under checkpointing starts_h, starts_c have one (block, H) for each span, and there are no rows; when
-    nothing is recorded all of them are NULL.
-    """
-    if run.layer.is_double:
-        forward_blocks(run, <double*>run.work)
-    else:
-        forward_blocks(run, <float*>run.work)
+    block.h[0], block.h_next = h, h_next
 
 
 # ---- backward
 
 
-cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end,
-                        const floating *h_start, const floating *c_start, const floating *gates,
-                        const floating *cells, floating *partial, floating *work,
-                        const work_t *w) noexcept nogil:
-    """Steps end..begin of one block, backwards.
+cdef void default_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, floating *work) noexcept nogil:
+    """Steps end..begin of one block, backwards, from its rows and the state before step `begin`.
 
-    h_start, c_start (block, H): the state before step `begin`; gates, cells: the rows of the span.
     dh, dc in `work` (block, H): the gradients of the state after step end - 1 for the sequences that go
-    on, replaced by those of the state before `begin`. partial is added to.
+    on, replaced by those of the state before `begin`.
     """
+    cdef const run_t *run = block.run
     cdef const layer_t *L = run.layer
-    cdef const sequences_t *seqs = run.seqs
     cdef const part_t *part = &run.part[0]
     cdef const packed_t *at = &L.packed[DEFAULT]
     cdef const floating *packed = <const floating*>part.packed
-    cdef const floating *dh_n = <const floating*>part.dh_n
-    cdef const floating *dc_n = <const floating*>part.dc_n
+    cdef const floating *h_start = <const floating*>block.h_start
+    cdef const floating *gates = <const floating*>block.rows[0].gates
+    cdef const floating *cells = <const floating*>block.rows[0].cells
+    cdef floating *partial = <floating*>block.partial
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, K = L.xh_columns
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
-    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef floating *dh = work + w.dh
-    cdef floating *dc = work + w.dc
-    cdef floating *dgates = work + w.dgates
-    cdef floating *xh = work + w.xh
-    cdef floating *dx_rows = work + w.dx
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (block.last - block.first))
+    cdef floating *dh = work + run.layout.dh[0]
+    cdef floating *dc = work + run.layout.dc[0]
+    cdef floating *dgates = work + run.layout.dpre_x[0]
+    cdef floating *xh = work + run.layout.xh
+    cdef floating *dx_rows = work + run.layout.dx[0]
     cdef const floating *c_prev
-    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, alive, entered, before, later, n, r
-    for s in range(begin, end):
-        row += alive_at(seqs, first, last, s)
-    alive = alive_at(seqs, first, last, end)
+    cdef Py_ssize_t s, stop = end, start, chunk, entered, before, later, n, r
+    cdef Py_ssize_t alive = alive_at(block, end), row = rows_of(block, begin, end)
     while stop > begin:
         start = max(stop - steps, begin)
-        chunk = 0
-        for s in range(start, stop):
-            chunk += alive_at(seqs, first, last, s)
-        r = chunk
+        chunk = r = rows_of(block, start, stop)
         for s in range(stop - 1, start - 1, -1):
             # Sequences whose last step this is come in with the gradient of their final state.
-            entered = alive_at(seqs, first, last, s)
-            load_states(seqs, first + alive, first + entered, H, dh_n, dh + alive * H)
-            load_states(seqs, first + alive, first + entered, H, dc_n, dc + alive * H)
+            entered = alive_at(block, s)
+            load_states(block, alive, entered, part.dh_n, part.dc_n, dh, dc)
             # h_t is what the step after it, whose rows follow, has for h_prev.
             later = alive if s < stop - 1 else 0
             alive = entered
             row -= alive
             r -= alive
             if part.dy != NULL:
-                gather_add(run, first, alive, s, H, <const floating*>part.dy, part.sdy, dh)
-            before = row - alive_at(seqs, first, last, s - 1) if s > begin else 0
-            c_prev = cells + before * H if s > begin else c_start
+                gather_add(block, alive, s, H, <const floating*>part.dy, part.sdy, dh)
+            before = row - alive_at(block, s - 1) if s > begin else 0
+            c_prev = cells + before * H if s > begin else <const floating*>block.c_start
             if later > 0:
                 cell_backward(L, later, gates + 4 * row * H, cells + row * H, c_prev,
                               <const floating*>dh, dc, dgates + 4 * r * H, xh + (r + alive) * K + I, K)
@@ -612,93 +527,20 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
                     copy_row(H, h_start + n * H, xh + (r + n) * K + I)
             elif s == start:
                 cell_output(L, alive, gates + 4 * before * H, cells + before * H, xh + r * K + I, K)
-            product(L, alive, H, <const floating*>dgates + 4 * r * H, packed + at.hh_back, dh, s & 1)
-            gather(run, first, alive, s, I, <const floating*>part.x, part.sx, xh + r * K, K)
-            for n in range(r, r + alive if K > I + H else r):
-                memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
-        weight_gradient(L, chunk, <const floating*>dgates, <const floating*>xh, partial, work + w.scratch)
+            product(L, alive, 4 * H, H, <const floating*>dgates + 4 * r * H, packed + at.hh_back, dh,
+                    hint(s & 1, False))
+        gather(block, start, stop, I, <const floating*>part.x, part.sx, xh, K)
+        for n in range(chunk if K > I + H else 0):
+            memset(xh + n * K + I + H, 0, (K - I - H) * sizeof(floating))
+        weight_gradient(L, chunk, 4 * H, K, <const floating*>dgates, <const floating*>xh, partial,
+                        work + run.layout.gradient)
         column_sums(L, chunk, <const floating*>dgates, partial + L.partial[DEFAULT].at[BIAS])
         if part.dx != NULL:
-            product(L, chunk, I, <const floating*>dgates, packed + at.ih_back, dx_rows, False)
-            r = 0
-            for s in range(start, stop):
-                n = alive_at(seqs, first, last, s)
-                scatter(run, first, n, s, I, <const floating*>dx_rows + r * I, I, <floating*>part.dx,
-                        part.sdx, run.add_dx)
-                r += n
+            product(L, chunk, 4 * H, I, <const floating*>dgates, packed + at.ih_back, dx_rows,
+                    hint(False, False))
+            scatter(block, start, stop, I, <const floating*>dx_rows, I, <floating*>part.dx, part.sdx,
+                    run.add_dx)
         stop = start
-
-
-cdef void backward_block(const run_t *run, Py_ssize_t b, floating *partial, floating *work,
-                         const work_t *w) noexcept nogil:
-    cdef const sequences_t *seqs = run.seqs
-    cdef const part_t *part = &run.part[0]
-    cdef Py_ssize_t H = run.layer.hidden_size
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = (last - first) * H
-    cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
-    cdef Py_ssize_t k, begin, end, alive
-    cdef const floating *dh_n = <const floating*>part.dh_n
-    cdef const floating *dc_n = <const floating*>part.dc_n
-    cdef floating *dh = work + w.dh
-    cdef floating *dc = work + w.dc
-    cdef floating *starts_h = <floating*>part.starts_h + seqs.start[b] * H
-    cdef floating *starts_c = <floating*>part.starts_c + seqs.start[b] * H
-    cdef floating *gates
-    cdef floating *cells
-    cdef floating *h
-    cdef floating *h_next
-    if part.dx != NULL and not run.add_dx:
-        clear_padding(seqs, first, last, run.layer.input_size, <floating*>part.dx, part.sdx)
-    for k in range(n_spans - 1, -1, -1):
-        begin = k * seqs.span
-        end = min(begin + seqs.span, time)
-        if not run.again:
-            gates = <floating*>part.rows.gates + 4 * seqs.row[b] * H
-            cells = <floating*>part.rows.cells + seqs.row[b] * H
-        else:
-            gates, cells, h, h_next = work + w.gates, work + w.cells, work + w.h, work + w.h_next
-            memcpy(h, starts_h + k * size, size * sizeof(floating))
-            # c is only read, since the span's cells are recorded.
-            forward_span(run, b, begin, end, False, &h, &h_next, starts_c + k * size, gates, cells, work, w)
-        backward_span(run, b, begin, end, <const floating*>starts_h + k * size,
-                      <const floating*>starts_c + k * size, <const floating*>gates, <const floating*>cells,
-                      partial, work, w)
-    alive = alive_at(seqs, first, last, 0)
-    load_states(seqs, first + alive, last, H, dh_n, dh + alive * H)
-    load_states(seqs, first + alive, last, H, dc_n, dc + alive * H)
-    save_states(seqs, first, last, H, <const floating*>dh, <floating*>part.dh_0)
-    save_states(seqs, first, last, H, <const floating*>dc, <floating*>part.dc_0)
-
-
-cdef void backward_group(const run_t *run, Py_ssize_t group, floating *work, const work_t *w) noexcept nogil:
-    """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
-    cdef Py_ssize_t b = group, size = run.layer.partial[DEFAULT].size
-    cdef floating *partial = <floating*>run.partial + group * size
-    cdef uint64_t mode = silence()
-    memset(partial, 0, size * sizeof(floating))
-    while b < run.seqs.n_blocks:
-        backward_block(run, b, partial, work, w)
-        b += run.seqs.n_groups
-    end_silence(mode)
-
-
-cdef void backward_groups(const run_t *run, floating *work) noexcept nogil:
-    cdef Py_ssize_t group
-    cdef work_t w = work_layout(run.layer, run.seqs, True, run.again)
-    if run.n_threads == 1 or run.seqs.n_groups == 1:
-        for group in range(run.seqs.n_groups):
-            backward_group(run, group, work, &w)
-        return
-    for group in prange(run.seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
-        backward_group(run, group, work + threadid() * w.size, &w)
-
-
-cdef void default_backward(const run_t *run) noexcept nogil:
-    """All blocks of one direction of one layer, backwards."""
-    if run.layer.is_double:
-        backward_groups(run, <double*>run.work)
-    else:
-        backward_groups(run, <float*>run.work)
 
 
 # ---- one step

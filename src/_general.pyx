@@ -11,36 +11,22 @@ the space of inputs, states and parameters. A product then has a tangent of two 
 two parts, on the tape of that, is forward over reverse, which gives Hessian-vector products
 (Pearlmutter, 1994, *Neural Computation* 6:147).
 """
-from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport ceil_div, end_silence, round_up, silence, times, times3
+from lstm_ext._arrays cimport round_up, times, times3
 from lstm_ext._driver cimport (
     BIAS, GENERAL, KINDS, NORM_C, NORM_C_BIAS, NORM_HH, NORM_IH, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH,
-    add_row, alive_at, clear_padding, gather, gather_add, largest_block, load_states, packed_t, part_t,
-    partial_t, rows_t, save_states, scatter, strides_t, take, time_of,
+    add_row, alive_at, gather, gather_add, largest_block, load_rows, load_states, packed_t, part_t, partial_t,
+    product, rows_of, rows_t, run_t, save_states, scatter, strides_t, take, time_of, weight_gradient,
 )
 from lstm_ext._kernels cimport hint, lstm_hints, lstm_step
-
-
-cdef extern from "threads.h":
-    pass
 
 
 cdef extern from "philox.h" nogil:
     void philox4x32(const uint32_t *counter, uint64_t key, uint32_t *out)
 
 
-# ---- the tables, for either dtype
-
-
-cdef inline void product(const layer_t *L, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
-                         const floating *a, const floating *panels, floating *c,
-                         lstm_hints hints) noexcept nogil:
-    if floating is float:
-        L.s.product(rows, depth, cols, a, depth, panels, c, hints)
-    else:
-        L.d.product(rows, depth, cols, a, depth, panels, c, hints)
+# ---- products, and their tangents
 
 
 cdef void products(const run_t *run, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t cols,
@@ -61,23 +47,17 @@ cdef void products(const run_t *run, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t 
         add_row(rows * cols, <const floating*>term, c[1])
 
 
-cdef inline void weight_gradient(const layer_t *L, int kind, Py_ssize_t rows, const floating *d,
-                                 const floating *a, floating *partial, floating *scratch) noexcept nogil:
-    cdef const partial_t *to = &L.partial[GENERAL]
-    partial += to.at[kind]
-    if floating is float:
-        L.s.weight_gradient(rows, L.rows[kind], to.ld[kind], d, a, partial, scratch)
-    else:
-        L.d.weight_gradient(rows, L.rows[kind], to.ld[kind], d, a, partial, scratch)
-
-
 cdef void weight_gradients(const run_t *run, int kind, Py_ssize_t rows, floating **d, floating **a,
                            floating *partial, floating *scratch) noexcept nogil:
     """The gradient of a kind of weight += d^T a or, of two parts, its tangent d'^T a + d^T a'."""
-    weight_gradient(run.layer, kind, rows, <const floating*>d[run.parts - 1], <const floating*>a[0], partial,
-                    scratch)
+    cdef const layer_t *L = run.layer
+    cdef const partial_t *to = &L.partial[GENERAL]
+    partial += to.at[kind]
+    weight_gradient(L, rows, L.rows[kind], to.ld[kind], <const floating*>d[run.parts - 1],
+                    <const floating*>a[0], partial, scratch)
     if run.parts > 1 and a[1] != NULL:
-        weight_gradient(run.layer, kind, rows, <const floating*>d[0], <const floating*>a[1], partial, scratch)
+        weight_gradient(L, rows, L.rows[kind], to.ld[kind], <const floating*>d[0], <const floating*>a[1],
+                        partial, scratch)
 
 
 cdef inline Py_ssize_t whole(const layer_t *L, Py_ssize_t n) noexcept nogil:
@@ -104,14 +84,15 @@ cdef void bernoulli_row(uint64_t seed, int kind, uint32_t stream, Py_ssize_t n, 
             row[j + k] = drawn if bits[k] < threshold else other
 
 
-cdef void zone_rows(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, int kind,
-                    double probability, floating *rows) noexcept nogil:
+cdef void zone_rows(const block_t *block, Py_ssize_t alive, Py_ssize_t s, int kind, double probability,
+                    floating *rows) noexcept nogil:
     """How much of the old state stays, (alive, H): 0 or 1 where masks are drawn."""
+    cdef const run_t *run = block.run
     cdef Py_ssize_t n, j, H = run.layer.hidden_size
     for n in range(alive):
         if run.random:
-            bernoulli_row(run.seed, kind, run.stream, run.seqs.order[first + n],
-                          time_of(run, first + n, s), H, probability, <floating>1, <floating>0, rows + n * H)
+            bernoulli_row(run.seed, kind, run.stream, run.seqs.order[block.first + n], time_of(block, n, s),
+                          H, probability, <floating>1, <floating>0, rows + n * H)
         else:
             for j in range(H):
                 rows[n * H + j] = <floating>probability
@@ -153,48 +134,13 @@ cdef void general_layout(layer_t *L) noexcept nogil:
     partial.size = n
 
 
-# Offsets into one thread's workspace; of two parts, each array but the masks twice.
-cdef struct work_t:
-    Py_ssize_t x[2]              # rows of a chunk, x; in backward in whole vectors
-    Py_ssize_t pre_x[2]
-    Py_ssize_t pre_h[2]
-    Py_ssize_t h[2]              # the state
-    Py_ssize_t c[2]
-    Py_ssize_t m[2]
-    Py_ssize_t fed[2]
-    Py_ssize_t bias[2]           # rows of static inputs
-    Py_ssize_t scratch[2]
-    Py_ssize_t dh[2]
-    Py_ssize_t dm[2]
-    Py_ssize_t dc[2]
-    Py_ssize_t dh_prev[2]
-    Py_ssize_t dpre_x[2]         # rows of a chunk
-    Py_ssize_t dpre_h[2]
-    Py_ssize_t fed_rows[2]       # of a chunk, in whole vectors
-    Py_ssize_t m_rows[2]
-    Py_ssize_t dh_rows[2]
-    Py_ssize_t dx[2]
-    Py_ssize_t dbias[2]
-    Py_ssize_t again_pre_x[2]    # the rows of a span, under checkpointing
-    Py_ssize_t again_pre_h[2]
-    Py_ssize_t again_cells[2]
-    Py_ssize_t again_fed[2]
-    Py_ssize_t term              # a product of the tangent
-    Py_ssize_t gates             # of a step, to be given back
-    Py_ssize_t zone_c
-    Py_ssize_t zone_h
-    Py_ssize_t mask              # of recurrent dropout
-    Py_ssize_t gradient          # weight_gradient's scratch
-    Py_ssize_t size
-
-
-cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bint backward,
-                        bint checkpointed) noexcept nogil:
+cdef void general_work(const layer_t *L, const sequences_t *seqs, int parts, bint backward,
+                       bint checkpointed, work_t *w) noexcept nogil:
+    """Places in a thread's workspace."""
     cdef Py_ssize_t H = L.hidden_size, P = L.out_size, n = largest_block(seqs)
     cdef Py_ssize_t rows = max(L.chunk_rows, n), span = times(seqs.span, n) if checkpointed else 0
     cdef Py_ssize_t I = whole(L, L.input_size), M = max(4 * H, P), size = 0
     cdef bint norm = L.cell.layer_norm
-    cdef work_t w
     cdef int p
     for p in range(parts):
         w.x[p] = take(&size, times(rows, I))
@@ -219,7 +165,7 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bi
         w.dh_rows[p] = take(&size, times(rows, P) if L.projected else 0)
         w.dx[p] = take(&size, times(rows, I))
         w.dbias[p] = take(&size, times3(4, n, H))
-        w.again_pre_x[p] = take(&size, times3(4, span, H))
+        w.again_gates[p] = take(&size, times3(4, span, H))
         w.again_pre_h[p] = take(&size, times3(4, span, H) if norm else 0)
         w.again_cells[p] = take(&size, times(span, H))
         w.again_fed[p] = take(&size, times(span, P))
@@ -232,12 +178,6 @@ cdef work_t work_layout(const layer_t *L, const sequences_t *seqs, int parts, bi
         w.gradient = take(&size, L.d.gradient_scratch(rows, M, max(I, max(H, P))) if L.is_double
                           else L.s.gradient_scratch(rows, M, max(I, max(H, P))))
     w.size = size
-    return w
-
-
-cdef Py_ssize_t general_workspace(const layer_t *L, const sequences_t *seqs, int parts, bint backward,
-                                  bint checkpointed) noexcept nogil:
-    return work_layout(L, seqs, parts, backward, checkpointed).size
 
 
 cdef void transpose(Py_ssize_t rows, Py_ssize_t cols, const floating *a, floating *b) noexcept nogil:
@@ -265,8 +205,18 @@ cdef void pack_weight(const layer_t *L, int kind, const floating *parameters, fl
             L.d.pack(rows, columns, weight, backward)
 
 
-cdef void pack_weights(const layer_t *L, const floating *parameters, bint backward, floating *packed,
+cdef Py_ssize_t general_scratch(const layer_t *L) noexcept nogil:
+    """Elements that packing needs: those of the largest weight."""
+    cdef Py_ssize_t size = 0
+    cdef int kind
+    for kind in range(KINDS):
+        size = max(size, times(L.rows[kind], L.columns[kind]))
+    return size
+
+
+cdef void general_pack(const layer_t *L, const floating *parameters, bint backward, floating *packed,
                        floating *scratch) noexcept nogil:
+    """packed = the weights of a direction whose first parameter is at `parameters`."""
     cdef const packed_t *to = &L.packed[GENERAL]
     cdef int kind
     pack_weight(L, WEIGHT_IH, parameters, packed + to.ih, packed + to.ih_back if backward else NULL, scratch)
@@ -277,24 +227,6 @@ cdef void pack_weights(const layer_t *L, const floating *parameters, bint backwa
     for kind in range(KINDS):
         if to.vector[kind] >= 0:
             memcpy(packed + to.vector[kind], parameters + L.at[kind], L.columns[kind] * sizeof(floating))
-
-
-cdef Py_ssize_t general_scratch(const layer_t *L) noexcept nogil:
-    """Elements that packing needs: those of the largest weight."""
-    cdef Py_ssize_t size = 0
-    cdef int kind
-    for kind in range(KINDS):
-        size = max(size, times(L.rows[kind], L.columns[kind]))
-    return size
-
-
-cdef void general_pack(const layer_t *L, const void *parameters, bint backward, void *packed,
-                       void *scratch) noexcept nogil:
-    """packed = the weights of a direction whose first parameter is at `parameters`."""
-    if L.is_double:
-        pack_weights(L, <const double*>parameters, backward, <double*>packed, <double*>scratch)
-    else:
-        pack_weights(L, <const float*>parameters, backward, <float*>packed, <float*>scratch)
 
 
 # ---- one block
@@ -308,9 +240,9 @@ cdef inline const floating *vector(floating *tag, const run_t *run, int p, int k
     return <const floating*>run.part[p].packed + at
 
 
-cdef void name_parameters(const run_t *run, int p, floating *work, const work_t *w,
-                          lstm_step *step) noexcept nogil:
+cdef void name_parameters(const run_t *run, int p, floating *work, lstm_step *step) noexcept nogil:
     """The parameters of the cell, and what does not change from step to step."""
+    cdef const work_t *w = run.layout
     if run.part[0].bias_rows != NULL:
         step.bias = work + w.bias[p]
         step.bias_stride = 4 * run.layer.hidden_size
@@ -328,20 +260,21 @@ cdef void name_parameters(const run_t *run, int p, floating *work, const work_t 
         step.zone_h = work + w.zone_h
 
 
-cdef void begin_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
+cdef void general_begin(const block_t *block, floating *work) noexcept nogil:
     """What belongs to the sequences of a block: masks, and rows of static inputs."""
-    cdef const sequences_t *seqs = run.seqs
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], n, P = run.layer.out_size
+    cdef const run_t *run = block.run
+    cdef Py_ssize_t n, sequences = block.last - block.first, P = run.layer.out_size
     cdef double dropped = run.layer.recurrent_dropout
     cdef int p
     if run.random and dropped > 0:
-        for n in range(first, last):
-            bernoulli_row(run.seed, RECURRENT_DROPOUT, run.stream, seqs.order[n], 0, P, dropped, <floating>0,
-                          <floating>(1 / (1 - dropped)), work + w.mask + (n - first) * P)
+        for n in range(sequences):
+            bernoulli_row(run.seed, RECURRENT_DROPOUT, run.stream, run.seqs.order[block.first + n], 0, P,
+                          dropped, <floating>0, <floating>(1 / (1 - dropped)),
+                          work + run.layout.mask + n * P)
     if run.part[0].bias_rows != NULL:
         for p in range(run.parts):
-            load_states(seqs, first, last, 4 * run.layer.hidden_size,
-                        <const floating*>run.part[p].bias_rows, work + w.bias[p])
+            load_rows(block, 0, sequences, 4 * run.layer.hidden_size,
+                      <const floating*>run.part[p].bias_rows, work + run.layout.bias[p])
 
 
 cdef inline void times_mask(const run_t *run, Py_ssize_t n, const floating *mask,
@@ -362,53 +295,40 @@ cdef inline void padded(Py_ssize_t rows, Py_ssize_t width, Py_ssize_t columns, c
         memset(target + r * columns + width, 0, (columns - width) * sizeof(floating))
 
 
-cdef void zones(const run_t *run, Py_ssize_t first, Py_ssize_t alive, Py_ssize_t s, floating *work,
-                const work_t *w) noexcept nogil:
-    if run.layer.zone_c > 0:
-        zone_rows(run, first, alive, s, ZONE_C, run.layer.zone_c, work + w.zone_c)
-    if run.layer.zone_h > 0:
-        zone_rows(run, first, alive, s, ZONE_H, run.layer.zone_h, work + w.zone_h)
-
-
-cdef void call_cell(const run_t *run, bint forward, Py_ssize_t rows, floating *tag,
+cdef void call_cell(const block_t *block, bint forward, Py_ssize_t rows, Py_ssize_t s, floating *work,
                     const lstm_step *step) noexcept nogil:
-    cdef const layer_t *L = run.layer
-    cdef const lstm_step *tangent = &step[1] if run.parts > 1 else NULL
+    """The cell of `rows` sequences at step s, its zones drawn first."""
+    cdef const layer_t *L = block.run.layer
+    cdef const lstm_step *tangent = &step[1] if block.run.parts > 1 else NULL
     cdef Py_ssize_t H = L.hidden_size
+    if L.zone_c > 0:
+        zone_rows(block, rows, s, ZONE_C, L.zone_c, work + block.run.layout.zone_c)
+    if L.zone_h > 0:
+        zone_rows(block, rows, s, ZONE_H, L.zone_h, work + block.run.layout.zone_h)
     if floating is float:
         (L.s.general_forward if forward else L.s.general_backward)(&L.cell, rows, H, step, tangent)
     else:
         (L.d.general_forward if forward else L.d.general_backward)(&L.cell, rows, H, step, tangent)
 
 
-cdef void name_rows(const run_t *run, int p, Py_ssize_t row, floating *tag, rows_t *rows) noexcept nogil:
-    """rows = those of a part on the tape, from `row` on."""
-    cdef Py_ssize_t H = run.layer.hidden_size
-    cdef const rows_t *tape = &run.part[p].rows
-    rows.gates = <floating*>tape.gates + 4 * row * H
-    if tape.pre_h != NULL:
-        rows.pre_h = <floating*>tape.pre_h + 4 * row * H
-    rows.cells = <floating*>tape.cells + row * H
-    rows.fed = <floating*>tape.fed + row * run.layer.out_size
-
-
 # ---- forward
 
 
-cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, const rows_t *tape,
-                       bint outputs, floating *work, const work_t *w) noexcept nogil:
+cdef void general_forward(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint outputs,
+                          floating *work) noexcept nogil:
     """Steps begin..end of one block, from the state in `work`, which they replace.
 
-    tape: for each part the rows of the span, filled; NULL in them in inference. outputs: False when
-    steps are computed again for their rows alone.
+    Rows are filled; they are NULL in inference. outputs: False when steps are computed again for their rows
+    alone.
     """
+    cdef const run_t *run = block.run
     cdef const layer_t *L = run.layer
-    cdef const sequences_t *seqs = run.seqs
+    cdef const work_t *w = run.layout
+    cdef const rows_t *tape = block.rows
     cdef const packed_t *at = &L.packed[GENERAL]
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
-    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t s = begin, stop, n, row = 0, chunk, r, alive
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (block.last - block.first))
+    cdef Py_ssize_t s = begin, stop, row = 0, r, alive
     cdef bint norm = L.cell.layer_norm, taped = tape[0].cells != NULL
     cdef int p, q, parts = run.parts
     cdef const part_t *part
@@ -422,9 +342,9 @@ cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssiz
     cdef floating *m[2]
     memset(step, 0, sizeof(step))
     pre_x[1] = pre_h[1] = fed[1] = x[1] = h[1] = m[1] = NULL
-    s_gates.n, s_gates.t = seqs.time * H, H
+    s_gates.n, s_gates.t = run.seqs.time * H, H
     for p in range(parts):
-        name_parameters(run, p, work, w, &step[p])
+        name_parameters(run, p, work, &step[p])
         h[p] = work + w.h[p]
         m[p] = work + w.m[p] if L.projected else h[p]
         x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
@@ -432,20 +352,14 @@ cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssiz
         step[0].gates = work + w.gates
     while s < end:
         stop = min(s + steps, end)
-        chunk = 0
-        for n in range(s, stop):
-            alive = alive_at(seqs, first, last, n)
-            for p in range(parts):
-                if x[p] != NULL:
-                    gather(run, first, alive, n, I, <const floating*>run.part[p].x, run.part[p].sx,
-                           x[p] + chunk * I, I)
-            chunk += alive
         for p in range(parts):
+            if x[p] != NULL:
+                gather(block, s, stop, I, <const floating*>run.part[p].x, run.part[p].sx, x[p], I)
             pre_x[p] = <floating*>tape[p].gates + 4 * row * H if norm and taped else work + w.pre_x[p]
-        products(run, at.ih, chunk, I, 4 * H, x, pre_x, work + w.term, hint(False, True))
+        products(run, at.ih, rows_of(block, s, stop), I, 4 * H, x, pre_x, work + w.term, hint(False, True))
         r = 0
         for s in range(s, stop):
-            alive = alive_at(seqs, first, last, s)
+            alive = alive_at(block, s)
             for p in range(parts):
                 fed[p] = <floating*>tape[p].fed + row * P if taped else work + w.fed[p]
                 pre_h[p] = <floating*>tape[p].pre_h + 4 * row * H if norm and taped else work + w.pre_h[p]
@@ -461,112 +375,49 @@ cdef void forward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssiz
                 step[p].h_prev = h[p]
                 step[p].h = m[p]
             products(run, at.hh, alive, P, 4 * H, fed, pre_h, work + w.term, hint(s & 1, True))
-            zones(run, first, alive, s, work, w)
-            call_cell(run, True, alive, work, step)
+            call_cell(block, True, alive, s, work, step)
             if L.projected:
                 products(run, at.hr, alive, H, P, m, h, work + w.term, hint(s & 1, True))
             row += alive
             r += alive
             if not outputs:
                 continue
-            n = alive_at(seqs, first, last, s + 1)
             for p in range(parts):
                 part = &run.part[p]
                 if part.y != NULL:
-                    scatter(run, first, alive, s, P, <const floating*>h[p], P, <floating*>part.y, part.sy,
-                            False)
-                save_states(seqs, first + n, first + alive, P, <const floating*>h[p] + n * P,
-                            <floating*>part.h_n)
-                save_states(seqs, first + n, first + alive, H, <const floating*>(work + w.c[p] + n * H),
-                            <floating*>part.c_n)
+                    scatter(block, s, s + 1, P, <const floating*>h[p], P, <floating*>part.y, part.sy, False)
+                save_states(block, alive_at(block, s + 1), alive, <const floating*>h[p],
+                            <const floating*>(work + w.c[p]), part.h_n, part.c_n)
             if run.gates[0] != NULL:
                 for q in range(4):
-                    scatter(run, first, alive, s, H, <const floating*>(work + w.gates + q * H), 4 * H,
+                    scatter(block, s, s + 1, H, <const floating*>(work + w.gates + q * H), 4 * H,
                             <floating*>run.gates[q], s_gates, False)
-                scatter(run, first, alive, s, H, <const floating*>(work + w.c[0]), H, <floating*>run.gates[4],
+                scatter(block, s, s + 1, H, <const floating*>(work + w.c[0]), H, <floating*>run.gates[4],
                         s_gates, False)
         s = stop
-
-
-cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work, const work_t *w) noexcept nogil:
-    cdef const sequences_t *seqs = run.seqs
-    cdef Py_ssize_t H = run.layer.hidden_size, P = run.layer.out_size
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], n = last - first
-    cdef Py_ssize_t time = seqs.lengths[first], alive = alive_at(seqs, first, last, 0), s = 0, end
-    cdef Py_ssize_t start = seqs.start[b], row = seqs.row[b], s_row
-    cdef rows_t tape[2]
-    cdef int p
-    cdef const part_t *part
-    cdef uint64_t mode = silence()
-    memset(tape, 0, sizeof(tape))
-    begin_block(run, b, work, w)
-    for p in range(run.parts):
-        part = &run.part[p]
-        load_states(seqs, first, last, P, <const floating*>part.h_0, work + w.h[p])
-        load_states(seqs, first, last, H, <const floating*>part.c_0, work + w.c[p])
-        # A sequence of length 0 ends as it began.
-        save_states(seqs, first + alive, last, P, <const floating*>(work + w.h[p] + alive * P),
-                    <floating*>part.h_n)
-        save_states(seqs, first + alive, last, H, <const floating*>(work + w.c[p] + alive * H),
-                    <floating*>part.c_n)
-        if part.y != NULL:
-            clear_padding(seqs, first, last, P, <floating*>part.y, part.sy)
-    while s < time:
-        end = min(s + seqs.span, time)
-        for p in range(run.parts):
-            part = &run.part[p]
-            if part.starts_h != NULL:
-                memcpy(<floating*>part.starts_h + start * P, work + w.h[p], n * P * sizeof(floating))
-                memcpy(<floating*>part.starts_c + start * H, work + w.c[p], n * H * sizeof(floating))
-            if part.rows.cells != NULL:
-                name_rows(run, p, row, work, &tape[p])
-        forward_span(run, b, s, end, tape, True, work, w)
-        for s_row in range(s, end):
-            row += alive_at(seqs, first, last, s_row)
-        start += n
-        s = end
-    end_silence(mode)
-
-
-cdef void forward_blocks(const run_t *run, floating *work) noexcept nogil:
-    cdef Py_ssize_t b
-    cdef work_t w = work_layout(run.layer, run.seqs, run.parts, False, False)
-    if run.n_threads == 1 or run.seqs.n_blocks == 1:
-        for b in range(run.seqs.n_blocks):
-            forward_block(run, b, work, &w)
-        return
-    for b in prange(run.seqs.n_blocks, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
-        forward_block(run, b, work + threadid() * w.size, &w)
-
-
-cdef void general_forward(const run_t *run) noexcept nogil:
-    """All blocks of one direction of one layer; y may be NULL."""
-    if run.layer.is_double:
-        forward_blocks(run, <double*>run.work)
-    else:
-        forward_blocks(run, <float*>run.work)
 
 
 # ---- backward
 
 
-cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssize_t end, const rows_t *tape,
-                        floating *partial, floating *work, const work_t *w) noexcept nogil:
-    """Steps end..begin of one block, backwards, from the rows of the span.
+cdef void general_backward(block_t *block, Py_ssize_t begin, Py_ssize_t end, floating *work) noexcept nogil:
+    """Steps end..begin of one block, backwards, from its rows.
 
     dh, dc in `work` are the gradients of the state after the span for the sequences that go on,
-    replaced by those of the state before it. partial is added to.
+    replaced by those of the state before it.
     """
+    cdef const run_t *run = block.run
     cdef const layer_t *L = run.layer
-    cdef const sequences_t *seqs = run.seqs
+    cdef const work_t *w = run.layout
+    cdef const rows_t *tape = block.rows
     cdef const packed_t *at = &L.packed[GENERAL]
     cdef const partial_t *to = &L.partial[GENERAL]
     cdef const part_t *part
     cdef Py_ssize_t H = L.hidden_size, I = L.input_size, P = L.out_size
     cdef Py_ssize_t x_columns = to.ld[WEIGHT_IH], p_columns = to.ld[WEIGHT_HH], h_columns = to.ld[WEIGHT_HR]
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1]
-    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (last - first))
-    cdef Py_ssize_t s, stop = end, start, row = 0, chunk, r, alive, entered, n
+    cdef Py_ssize_t steps = max(<Py_ssize_t>1, L.chunk_rows // (block.last - block.first))
+    cdef Py_ssize_t s, stop = end, start, row = rows_of(block, begin, end), chunk, r, entered, n
+    cdef Py_ssize_t alive = alive_at(block, end)
     cdef bint norm = L.cell.layer_norm
     cdef bint wanted = run.part[run.parts - 1].dx != NULL
     cdef int p, parts = run.parts
@@ -581,12 +432,13 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
     cdef floating *fed[2]
     cdef floating *m_rows[2]
     cdef floating *dh_rows[2]
+    cdef floating *partial = <floating*>block.partial
     cdef floating *term = work + w.term
     cdef floating *scratch = work + w.gradient
     memset(step, 0, sizeof(step))
     x[1] = dh[1] = dm[1] = dx[1] = d[1] = dpre_x[1] = dpre_h[1] = fed[1] = m_rows[1] = dh_rows[1] = NULL
     for p in range(parts):
-        name_parameters(run, p, work, w, &step[p])
+        name_parameters(run, p, work, &step[p])
         if run.part[0].bias_rows != NULL:
             step[p].dbias = work + w.dbias[p]
         x[p] = work + w.x[p] if run.part[p].x != NULL else NULL
@@ -610,31 +462,19 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
         step[p].dnorm_hh = partial + to.at[NORM_HH]
         step[p].dnorm_c = partial + to.at[NORM_C]
         step[p].dnorm_c_bias = partial + to.at[NORM_C_BIAS]
-    for s in range(begin, end):
-        row += alive_at(seqs, first, last, s)
-    alive = alive_at(seqs, first, last, end)
     while stop > begin:
         start = max(stop - steps, begin)
-        chunk = 0
-        for s in range(start, stop):
-            chunk += alive_at(seqs, first, last, s)
-        r = chunk
+        chunk = r = rows_of(block, start, stop)
         for s in range(stop - 1, start - 1, -1):
-            entered = alive_at(seqs, first, last, s)
+            entered = alive_at(block, s)
             row -= entered
             r -= entered
             for p in range(parts):
                 part = &run.part[p]
                 # Sequences whose last step this is come in with the gradient of their final state.
-                load_states(seqs, first + alive, first + entered, P, <const floating*>part.dh_n,
-                            dh[p] + alive * P)
-                load_states(seqs, first + alive, first + entered, H, <const floating*>part.dc_n,
-                            work + w.dc[p] + alive * H)
+                load_states(block, alive, entered, part.dh_n, part.dc_n, dh[p], work + w.dc[p])
                 if part.dy != NULL:
-                    gather_add(run, first, entered, s, P, <const floating*>part.dy, part.sdy, dh[p])
-                if x[p] != NULL:
-                    gather(run, first, entered, s, I, <const floating*>part.x, part.sx, x[p] + r * x_columns,
-                           x_columns)
+                    gather_add(block, entered, s, P, <const floating*>part.dy, part.sdy, dh[p])
                 padded(entered, P, p_columns, <const floating*>tape[p].fed + row * P, fed[p] + r * p_columns)
                 step[p].pre_x = <floating*>tape[p].gates + 4 * row * H
                 step[p].pre_h = <floating*>tape[p].pre_h + 4 * row * H if norm else NULL
@@ -647,8 +487,7 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
             alive = entered
             if L.projected:
                 products(run, at.hr_back, alive, P, H, dh, dm, term, hint(s & 1, False))
-            zones(run, first, alive, s, work, w)
-            call_cell(run, False, alive, work, step)
+            call_cell(block, False, alive, s, work, step)
             if L.projected:
                 for p in range(parts):
                     padded(alive, H, h_columns, <const floating*>(work + w.m[p]), m_rows[p] + r * h_columns)
@@ -659,6 +498,7 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
                     add_row(alive * H, <const floating*>(work + w.dh_prev[p]), dh[p])
         for p in range(parts):
             if x[p] != NULL:
+                gather(block, start, stop, I, <const floating*>run.part[p].x, run.part[p].sx, x[p], x_columns)
                 for n in range(chunk):
                     memset(x[p] + n * x_columns + I, 0, (x_columns - I) * sizeof(floating))
         weight_gradients(run, WEIGHT_IH, chunk, dpre_x, x, partial, scratch)
@@ -667,89 +507,7 @@ cdef void backward_span(const run_t *run, Py_ssize_t b, Py_ssize_t begin, Py_ssi
             weight_gradients(run, WEIGHT_HR, chunk, dh_rows, m_rows, partial, scratch)
         if wanted:
             products(run, at.ih_back, chunk, 4 * H, I, dpre_x, dx, term, hint(False, False))
-            r = 0
-            for s in range(start, stop):
-                n = alive_at(seqs, first, last, s)
-                for p in range(parts):
-                    scatter(run, first, n, s, I, <const floating*>dx[p] + r * I, I, <floating*>run.part[p].dx,
-                            run.part[p].sdx, run.add_dx)
-                r += n
+            for p in range(parts):
+                scatter(block, start, stop, I, <const floating*>dx[p], I, <floating*>run.part[p].dx,
+                        run.part[p].sdx, run.add_dx)
         stop = start
-
-
-cdef void backward_block(const run_t *run, Py_ssize_t b, floating *partial, floating *work,
-                         const work_t *w) noexcept nogil:
-    cdef const layer_t *L = run.layer
-    cdef const sequences_t *seqs = run.seqs
-    cdef Py_ssize_t H = L.hidden_size, P = L.out_size
-    cdef Py_ssize_t first = seqs.block[b], last = seqs.block[b + 1], size = last - first
-    cdef Py_ssize_t time = seqs.lengths[first], n_spans = ceil_div(time, seqs.span)
-    cdef Py_ssize_t k, begin, end, alive, start
-    cdef rows_t tape[2]
-    cdef const part_t *part
-    cdef int p
-    memset(tape, 0, sizeof(tape))
-    begin_block(run, b, work, w)
-    for p in range(run.parts):
-        part = &run.part[p]
-        if part.dx != NULL and not run.add_dx:
-            clear_padding(seqs, first, last, L.input_size, <floating*>part.dx, part.sdx)
-        if run.part[0].bias_rows != NULL:
-            memset(work + w.dbias[p], 0, 4 * size * H * sizeof(floating))
-    for k in range(n_spans - 1, -1, -1):
-        begin = k * seqs.span
-        end = min(begin + seqs.span, time)
-        start = seqs.start[b] + k * size
-        for p in range(run.parts):
-            part = &run.part[p]
-            if not run.again:  # one span
-                name_rows(run, p, seqs.row[b], work, &tape[p])
-            else:
-                tape[p].gates, tape[p].pre_h = work + w.again_pre_x[p], work + w.again_pre_h[p]
-                tape[p].cells, tape[p].fed = work + w.again_cells[p], work + w.again_fed[p]
-                memcpy(work + w.h[p], <floating*>part.starts_h + start * P, size * P * sizeof(floating))
-                memcpy(work + w.c[p], <floating*>part.starts_c + start * H, size * H * sizeof(floating))
-        if run.again:
-            forward_span(run, b, begin, end, tape, False, work, w)
-        backward_span(run, b, begin, end, tape, partial, work, w)
-    alive = alive_at(seqs, first, last, 0)
-    for p in range(run.parts):
-        part = &run.part[p]
-        load_states(seqs, first + alive, last, P, <const floating*>part.dh_n, work + w.dh[p] + alive * P)
-        load_states(seqs, first + alive, last, H, <const floating*>part.dc_n, work + w.dc[p] + alive * H)
-        save_states(seqs, first, last, P, <const floating*>(work + w.dh[p]), <floating*>part.dh_0)
-        save_states(seqs, first, last, H, <const floating*>(work + w.dc[p]), <floating*>part.dc_0)
-        if run.part[0].bias_rows != NULL:
-            save_states(seqs, first, last, 4 * H, <const floating*>(work + w.dbias[p]),
-                        <floating*>part.dbias_rows)
-
-
-cdef void backward_group(const run_t *run, Py_ssize_t group, floating *work, const work_t *w) noexcept nogil:
-    """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
-    cdef Py_ssize_t b = group, size = run.layer.partial[GENERAL].size
-    cdef floating *partial = <floating*>run.partial + group * size
-    cdef uint64_t mode = silence()
-    memset(partial, 0, size * sizeof(floating))
-    while b < run.seqs.n_blocks:
-        backward_block(run, b, partial, work, w)
-        b += run.seqs.n_groups
-    end_silence(mode)
-
-
-cdef void backward_groups(const run_t *run, floating *work) noexcept nogil:
-    cdef Py_ssize_t group
-    cdef work_t w = work_layout(run.layer, run.seqs, run.parts, True, run.again)
-    if run.n_threads == 1 or run.seqs.n_groups == 1:
-        for group in range(run.seqs.n_groups):
-            backward_group(run, group, work, &w)
-        return
-    for group in prange(run.seqs.n_groups, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
-        backward_group(run, group, work + threadid() * w.size, &w)
-
-
-cdef void general_backward(const run_t *run) noexcept nogil:
-    """All blocks of one direction of one layer, backwards, from the tape in `run`."""
-    if run.layer.is_double:
-        backward_groups(run, <double*>run.work)
-    else:
-        backward_groups(run, <float*>run.work)

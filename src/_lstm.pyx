@@ -18,7 +18,7 @@ from lstm_ext._arrays cimport (
     line, plus, times, times3,
 )
 from lstm_ext._driver cimport (
-    DEFAULT, DRIVERS, GENERAL, cut_sequences, layer_t, part_t, sequences_memory, sequences_t, shape_blocks,
+    DRIVERS, contiguous, cut_sequences, layer_t, part_t, sequences_memory, sequences_t, shape_blocks,
     strides_t,
 )
 from lstm_ext._general cimport bernoulli_row
@@ -29,8 +29,8 @@ from lstm_ext._kernels cimport (
     lstm_kernels_s, table_d, table_of, table_s,
 )
 from lstm_ext._stack cimport (
-    add_gradient, call_t, describe, itemsize, lay_out, pack_stack, packed_size, shape_call, stack_backward,
-    stack_forward, stack_step, stack_t, step_work,
+    add_gradient, call_t, describe, driver_of, itemsize, lay_out, pack_stack, packed_size, shape_call,
+    stack_backward, stack_forward, stack_step, stack_t, step_work,
 )
 
 cdef object INFINITY = float("inf")
@@ -323,18 +323,24 @@ cdef strides_t strides_of(Array a, bint batch_first) noexcept:
     return s
 
 
-# Pointers of a part's arrays; `kept` holds the arrays themselves.
+cdef void *pointer(Array a, list kept) except? NULL:
+    """Where an array begins, which `kept` holds from now on; NULL for None."""
+    if a is None:
+        return NULL
+    kept.append(a)
+    return a.data
+
+
+cdef Array optional(Engine self, object value, str name, tuple shape, str meaning):
+    return None if value is None else held(value, name, shape, meaning, self.is_float)
 
 
 cdef void *sequences_in(Engine self, object value, str name, tuple shape, str meaning, bint batch_first,
                         strides_t *strides, list kept) except? NULL:
-    cdef Array a
-    if value is None:
-        return NULL
-    a = held(value, name, shape, meaning, self.is_float)
-    kept.append(a)
-    strides[0] = strides_of(a, batch_first)
-    return a.data
+    cdef Array a = optional(self, value, name, shape, meaning)
+    if a is not None:
+        strides[0] = strides_of(a, batch_first)
+    return pointer(a, kept)
 
 
 cdef Array state_array(Engine self, object value, str name, Py_ssize_t N, Py_ssize_t width, bint unbatched):
@@ -354,32 +360,20 @@ cdef Array state_array(Engine self, object value, str name, Py_ssize_t N, Py_ssi
     return a
 
 
-cdef void *states_in(Engine self, object value, str name, Py_ssize_t N, Py_ssize_t width, bint unbatched,
-                     list kept) except? NULL:
-    cdef Array a = state_array(self, value, name, N, width, unbatched)
-    if a is None:
-        return NULL
-    kept.append(a)
-    return a.data
-
-
 cdef void *rows_in(Engine self, object value, str name, Py_ssize_t N, list kept) except? NULL:
-    cdef Array a
     if value is None:
         return NULL
-    a = held(value, name, (self.directions, N, 4 * self.hidden_size), "", self.is_float)
-    kept.append(a)
-    return a.data
+    return pointer(held(value, name, (self.directions, N, 4 * self.hidden_size), "", self.is_float), kept)
 
 
-cdef strides_t contiguous(Py_ssize_t N, Py_ssize_t T, Py_ssize_t width, bint batch_first) noexcept:
-    """Strides of a fresh array of `sequences_shape`."""
-    cdef strides_t s
-    if batch_first:
-        s.n, s.t = T * width, width
-    else:
-        s.n, s.t = width, N * width
-    return s
+cdef int states_in(Engine self, state, str h_name, str c_name, Py_ssize_t N, bint unbatched, const void **h,
+                   const void **c, list kept) except -1:
+    """Pointers of a pair of states, each of which may be None, as may the pair."""
+    h[0] = c[0] = NULL
+    if state is not None:
+        h[0] = pointer(state_array(self, state[0], h_name, N, self.out_size, unbatched), kept)
+        c[0] = pointer(state_array(self, state[1], c_name, N, self.hidden_size, unbatched), kept)
+    return 0
 
 
 cdef object new_states(Engine self, Py_ssize_t N, Py_ssize_t width, bint unbatched, void **data):
@@ -432,9 +426,7 @@ cdef tuple compute(Engine self, x_given, state, dot, lengths, mask, bint batch_f
         lengths = as_lengths(lengths, N, T)
     elif mask is not None:
         lengths, steps = as_steps(mask, N, T)
-    call.driver = DEFAULT
-    if net.general or dot is not None or gates is not None or bias_rows is not None:
-        call.driver = GENERAL
+    call.driver = driver_of(net, dot is not None or gates is not None or bias_rows is not None)
     call.taped = call.whole_packed = tape is not None
     kind = 4 * call.driver + 2 * call.taped + (n_threads == 1)
     batch = self._batch
@@ -453,11 +445,8 @@ cdef tuple compute(Engine self, x_given, state, dot, lengths, mask, bint batch_f
     # arguments
     kept.append(x)
     part.x, part.sx = x.data, strides_of(x, batch_first)
-    if state is not None:
-        part.h_0 = states_in(self, state[0], "h_0", N, self.out_size, unbatched, kept)
-        part.c_0 = states_in(self, state[1], "c_0", N, self.hidden_size, unbatched, kept)
-    if bias_rows is not None:
-        part.bias_rows = rows_in(self, bias_rows, "static", N, kept)
+    states_in(self, state, "h_0", "c_0", N, unbatched, &part.h_0, &part.c_0, kept)
+    part.bias_rows = rows_in(self, bias_rows, "static", N, kept)
     if given_parameters is not None:
         parameters = held(given_parameters, "parameters", (self.parameter_count,), "", self.is_float)
     call.run.parts = 1
@@ -467,12 +456,9 @@ cdef tuple compute(Engine self, x_given, state, dot, lengths, mask, bint batch_f
         values_dot, x_dot, state_dot, rows_dot = dot
         part.x = sequences_in(self, x_dot, "dx", x_given.shape, ", that of x", batch_first, &part.sx,
                               kept)
-        if state_dot is not None:
-            part.h_0 = states_in(self, state_dot[0], "h_0_dot", N, self.out_size, unbatched, kept)
-            part.c_0 = states_in(self, state_dot[1], "c_0_dot", N, self.hidden_size, unbatched, kept)
+        states_in(self, state_dot, "h_0_dot", "c_0_dot", N, unbatched, &part.h_0, &part.c_0, kept)
         part.bias_rows = rows_in(self, rows_dot, "static_dot", N, kept)
-        if values_dot is not None:
-            parameters_dot = held(values_dot, "dparameters", (self.parameter_count,), "", self.is_float)
+        parameters_dot = optional(self, values_dot, "dparameters", (self.parameter_count,), "")
     # results
     numbers = new_results(self, &call.run.part[0], N, T, batch_first, unbatched)
     if dot is not None:
@@ -556,10 +542,7 @@ cdef list compute_gradient(Engine self, Tape tape, dy, dstate, dot, bint input_g
             dy = dstate = None
         part.dy = sequences_in(self, dy, "dy" + suffix, sequences_shape(N, T, D * P, batch_first, unbatched),
                                ", that of y", batch_first, &part.sdy, kept)
-        part.dh_n = part.dc_n = NULL
-        if dstate is not None:
-            part.dh_n = states_in(self, dstate[0], "dh_n" + suffix, N, P, unbatched, kept)
-            part.dc_n = states_in(self, dstate[1], "dc_n" + suffix, N, H, unbatched, kept)
+        states_in(self, dstate, "dh_n" + suffix, "dc_n" + suffix, N, unbatched, &part.dh_n, &part.dc_n, kept)
     for p in range(parts):
         part = &call.run.part[p]
         part.dx = NULL
@@ -653,11 +636,8 @@ cdef class Stepper:
         self.engine, self.batch, self.stack = engine, batch, engine.stack()
         shape_blocks(&shaped, batch, 1, batch, 1, 1)  # one block, whatever its size
         self.sequences = Batch.cut(&shaped, None, None)
-        self.packed = packed_weights(engine, self.stack, GENERAL if self.stack.net.general else DEFAULT,
-                                     engine.parameters)
-        if bias_rows is not None:
-            self.bias_rows = held(bias_rows, "static", (1, batch, 4 * engine.hidden_size), "",
-                                  engine.is_float)
+        self.packed = packed_weights(engine, self.stack, driver_of(&self.stack.net, False), engine.parameters)
+        self.bias_rows = optional(engine, bias_rows, "static", (1, batch, 4 * engine.hidden_size), "")
         self.h_bytes = times(times3(engine.num_layers, batch, engine.out_size), engine.itemsize)
         self.c_bytes = times(times3(engine.num_layers, batch, engine.hidden_size), engine.itemsize)
         self.memory = Buffer()
@@ -674,13 +654,10 @@ cdef class Stepper:
         cdef Array h = state_array(self.engine, h_given, "h", self.batch, self.engine.out_size, False)
         cdef Array c = state_array(self.engine, c_given, "c", self.batch, self.engine.hidden_size, False)
         self.owner.take()
-        if h is None:
-            memset(self.h, 0, self.h_bytes)
-        else:
+        memset(self.memory.data, 0, self.work - self.memory.data)
+        if h is not None:
             memcpy(self.h, h.data, self.h_bytes)
-        if c is None:
-            memset(self.c, 0, self.c_bytes)
-        else:
+        if c is not None:
             memcpy(self.c, c.data, self.c_bytes)
         self.owner.give()
 
@@ -749,21 +726,16 @@ cdef class Stepper:
     cdef Array given_output(self, object out, bint flat):
         cdef Array y = Array.__new__(Array)
         cdef Py_ssize_t P = self.engine.out_size
-        cdef bint right = False
         if type(out) is ndarray and out.dtype is (FLOAT32 if self.engine.is_float else FLOAT64):
             try:
-                right = y.hold(out, self.engine.itemsize, PyBUF_WRITABLE)
+                if (y.hold(out, self.engine.itemsize, PyBUF_WRITABLE) and y.ndim == (1 if flat else 2)
+                        and y.shape[y.ndim - 1] == P and (flat or y.shape[0] == self.batch)
+                        and (self.batch == 1 or y.strides[0] == P)):
+                    return y
             except (BufferError, ValueError):  # read-only: said below
-                right = False
-            if right and flat:
-                right = y.ndim == 1 and y.shape[0] == P
-            elif right:
-                right = (y.ndim == 2 and y.shape[0] == self.batch and y.shape[1] == P
-                         and (self.batch == 1 or y.strides[0] == P))
-        if not right:
-            came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
-                    f"{'' if out.flags.writeable else ', read-only'}"
-                    if isinstance(out, np.ndarray) else type(out).__name__)
-            raise ValueError(f"out is {came}, expected a writable contiguous {self.engine.dtype} array "
-                             f"of shape {self.out_shape(flat)}")
-        return y
+                pass
+        came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
+                f"{'' if out.flags.writeable else ', read-only'}"
+                if isinstance(out, np.ndarray) else type(out).__name__)
+        raise ValueError(f"out is {came}, expected a writable contiguous {self.engine.dtype} array "
+                         f"of shape {self.out_shape(flat)}")

@@ -101,9 +101,8 @@ cdef enum:
 #   scratch         dgates (4H), dh (H)
 #   pending         rows of dgates (4H), xc (K)
 
-cdef void forward(
-    Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input, floating* result,
-) noexcept nogil:
+cdef void forward(Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input,
+                  floating* result) noexcept nogil:
     """gates := W xc + b, activated; s and h from them."""
     cdef floating* s = result + 4 * H
     cdef uint64_t mode = silence()
@@ -116,20 +115,17 @@ cdef void forward(
     end_silence(mode)
 
 
-cdef void backward(
-    Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input,
-    const floating* result, floating* bottom, floating* scratch,
-) noexcept nogil:
+cdef void backward(Py_ssize_t H, Py_ssize_t K, const floating* values, const floating* input,
+                   const floating* result, floating* bottom, floating* scratch) noexcept nogil:
     """dgates, and this step's bottom_diffs in the place of those of the step after.
 
     The gradient in x has no reader in a chain of nodes: it is not computed.
     """
-    cdef:
-        const floating* s = result + 4 * H
-        floating* dh_prev = bottom + H
-        floating* dh = scratch + 4 * H
-        uint64_t mode = silence()
-        Py_ssize_t j
+    cdef const floating* s = result + 4 * H
+    cdef floating* dh_prev = bottom + H
+    cdef floating* dh = scratch + 4 * H
+    cdef uint64_t mode = silence()
+    cdef Py_ssize_t j
     for j in range(H):
         dh[j] += dh_prev[j]
     if floating is float:
@@ -140,10 +136,8 @@ cdef void backward(
     end_silence(mode)
 
 
-cdef void add_outer(
-    Py_ssize_t H, Py_ssize_t K, Py_ssize_t rows, const floating* pending, floating alpha,
-    floating* values,
-) noexcept nogil:
+cdef void add_outer(Py_ssize_t H, Py_ssize_t K, Py_ssize_t rows, const floating* pending, floating alpha,
+                    floating* values) noexcept nogil:
     """[W, b] += alpha times the sum over the rows of dgates [xc, 1]^T."""
     cdef Py_ssize_t r, j, ld = 4 * H + K
     cdef floating* b = values + 4 * H * K
@@ -263,15 +257,7 @@ class WrongLength(ValueError, AssertionError):
 # ---- the classes ----
 
 cdef class Param:
-    """Weights and biases of the four gates, and the sum of their gradients (the diffs).
-
-    Parameters
-    ----------
-    mem_cell_ct, x_dim : int
-        At least 1.
-    dtype : numpy.dtype
-        float32 or float64, native.
-    """
+    """Weights and biases of the four gates, and the sum of their gradients (the diffs): see LstmParam."""
 
     cdef readonly Py_ssize_t mem_cell_ct, x_dim
     cdef readonly object dtype
@@ -335,23 +321,25 @@ cdef class Param:
         return 0
 
     cdef int flush(self) except -1:
-        """Add the pending rows to the block of diffs, in one product."""
-        cdef:
-            Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, rows = self.rows
-            void* pending = self.pending.data
-            void* diffs = self.diffs.data
-            bint single = self.diffs.single
+        """Add the pending rows to the block of diffs."""
+        if self.rows:
+            self.diffs_are_zero = False
+        return self.add_pending(self.diffs, 1)
+
+    cdef int add_pending(self, Block to, double alpha) except -1:
+        """Add alpha times the pending rows to a block, in one product, and let them go."""
+        cdef Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, rows = self.rows
+        cdef Block pending = self.pending
         if rows == 0:
             return 0
         begin()
         with nogil:
-            if single:
-                add_outer[float](H, K, rows, <float*>pending, 1, <float*>diffs)
+            if to.single:
+                add_outer(H, K, rows, <float*>pending.data, <float>alpha, <float*>to.data)
             else:
-                add_outer[double](H, K, rows, <double*>pending, 1, <double*>diffs)
+                add_outer(H, K, rows, <double*>pending.data, alpha, <double*>to.data)
         end()
         self.rows = 0
-        self.diffs_are_zero = False
         return 0
 
     def apply_diff(self, lr=1):
@@ -362,50 +350,28 @@ cdef class Param:
         lr : float, default 1
             Learning rate.
         """
-        cdef:
-            Py_ssize_t H = self.mem_cell_ct, K = self.x_dim + H, rows
-            void* pending = self.pending.data
-            void* values = self.values.data
-            void* diffs = self.diffs.data
-            bint single = self.values.single
-            double rate
+        cdef Py_ssize_t H = self.mem_cell_ct, size = 4 * H * (self.x_dim + H + 1)
+        cdef Block values = self.values, diffs = self.diffs
+        cdef double rate
         try:
             rate = lr
         except (TypeError, ValueError):
             raise TypeError(f"lr must be a number, not {lr!r}") from None
         with self.lock:
-            if not self.diffs_are_zero:
-                self.flush()
-                with nogil:
-                    if single:
-                        descend[float](
-                            4 * H * (K + 1), <float>rate, <float*>values, <float*>diffs)
-                    else:
-                        descend[double](
-                            4 * H * (K + 1), rate, <double*>values, <double*>diffs)
-                self.diffs_are_zero = not self.diffs.seen()
-            elif self.rows:
-                rows = self.rows
-                begin()
-                with nogil:
-                    if single:
-                        add_outer[float](
-                            H, K, rows, <float*>pending, <float>-rate, <float*>values)
-                    else:
-                        add_outer[double](
-                            H, K, rows, <double*>pending, -rate, <double*>values)
-                end()
-                self.rows = 0
+            if self.diffs_are_zero:
+                self.add_pending(values, -rate)
+                return
+            self.flush()
+            with nogil:
+                if values.single:
+                    descend(size, <float>rate, <float*>values.data, <float*>diffs.data)
+                else:
+                    descend(size, rate, <double*>values.data, <double*>diffs.data)
+            self.diffs_are_zero = not diffs.seen()
 
 
 cdef class State:
-    """What a node computed: gates, state and output; and the two gradients it passes back.
-
-    Parameters
-    ----------
-    mem_cell_ct, x_dim : int
-        At least 1.
-    """
+    """What a node computed: gates, state and output; and the two gradients it passes back: see LstmState."""
 
     cdef readonly Py_ssize_t mem_cell_ct, x_dim
     cdef Block result, bottom
@@ -442,15 +408,7 @@ cdef class State:
 
 
 cdef class Node:
-    """One time step.
-
-    Parameters
-    ----------
-    param : LstmParam
-        May be shared by any number of nodes.
-    state : LstmState
-        Of the same sizes; this node's own.
-    """
+    """One time step: see LstmNode."""
 
     cdef readonly Param param
     cdef readonly State state
@@ -492,45 +450,42 @@ cdef class Node:
         The inputs are copied. Numbers of another dtype are converted to the param's. NaN and
         infinity are numbers, and pass.
         """
-        cdef:
-            Py_ssize_t H = self.param.mem_cell_ct
-            bint single = self.param.values.single
-            char* x_data
-            char* s_data = NULL
-            char* h_data = NULL
+        cdef Py_ssize_t H = self.param.mem_cell_ct
+        cdef bint single = self.param.values.single
+        cdef char* x_data
+        cdef char* s_data = NULL
+        cdef char* h_data = NULL
         x = vector(x, "x", self.param.x_dim, "x_dim", single, &x_data)
         if s_prev is not None:
             s_prev = vector(s_prev, "s_prev", H, "mem_cell_ct", single, &s_data)
         if h_prev is not None:
             h_prev = vector(h_prev, "h_prev", H, "mem_cell_ct", single, &h_data)
-        self.state.owner.take()
-        try:
-            self.run_forward(x_data, s_data, h_data)
-        finally:
-            self.state.owner.give()
+        self.run_forward(x_data, s_data, h_data)
 
     cdef int run_forward(self, const void* x, const void* s_prev, const void* h_prev) except -1:
         """Copy the inputs, where NULL stands for zeros, and compute the result."""
-        cdef:
-            Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
-            # These names keep the blocks alive while the GIL is released.
-            State state = self.state
-            Block values = self.param.values
-            bint single = values.single
-            Block input = writable(self.input, K + H, single)
-            Block result = writable(state.result, 6 * H, single)
-        input.take(0, x, K - H)
-        input.take(K - H, h_prev, H)
-        input.take(K, s_prev, H)
-        begin()
-        with nogil:
-            if single:
-                forward(H, K, <float*>values.data, <float*>input.data, <float*>result.data)
-            else:
-                forward(H, K, <double*>values.data, <double*>input.data, <double*>result.data)
-        end()
-        self.input = input
-        state.result = result
+        cdef Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
+        # These names keep the blocks alive while the GIL is released.
+        cdef State state = self.state
+        cdef Block values = self.param.values, input, result
+        state.owner.take()
+        try:
+            input = writable(self.input, K + H, values.single)
+            result = writable(state.result, 6 * H, values.single)
+            input.take(0, x, K - H)
+            input.take(K - H, h_prev, H)
+            input.take(K, s_prev, H)
+            begin()
+            with nogil:
+                if values.single:
+                    forward(H, K, <float*>values.data, <float*>input.data, <float*>result.data)
+                else:
+                    forward(H, K, <double*>values.data, <double*>input.data, <double*>result.data)
+            end()
+            self.input = input
+            state.result = result
+        finally:
+            state.owner.give()
         return 0
 
     def top_diff_is(self, top_diff_h, top_diff_s):
@@ -553,11 +508,10 @@ cdef class Node:
         RuntimeError
             Before any bottom_data_is.
         """
-        cdef:
-            Py_ssize_t H = self.param.mem_cell_ct
-            bint single = self.param.values.single
-            char* dh
-            char* ds
+        cdef Py_ssize_t H = self.param.mem_cell_ct
+        cdef bint single = self.param.values.single
+        cdef char* dh
+        cdef char* ds
         top_diff_h = vector(top_diff_h, "top_diff_h", H, "mem_cell_ct", single, &dh)
         top_diff_s = vector(top_diff_s, "top_diff_s", H, "mem_cell_ct", single, &ds)
         self.state.owner.take()
@@ -587,15 +541,14 @@ cdef class Node:
 
     cdef int run_backward(self, const void* later_dh, const void* later_ds) except -1:
         """dgates and bottom_diffs, from set_dh and from what the later step passes back."""
-        cdef:
-            Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
-            State state = self.state
-            Block values = self.param.values
-            bint single = values.single
-            Block input = self.input
-            Block result = state.result
-            Block scratch = self.scratch
-            Block bottom = writable(state.bottom, 2 * H, single)
+        cdef Py_ssize_t H = self.param.mem_cell_ct, K = self.param.x_dim + H
+        cdef State state = self.state
+        cdef Block values = self.param.values
+        cdef bint single = values.single
+        cdef Block input = self.input
+        cdef Block result = state.result
+        cdef Block scratch = self.scratch
+        cdef Block bottom = writable(state.bottom, 2 * H, single)
         bottom.take(0, later_ds, H)
         bottom.take(H, later_dh, H)
         begin()
@@ -612,12 +565,7 @@ cdef class Node:
 
 
 cdef class Network:
-    """A chain of nodes, one for each input since the last ``x_list_clear``.
-
-    Parameters
-    ----------
-    param : LstmParam
-    """
+    """A chain of nodes, one for each input since the last ``x_list_clear``: see LstmNetwork."""
 
     cdef readonly Param lstm_param
     cdef public list lstm_node_list, x_list
@@ -660,34 +608,26 @@ cdef class Network:
         ValueError, TypeError
             As ``LstmNode.bottom_data_is``; then no step was added.
         """
+        cdef Py_ssize_t n, H = self.lstm_param.mem_cell_ct
+        cdef bint is_new
+        cdef Node node, before
+        cdef char* x_data
+        cdef const void* s_prev = NULL
+        cdef const void* h_prev = NULL
         with self.owner:
-            self.add(x)
-
-    cdef int add(self, x) except -1:
-        cdef:
-            Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct
-            bint is_new = n == len(self.lstm_node_list)
-            Node node, before
-            char* x_data
-            const void* s_prev = NULL
-            const void* h_prev = NULL
-        _owner = vector(x, "x", self.lstm_param.x_dim, "x_dim", self.lstm_param.values.single,
-                        &x_data)
-        if n > 0:
-            before = self.node(n - 1)
-            before.check_ready("x_list_add")
-            s_prev = before.state.result.at(4 * H)
-            h_prev = before.state.result.at(5 * H)
-        node = self._new_node() if is_new else self.node(n)
-        node.state.owner.take()
-        try:
+            _owner = vector(x, "x", self.lstm_param.x_dim, "x_dim", self.lstm_param.values.single, &x_data)
+            n = len(self.x_list)
+            is_new = n == len(self.lstm_node_list)
+            if n > 0:
+                before = self.node(n - 1)
+                before.check_ready("x_list_add")
+                s_prev = before.state.result.at(4 * H)
+                h_prev = before.state.result.at(5 * H)
+            node = self._new_node() if is_new else self.node(n)
             node.run_forward(x_data, s_prev, h_prev)
-        finally:
-            node.state.owner.give()
-        if is_new:
-            self.lstm_node_list.append(node)
-        self.x_list.append(x)
-        return 0
+            if is_new:
+                self.lstm_node_list.append(node)
+            self.x_list.append(x)
 
     def y_list_is(self, y_list, loss_layer):
         """Run all nodes backward from the targets, and add to the param's diffs.
@@ -713,24 +653,21 @@ cdef class Network:
         RuntimeError
             `loss_layer`, or another thread, uses the network or its nodes meanwhile.
         """
-        with self.owner:
-            return self.go_back(y_list, loss_layer)
-
-    cdef object go_back(self, y_list, loss_layer):
-        cdef:
-            Py_ssize_t n = len(self.x_list), H = self.lstm_param.mem_cell_ct, k
-            bint single = self.lstm_param.values.single
-            Node node
-            Block after = None
-            list nodes = []
-            char* dh
-        if len(y_list) != n:
-            raise WrongLength(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
-        if n == 0:
-            raise ValueError("y_list is empty, and so is x_list: there is nothing to go back to")
-        # Loss layers come first: one that fails, or returns the wrong shape, has changed nothing.
-        loss = None
+        cdef Py_ssize_t n, H = self.lstm_param.mem_cell_ct, k
+        cdef bint single = self.lstm_param.values.single
+        cdef Node node
+        cdef Block after = None
+        cdef list nodes = []
+        cdef char* dh
+        self.owner.take()
         try:
+            n = len(self.x_list)
+            if len(y_list) != n:
+                raise WrongLength(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
+            if n == 0:
+                raise ValueError("y_list is empty, and so is x_list: there is nothing to go back to")
+            # Loss layers come first: one that fails, or returns the wrong shape, has changed nothing.
+            loss = None
             for k in range(n - 1, -1, -1):
                 node = self.node(k)
                 node.state.owner.take()
@@ -754,4 +691,5 @@ cdef class Network:
         finally:
             for node in nodes:
                 node.state.owner.give()
+            self.owner.give()
         return loss

@@ -3,26 +3,45 @@
 
 Python's engine (_lstm.pyx) and the public C level (cython_lstm.pyx) fill in a `call_t` and call this, and
 nothing below it. A call runs on one driver: the default one (_driver.pyx), or, where an option, a tangent or
-gates are asked for, the general one (_general.pyx). Everything is nogil, on the caller's memory. `lay_out`
-and `packed_size` say how much of it; sizes that do not fit are TOO_LARGE.
+gates are asked for, the general one (_general.pyx). A driver knows the steps of a block within a span; blocks
+of sequences, spans and threads are here. Everything is nogil, on the caller's memory. `lay_out` and
+`packed_size` say how much of it; sizes that do not fit are TOO_LARGE.
 """
 from cython cimport floating
-from libc.stdint cimport uint32_t
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from lstm_ext._arrays cimport TOO_LARGE, aligned, plus, times, times3
+from lstm_ext._arrays cimport TOO_LARGE, aligned, ceil_div, end_silence, plus, silence, times, times3
 from lstm_ext._driver cimport (
     BIAS, DEFAULT, GENERAL, KINDS, NORM_C, NORM_C_BIAS, PEEPHOLE, WEIGHT_HH, WEIGHT_HR, WEIGHT_IH, add_row,
-    default_backward, default_forward, default_layout, default_pack, default_step, default_workspace,
-    packed_t, part_t, partial_t, shape_sequences, take,
+    alive_at, block_t, clear_padding, contiguous, default_backward, default_forward, default_layout,
+    default_pack, default_step, default_work, load_states, packed_t, part_t, partial_t, rows_t, save_rows,
+    save_states, shape_sequences, strides_t, take,
 )
 from lstm_ext._general cimport (
-    DROPOUT, bernoulli_row, general_backward, general_forward, general_layout, general_pack, general_scratch,
-    general_workspace,
+    DROPOUT, bernoulli_row, general_backward, general_begin, general_forward, general_layout, general_pack,
+    general_scratch, general_work,
 )
+
+
+cdef extern from "threads.h":
+    pass
 
 
 # ---- the description
+
+
+cdef inline Py_ssize_t before(Py_ssize_t directions, Py_ssize_t i, Py_ssize_t first,
+                              Py_ssize_t other) noexcept nogil:
+    """What stands before direction i of all, if one takes `first` in the first layer and `other` above."""
+    if i <= directions:
+        return times(i, first)
+    return plus(times(directions, first), times(i - directions, other))
+
+
+cdef inline Py_ssize_t parameters_before(const stack_t *stack, Py_ssize_t i) noexcept nogil:
+    return before(stack.directions, i, stack.layer[0].count, stack.layer[1].count)
 
 
 cdef void describe_layer(stack_t *stack, layer_t *L, Py_ssize_t input_size, Py_ssize_t extra) noexcept nogil:
@@ -57,23 +76,12 @@ cdef void describe(stack_t *stack, const lstm_kernels_s *s, const lstm_kernels_d
     stack.layer[0].cell.static_input_gate = stack.static_input_gate
     describe_layer(stack, &stack.layer[0], stack.input_size, stack.extra[0])
     describe_layer(stack, &stack.layer[1], times(D, stack.out_size), stack.extra[1])
-    stack.parameter_count = plus(times(D, stack.layer[0].count),
-                                 times3(stack.num_layers - 1, D, stack.layer[1].count))
+    stack.parameter_count = parameters_before(stack, stack.num_layers * D)
     if stack.parameter_count == TOO_LARGE:
         return
     for l in range(2):
         default_layout(&stack.layer[l])
         general_layout(&stack.layer[l])
-
-
-cdef inline Py_ssize_t before(Py_ssize_t directions, Py_ssize_t i, Py_ssize_t first,
-                              Py_ssize_t other) noexcept nogil:
-    """What stands before direction i of all, if one takes `first` in the first layer and `other` above."""
-    return i * first if i < directions else directions * first + (i - directions) * other
-
-
-cdef inline Py_ssize_t parameters_before(const stack_t *stack, Py_ssize_t i) noexcept nogil:
-    return before(stack.directions, i, stack.layer[0].count, stack.layer[1].count)
 
 
 # ---- packed weights
@@ -93,32 +101,36 @@ cdef Py_ssize_t packed_size(const stack_t *stack, int driver, bint whole) noexce
 
     whole: for backward, too.
     """
-    cdef Py_ssize_t n = 0, scratch = 0, l
-    for l in range(min(stack.num_layers, <Py_ssize_t>2)):
-        n = plus(n, times3(stack.num_layers - 1 if l else 1, stack.directions,
-                           stack.layer[l].packed[driver].size if whole
-                           else stack.layer[l].packed[driver].forward_size))
-        if driver == GENERAL:
-            scratch = max(scratch, general_scratch(&stack.layer[l]))
-    return plus(n, scratch)
+    cdef Py_ssize_t scratch = 0, l
+    for l in range(min(stack.num_layers, <Py_ssize_t>2) if driver == GENERAL else 0):
+        scratch = max(scratch, general_scratch(&stack.layer[l]))
+    return plus(packed_before(stack, driver, whole, stack.num_layers * stack.directions), scratch)
+
+
+cdef void pack_directions(const stack_t *stack, int driver, bint whole, bint backward,
+                          const floating *parameters, floating *packed) noexcept nogil:
+    cdef Py_ssize_t i, n = stack.num_layers * stack.directions
+    cdef floating *scratch = packed + packed_before(stack, driver, whole, n)
+    cdef const layer_t *L
+    cdef const floating *source
+    cdef floating *target
+    for i in range(n):
+        L = &stack.layer[i >= stack.directions]
+        source = parameters + parameters_before(stack, i)
+        target = packed + packed_before(stack, driver, whole, i)
+        if driver == DEFAULT:
+            default_pack(L, source, backward, target)
+        else:
+            general_pack(L, source, backward, target, scratch)
 
 
 cdef void pack_stack(const stack_t *stack, int driver, bint whole, bint backward, const void *parameters,
                      void *packed) noexcept nogil:
     """packed = the weights of all directions. backward: fill what `whole` has room for."""
-    cdef Py_ssize_t i, n = stack.num_layers * stack.directions
-    cdef void *scratch = beyond(stack, packed, packed_before(stack, driver, whole, n))
-    cdef const layer_t *L
-    cdef char *source
-    cdef char *target
-    for i in range(n):
-        L = &stack.layer[i >= stack.directions]
-        source = beyond(stack, parameters, parameters_before(stack, i))
-        target = beyond(stack, packed, packed_before(stack, driver, whole, i))
-        if driver == DEFAULT:
-            default_pack(L, source, backward, target)
-        else:
-            general_pack(L, source, backward, target, scratch)
+    if stack.is_double:
+        pack_directions(stack, driver, whole, backward, <const double*>parameters, <double*>packed)
+    else:
+        pack_directions(stack, driver, whole, backward, <const float*>parameters, <float*>packed)
 
 
 # ---- layout of a call's memory
@@ -147,8 +159,11 @@ cdef void lay_out(const stack_t *stack, call_t *call) noexcept nogil:
     for l in range(min(stack.num_layers, <Py_ssize_t>2)):
         L = &stack.layer[l]
         partial = max(partial, L.partial[call.driver].size)
-        n = max(n, general_workspace(L, seqs, call.run.parts, call.backward, checkpointed) if general
-                else default_workspace(L, seqs, call.backward, checkpointed))
+        if general:
+            general_work(L, seqs, call.run.parts, call.backward, checkpointed, &to.thread[l])
+        else:
+            default_work(L, seqs, call.backward, checkpointed, &to.thread[l])
+        n = max(n, to.thread[l].size)
     n = times(call.n_threads, n)
     to.partial = take(&n, times(partial, seqs.n_groups) if call.backward else 0)
     to.inner = 0
@@ -185,10 +200,7 @@ cdef inline char *between(const stack_t *stack, const call_t *call, int p, Py_ss
 
 cdef inline strides_t time_major(const stack_t *stack, const call_t *call) noexcept nogil:
     """Of what layers hand to each other: the rows of one step stand together."""
-    cdef strides_t s
-    s.n = stack.directions * stack.out_size
-    s.t = call.seqs.batch * s.n
-    return s
+    return contiguous(call.seqs.batch, call.seqs.time, stack.directions * stack.out_size, False)
 
 
 cdef void place(const stack_t *stack, const call_t *call, run_t *run, Py_ssize_t i) noexcept nogil:
@@ -202,6 +214,8 @@ cdef void place(const stack_t *stack, const call_t *call, run_t *run, Py_ssize_t
     cdef char *record
     cdef int p, q
     run.layer = &stack.layer[i >= D]
+    run.layout = &to.thread[i >= D]
+    run.driver = call.driver
     run.seqs = &call.seqs
     run.reverse = stack.reverse or i % D == 1
     run.again = stack.checkpoint > 0
@@ -232,6 +246,161 @@ cdef void place(const stack_t *stack, const call_t *call, run_t *run, Py_ssize_t
                 part.rows.pre_h = beyond(stack, record, to.pre_h)
             part.rows.cells = beyond(stack, record, to.cells)
             part.rows.fed = beyond(stack, record, to.fed)
+
+
+# ---- the blocks of a direction
+
+
+cdef void begin_block(block_t *block, const run_t *run, Py_ssize_t b, floating *work) noexcept nogil:
+    """What a block has in any pass. Rows are those on the tape, where one span is the whole sequence."""
+    cdef Py_ssize_t H = run.layer.hidden_size, row = run.seqs.row[b]
+    cdef const rows_t *tape
+    cdef int p
+    memset(block, 0, sizeof(block_t))
+    block.run, block.first, block.last = run, run.seqs.block[b], run.seqs.block[b + 1]
+    block.h_next = work + run.layout.h_next
+    for p in range(run.parts):
+        block.h[p] = work + run.layout.h[p]
+        tape = &run.part[p].rows
+        if tape.cells != NULL:
+            block.rows[p].gates = <floating*>tape.gates + 4 * row * H
+            block.rows[p].pre_h = <floating*>tape.pre_h + 4 * row * H if tape.pre_h != NULL else NULL
+            block.rows[p].cells = <floating*>tape.cells + row * H
+            block.rows[p].fed = <floating*>tape.fed + row * run.layer.out_size
+    if run.driver == GENERAL:
+        general_begin(block, work)
+
+
+cdef inline void forward_span(block_t *block, Py_ssize_t begin, Py_ssize_t end, bint outputs,
+                              floating *work) noexcept nogil:
+    if block.run.driver == DEFAULT:
+        default_forward(block, begin, end, outputs, work)
+    else:
+        general_forward(block, begin, end, outputs, work)
+
+
+cdef void forward_block(const run_t *run, Py_ssize_t b, floating *work) noexcept nogil:
+    cdef const sequences_t *seqs = run.seqs
+    cdef const part_t *part
+    cdef Py_ssize_t H = run.layer.hidden_size, P = run.layer.out_size
+    cdef Py_ssize_t time, s = 0, end, n, start = seqs.start[b]
+    cdef block_t block
+    cdef floating *h
+    cdef floating *c
+    cdef int p
+    cdef uint64_t mode = silence()
+    begin_block(&block, run, b, work)
+    n, time = block.last - block.first, seqs.lengths[block.first]
+    for p in range(run.parts):
+        part = &run.part[p]
+        h, c = <floating*>block.h[p], work + run.layout.c[p]
+        load_states(&block, 0, n, part.h_0, part.c_0, h, c)
+        # A sequence of length 0 ends as it began.
+        save_states(&block, alive_at(&block, 0), n, <const floating*>h, <const floating*>c, part.h_n,
+                    part.c_n)
+        if part.y != NULL:
+            clear_padding(&block, P, <floating*>part.y, part.sy)
+    while s < time:
+        end = min(s + seqs.span, time)
+        for p in range(run.parts):
+            part = &run.part[p]
+            if part.starts_h != NULL:
+                memcpy(<floating*>part.starts_h + start * P, block.h[p], n * P * sizeof(floating))
+                memcpy(<floating*>part.starts_c + start * H, work + run.layout.c[p], n * H * sizeof(floating))
+        forward_span(&block, s, end, True, work)
+        start += n
+        s = end
+    end_silence(mode)
+
+
+cdef void backward_block(const run_t *run, Py_ssize_t b, floating *partial, floating *work) noexcept nogil:
+    cdef const sequences_t *seqs = run.seqs
+    cdef const work_t *w = run.layout
+    cdef const part_t *part
+    cdef rows_t *rows
+    cdef Py_ssize_t H = run.layer.hidden_size, P = run.layer.out_size
+    cdef Py_ssize_t k, begin, end, n, time, start
+    cdef block_t block
+    cdef floating *dh
+    cdef floating *dc
+    cdef int p
+    begin_block(&block, run, b, work)
+    block.partial = partial
+    n, time = block.last - block.first, seqs.lengths[block.first]
+    for p in range(run.parts):
+        part = &run.part[p]
+        if part.dx != NULL and not run.add_dx:
+            clear_padding(&block, run.layer.input_size, <floating*>part.dx, part.sdx)
+        if run.part[0].bias_rows != NULL:
+            memset(work + w.dbias[p], 0, 4 * n * H * sizeof(floating))
+    for k in range(ceil_div(time, seqs.span) - 1, -1, -1):
+        begin, start = k * seqs.span, seqs.start[b] + k * n
+        end = min(begin + seqs.span, time)
+        if run.driver == DEFAULT:
+            block.h_start = <floating*>run.part[0].starts_h + start * P
+            block.c_start = <floating*>run.part[0].starts_c + start * H
+        for p in range(run.parts if run.again else 0):
+            part = &run.part[p]
+            rows = &block.rows[p]
+            rows.gates, rows.pre_h = work + w.again_gates[p], work + w.again_pre_h[p]
+            rows.cells, rows.fed = work + w.again_cells[p], work + w.again_fed[p]
+            memcpy(block.h[p], <floating*>part.starts_h + start * P, n * P * sizeof(floating))
+            memcpy(work + w.c[p], <floating*>part.starts_c + start * H, n * H * sizeof(floating))
+        if run.again:
+            forward_span(&block, begin, end, False, work)
+        if run.driver == DEFAULT:
+            default_backward(&block, begin, end, work)
+        else:
+            general_backward(&block, begin, end, work)
+    for p in range(run.parts):
+        part = &run.part[p]
+        dh, dc = work + w.dh[p], work + w.dc[p]
+        load_states(&block, alive_at(&block, 0), n, part.dh_n, part.dc_n, dh, dc)
+        save_states(&block, 0, n, <const floating*>dh, <const floating*>dc, part.dh_0, part.dc_0)
+        if run.part[0].bias_rows != NULL:
+            save_rows(&block, 0, n, 4 * H, <const floating*>(work + w.dbias[p]), <floating*>part.dbias_rows)
+
+
+cdef void backward_group(const run_t *run, Py_ssize_t group, floating *work) noexcept nogil:
+    """The blocks group, group + n_groups, ...: one after another into one weight gradient."""
+    cdef Py_ssize_t b = group, size = run.layer.partial[run.driver].size
+    cdef floating *partial = <floating*>run.partial + group * size
+    cdef uint64_t mode = silence()
+    memset(partial, 0, size * sizeof(floating))
+    while b < run.seqs.n_blocks:
+        backward_block(run, b, partial, work)
+        b += run.seqs.n_groups
+    end_silence(mode)
+
+
+cdef inline void run_piece(const run_t *run, bint backward, Py_ssize_t k, floating *work) noexcept nogil:
+    if backward:
+        backward_group(run, k, work)
+    else:
+        forward_block(run, k, work)
+
+
+cdef void run_pieces(const run_t *run, bint backward, floating *work) noexcept nogil:
+    """All blocks forward, or all groups of blocks backward, by as many threads as there are."""
+    cdef Py_ssize_t k, n = run.seqs.n_groups if backward else run.seqs.n_blocks
+    if run.n_threads == 1 or n == 1:
+        for k in range(n):
+            run_piece(run, backward, k, work)
+        return
+    for k in prange(n, schedule="dynamic", chunksize=1, num_threads=run.n_threads):
+        run_piece(run, backward, k, work + threadid() * run.layout.size)
+
+
+cdef void run_direction(const run_t *run, bint backward) noexcept nogil:
+    """One direction of one layer: all its sequences.
+
+    Under checkpointing starts_h, starts_c have one (block, H) for each span, and there are no rows; when
+    nothing is recorded all of them are NULL.
+    """
+    if run.layer.is_double:
+        run_pieces(run, backward, <double*>run.work)
+    else:
+        run_pieces(run, backward, <float*>run.work)
 
 
 # ---- the walk
@@ -278,10 +447,7 @@ cdef void stack_forward(const stack_t *stack, const call_t *call) noexcept nogil
                 y = <char*>call.run.part[p].y if l == last else between(stack, call, p, l, call.taped)
                 part.y = beyond(stack, y, k * stack.out_size)
                 part.sy = call.run.part[p].sy if l == last else time_major(stack, call)
-            if call.driver == DEFAULT:
-                default_forward(&run)
-            else:
-                general_forward(&run)
+            run_direction(&run, False)
         for p in range(run.parts if l < last else 0):
             part = &run.part[p]
             part.x, part.sx = between(stack, call, p, l, call.taped), time_major(stack, call)
@@ -309,10 +475,7 @@ cdef void stack_backward(const stack_t *stack, const call_t *call, Py_ssize_t i)
         if l > 0:
             part.x, part.dx = between(stack, call, p, l - 1, True), between(stack, call, p, l - 1, False)
             part.sx = part.sdx = time_major(stack, call)
-    if call.driver == DEFAULT:
-        default_backward(&run)
-    else:
-        general_backward(&run)
+    run_direction(&run, True)
     for p in range(run.parts if k == 0 and l > 0 else 0):
         drop(stack, call, &run, l - 1, run.part[p].dx)
 
@@ -350,9 +513,11 @@ cdef void add_gradient(const stack_t *stack, const call_t *call, Py_ssize_t i, v
 cdef Py_ssize_t step_work(const stack_t *stack, const sequences_t *seqs) noexcept nogil:
     """Elements of workspace for a step of `seqs`, one block of sequences of one step."""
     cdef Py_ssize_t n = 0, l
+    cdef work_t layout
     if stack.general:
         for l in range(min(stack.num_layers, <Py_ssize_t>2)):
-            n = max(n, general_workspace(&stack.layer[l], seqs, 1, False, False))
+            general_work(&stack.layer[l], seqs, 1, False, False, &layout)
+            n = max(n, layout.size)
         return n
     take(&n, times(seqs.batch, stack.hidden_size))
     take(&n, times(seqs.batch, stack.layer[0].gate_columns))
@@ -367,15 +532,18 @@ cdef void stack_step(const stack_t *stack, const sequences_t *seqs, const void *
     The default driver reads no more of `seqs` than the batch, and no bias_rows (N, 4H). whole: of `packed`.
     """
     cdef Py_ssize_t l, N = seqs.batch, size = N * stack.hidden_size, h_size = N * stack.out_size
-    cdef int driver = GENERAL if stack.general else DEFAULT
+    cdef int driver = driver_of(stack, False)
     cdef const layer_t *L
     cdef const char *weights
     cdef void *h_t
     cdef run_t run
+    cdef work_t layout
     cdef part_t *part = &run.part[0]
     if driver == GENERAL:
         memset(&run, 0, sizeof(run))
-        run.seqs, run.parts, run.work, run.n_threads = seqs, 1, work, 1
+        memset(&layout, 0, sizeof(layout))
+        run.driver, run.seqs, run.parts, run.work, run.n_threads = GENERAL, seqs, 1, work, 1
+        run.layout = &layout
         part.bias_rows = bias_rows
     for l in range(stack.num_layers):
         L = &stack.layer[l > 0]
@@ -387,10 +555,11 @@ cdef void stack_step(const stack_t *stack, const sequences_t *seqs, const void *
             if h == h_prev:
                 memcpy(h, h_t, size * itemsize(stack))
         else:
+            general_work(L, seqs, 1, False, False, &layout)
             run.layer, run.stream = L, <uint32_t>l
             part.packed, part.x, part.sx.n = weights, x, ldx
             part.h_0, part.c_0, part.h_n, part.c_n = h_prev, c_prev, h, c
-            general_forward(&run)
+            run_direction(&run, False)
             part.bias_rows = NULL
         x, ldx = h, stack.out_size
         h_prev, h = beyond(stack, h_prev, h_size), beyond(stack, h, h_size)

@@ -12,11 +12,11 @@ from libc.string cimport memset
 
 from lstm_ext._arrays cimport TOO_LARGE, Buffer, end_silence, line, plus, silence, times
 from lstm_ext._driver cimport (
-    DEFAULT, DRIVERS, GENERAL, cut_sequences, part_t, sequences_memory, sequences_t, shape_blocks, strides_t,
+    DEFAULT, DRIVERS, GENERAL, contiguous, cut_sequences, part_t, sequences_memory, sequences_t, shape_blocks,
 )
 from lstm_ext._lstm cimport Engine
 from lstm_ext._stack cimport (
-    add_gradient, call_t, itemsize, lay_out, pack_stack, packed_size, shape_call, stack_backward,
+    add_gradient, call_t, driver_of, itemsize, lay_out, pack_stack, packed_size, shape_call, stack_backward,
     stack_forward, stack_step, stack_t, step_work,
 )
 
@@ -50,7 +50,7 @@ cdef bint fits(const network_t *net, Py_ssize_t batch, Py_ssize_t time) noexcept
 cdef void begin(const network_t *net, call_t *call, Py_ssize_t batch, Py_ssize_t time, bint backward,
                 bint taped, int parts) noexcept nogil:
     memset(call, 0, sizeof(call_t))
-    call.driver = GENERAL if net.stack.general or parts > 1 else DEFAULT
+    call.driver = driver_of(&net.stack, parts > 1)
     call.backward, call.taped, call.whole_packed = backward, taped, True
     call.n_threads, call.run.parts = 1, parts
     shape_call(&net.stack, call, batch, time, True)
@@ -96,16 +96,6 @@ cdef inline int refusal(const network_t *net, bint is_double, Py_ssize_t batch, 
     return LSTM_WRONG_LENGTHS if wrong_lengths(batch, time, lengths) else LSTM_OK
 
 
-cdef strides_t strides(const network_t *net, const call_t *call, Py_ssize_t width) noexcept nogil:
-    """Of a caller's array of sequences."""
-    cdef strides_t s
-    if net.batch_first:
-        s.n, s.t = call.seqs.time * width, width
-    else:
-        s.n, s.t = width, call.seqs.batch * width
-    return s
-
-
 cdef int prepare(const network_t *net, bint is_double, call_t *call, Py_ssize_t batch, Py_ssize_t time,
                  const Py_ssize_t *lengths, bint backward, const void *tape, int parts,
                  void *workspace) noexcept nogil:
@@ -123,8 +113,9 @@ cdef int prepare(const network_t *net, bint is_double, call_t *call, Py_ssize_t 
     call.run.part[0].packed = net.packed[call.driver]
     for p in range(parts):
         part = &call.run.part[p]
-        part.sx = part.sdx = strides(net, call, net.stack.input_size)
-        part.sy = part.sdy = strides(net, call, net.stack.directions * net.stack.out_size)
+        part.sx = part.sdx = contiguous(batch, time, net.stack.input_size, net.batch_first)
+        part.sy = part.sdy = contiguous(batch, time, net.stack.directions * net.stack.out_size,
+                                        net.batch_first)
     if tape != NULL:
         call.tape = on_line(tape)
     return LSTM_OK
@@ -189,20 +180,18 @@ cdef int step(const void *network, bint is_double, Py_ssize_t batch, const void 
         memory += sequences_bytes(&seqs)
     else:
         seqs.batch = batch
-    stack_step(&net.stack, &seqs, net.packed[GENERAL if net.stack.general else DEFAULT], True, x,
+    stack_step(&net.stack, &seqs, net.packed[driver_of(&net.stack, False)], True, x,
                net.stack.input_size, h_prev, c_prev, h, c, NULL, memory)
     return LSTM_OK
 
 
-cdef int lstm_step_s(
-        const void *network, Py_ssize_t batch, const float *x, const float *h_prev, const float *c_prev,
-        float *h, float *c, void *workspace) noexcept nogil:
+cdef int lstm_step_s(const void *network, Py_ssize_t batch, const float *x, const float *h_prev,
+                     const float *c_prev, float *h, float *c, void *workspace) noexcept nogil:
     return step(network, False, batch, x, h_prev, c_prev, h, c, workspace)
 
 
-cdef int lstm_step_d(
-        const void *network, Py_ssize_t batch, const double *x, const double *h_prev, const double *c_prev,
-        double *h, double *c, void *workspace) noexcept nogil:
+cdef int lstm_step_d(const void *network, Py_ssize_t batch, const double *x, const double *h_prev,
+                     const double *c_prev, double *h, double *c, void *workspace) noexcept nogil:
     return step(network, True, batch, x, h_prev, c_prev, h, c, workspace)
 
 
@@ -210,32 +199,41 @@ cdef int lstm_step_d(
 
 
 cdef int forward(const void *network, bint is_double, Py_ssize_t batch, Py_ssize_t time, const void *x,
-                 const Py_ssize_t *lengths, const void *h_0, const void *c_0, void *y, void *h_n, void *c_n,
-                 void *tape, void *workspace) noexcept nogil:
+                 const Py_ssize_t *lengths, const void *h_0, const void *c_0, const void *x_dot,
+                 const void *h_0_dot, const void *c_0_dot, const void *parameters_dot, void *y, void *h_n,
+                 void *c_n, void *y_dot, void *h_n_dot, void *c_n_dot, void *tape, int parts,
+                 void *workspace) noexcept nogil:
+    """parts: 1, or 2 with the tangents."""
     cdef const network_t *net = <const network_t*>network
     cdef call_t call
     cdef part_t *part = &call.run.part[0]
-    cdef int status = prepare(net, is_double, &call, batch, time, lengths, False, tape, 1, workspace)
-    if status == LSTM_OK:
-        part.x, part.h_0, part.c_0, part.y, part.h_n, part.c_n = x, h_0, c_0, y, h_n, c_n
-        stack_forward(&net.stack, &call)
-    return status
+    cdef part_t *dot = &call.run.part[1]
+    cdef char *packed
+    cdef int status = prepare(net, is_double, &call, batch, time, lengths, False, tape, parts, workspace)
+    if status != LSTM_OK:
+        return status
+    part.x, part.h_0, part.c_0, part.y, part.h_n, part.c_n = x, h_0, c_0, y, h_n, c_n
+    dot.x, dot.h_0, dot.c_0, dot.y, dot.h_n, dot.c_n = x_dot, h_0_dot, c_0_dot, y_dot, h_n_dot, c_n_dot
+    if parameters_dot != NULL:
+        packed = <char*>call.run.work + call.layout.work * itemsize(&net.stack)
+        pack_stack(&net.stack, GENERAL, True, False, parameters_dot, packed)
+        dot.packed = packed
+    stack_forward(&net.stack, &call)
+    return LSTM_OK
 
 
-cdef int lstm_forward_s(
-        const void *network, Py_ssize_t batch, Py_ssize_t time, const float *x, const Py_ssize_t *lengths,
-        const float *h_0, const float *c_0, float *y, float *h_n, float *c_n, void *tape,
-        void *workspace) noexcept nogil:
-    return forward(network, False, batch, time, x, lengths, h_0, c_0, y, h_n, c_n, tape,
-                   workspace)
+cdef int lstm_forward_s(const void *network, Py_ssize_t batch, Py_ssize_t time, const float *x,
+                        const Py_ssize_t *lengths, const float *h_0, const float *c_0, float *y, float *h_n,
+                        float *c_n, void *tape, void *workspace) noexcept nogil:
+    return forward(network, False, batch, time, x, lengths, h_0, c_0, NULL, NULL, NULL, NULL, y, h_n, c_n,
+                   NULL, NULL, NULL, tape, 1, workspace)
 
 
-cdef int lstm_forward_d(
-        const void *network, Py_ssize_t batch, Py_ssize_t time, const double *x, const Py_ssize_t *lengths,
-        const double *h_0, const double *c_0, double *y, double *h_n, double *c_n, void *tape,
-        void *workspace) noexcept nogil:
-    return forward(network, True, batch, time, x, lengths, h_0, c_0, y, h_n, c_n, tape,
-                   workspace)
+cdef int lstm_forward_d(const void *network, Py_ssize_t batch, Py_ssize_t time, const double *x,
+                        const Py_ssize_t *lengths, const double *h_0, const double *c_0, double *y,
+                        double *h_n, double *c_n, void *tape, void *workspace) noexcept nogil:
+    return forward(network, True, batch, time, x, lengths, h_0, c_0, NULL, NULL, NULL, NULL, y, h_n, c_n,
+                   NULL, NULL, NULL, tape, 1, workspace)
 
 
 cdef int backward(const void *network, bint is_double, Py_ssize_t batch, Py_ssize_t time, const void *x,
@@ -276,35 +274,13 @@ cdef int lstm_backward_d(
 # ---- sequences and their tangents
 
 
-cdef int jvp(const void *network, bint is_double, Py_ssize_t batch, Py_ssize_t time, const void *x,
-             const Py_ssize_t *lengths, const void *h_0, const void *c_0, const void *x_dot,
-             const void *h_0_dot, const void *c_0_dot, const void *parameters_dot, void *y, void *h_n,
-             void *c_n, void *y_dot, void *h_n_dot, void *c_n_dot, void *workspace) noexcept nogil:
-    cdef const network_t *net = <const network_t*>network
-    cdef call_t call
-    cdef part_t *part = &call.run.part[0]
-    cdef part_t *dot = &call.run.part[1]
-    cdef char *packed
-    cdef int status = prepare(net, is_double, &call, batch, time, lengths, False, NULL, 2, workspace)
-    if status != LSTM_OK:
-        return status
-    part.x, part.h_0, part.c_0, part.y, part.h_n, part.c_n = x, h_0, c_0, y, h_n, c_n
-    dot.x, dot.h_0, dot.c_0, dot.y, dot.h_n, dot.c_n = x_dot, h_0_dot, c_0_dot, y_dot, h_n_dot, c_n_dot
-    if parameters_dot != NULL:
-        packed = <char*>call.run.work + call.layout.work * itemsize(&net.stack)
-        pack_stack(&net.stack, GENERAL, True, False, parameters_dot, packed)
-        dot.packed = packed
-    stack_forward(&net.stack, &call)
-    return LSTM_OK
-
-
 cdef int lstm_jvp_s(
         const void *network, Py_ssize_t batch, Py_ssize_t time, const float *x, const Py_ssize_t *lengths,
         const float *h_0, const float *c_0, const float *x_dot, const float *h_0_dot, const float *c_0_dot,
         const float *parameters_dot, float *y, float *h_n, float *c_n, float *y_dot, float *h_n_dot,
         float *c_n_dot, void *workspace) noexcept nogil:
-    return jvp(network, False, batch, time, x, lengths, h_0, c_0, x_dot, h_0_dot, c_0_dot,
-               parameters_dot, y, h_n, c_n, y_dot, h_n_dot, c_n_dot, workspace)
+    return forward(network, False, batch, time, x, lengths, h_0, c_0, x_dot, h_0_dot, c_0_dot,
+                   parameters_dot, y, h_n, c_n, y_dot, h_n_dot, c_n_dot, NULL, 2, workspace)
 
 
 cdef int lstm_jvp_d(
@@ -312,8 +288,8 @@ cdef int lstm_jvp_d(
         const double *h_0, const double *c_0, const double *x_dot, const double *h_0_dot,
         const double *c_0_dot, const double *parameters_dot, double *y, double *h_n, double *c_n,
         double *y_dot, double *h_n_dot, double *c_n_dot, void *workspace) noexcept nogil:
-    return jvp(network, True, batch, time, x, lengths, h_0, c_0, x_dot, h_0_dot, c_0_dot,
-               parameters_dot, y, h_n, c_n, y_dot, h_n_dot, c_n_dot, workspace)
+    return forward(network, True, batch, time, x, lengths, h_0, c_0, x_dot, h_0_dot, c_0_dot,
+                   parameters_dot, y, h_n, c_n, y_dot, h_n_dot, c_n_dot, NULL, 2, workspace)
 
 
 # ---- in Python

@@ -9,7 +9,6 @@ SPLIT NUMBERS some_numbers(const float *a, ptrdiff_t n) {
     return n >= 16 ? _mm512_loadu_ps(a) : n > 0 ? _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), a) : _mm512_setzero_ps();
 }
 
-SPLIT WORDS load_words(const uint16_t *from) { return _mm512_loadu_si512(from); }
 SPLIT void store_words(uint16_t *to, WORDS w) { _mm512_storeu_si512(to, w); }
 
 /* whether a piece is inf or NaN */

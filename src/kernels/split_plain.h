@@ -9,12 +9,6 @@ static NUMBERS some_numbers(const float *a, ptrdiff_t n) {
     return v;
 }
 
-static WORDS load_words(const uint16_t *from) {
-    WORDS w;
-    memcpy(&w, from, sizeof w);
-    return w;
-}
-
 static void store_words(uint16_t *to, WORDS w) { memcpy(to, &w, sizeof w); }
 
 /* whether a piece is inf or NaN */

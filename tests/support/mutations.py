@@ -197,7 +197,7 @@ MUTATIONS = [
     # products in bfloat16, on emulated tiles
     Mutation("bfloat16-cut-not-rounded", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "u"),
     Mutation("bfloat16-ties-away", BFLOAT16, "(u + 0x7fffu + ((u >> 16) & 1u))", "(u + 0x8000u)"),
-    Mutation("bfloat16-rest-forgotten", BFLOAT16, "rest.f[j] -= part.f[j];", "rest.f[j] -= 0;"),
+    Mutation("bfloat16-rest-forgotten", BFLOAT16, "*a -= part;", "*a -= 0;"),
     Mutation("bfloat16-special-forgotten", BFLOAT16, "if (PIECES > 1 && special)", "if (0)"),
     Mutation(
         "bfloat16-special-of-the-sum", BFLOAT16, "sum == sum ? sum : first[r * 32 + j]", "sum"
@@ -211,7 +211,7 @@ MUTATIONS = [
     Mutation(
         "bfloat16-cell-on-every-piece", BFLOAT16, "if (k + length < H) {", "if (0) {"
     ),
-    Mutation("bfloat16-gradient-row-lost", BFLOAT16, "r + 1 < rows ? n : 0, odd);", "0, odd);"),
+    Mutation("bfloat16-gradient-row-lost", BFLOAT16, "k + 1 < rows ? M - m : 0);", "0);"),
     Mutation("tiles-odd-k-dropped", TILES, "emulated_result(even[n] + odd[n])", "even[n]"),
     # the cell
     Mutation(
@@ -294,37 +294,34 @@ MUTATIONS = [
         "s = seqs.time - 1 - s",
     ),
     Mutation(
-        "length-off-by-one", DRIVER, "seqs.lengths[n - 1] <= s:", "seqs.lengths[n - 1] - 1 <= s:"
+        "length-off-by-one", DRIVER, "lengths[n - 1] <= s:", "lengths[n - 1] - 1 <= s:"
     ),
     Mutation(
         "h_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, <const floating*>part.h_0, h)",
-        "load_states(seqs, first, last, H, <const floating*>NULL, h)",
+        "load_states(&block, 0, n, part.h_0, part.c_0, h, c)",
+        "load_states(&block, 0, n, NULL, part.c_0, h, c)",
     ),
     Mutation(
         "c_0-forgotten",
         DRIVER,
-        "load_states(seqs, first, last, H, <const floating*>part.c_0, c)",
-        "load_states(seqs, first, last, H, <const floating*>NULL, c)",
+        "load_states(&block, 0, n, part.h_0, part.c_0, h, c)",
+        "load_states(&block, 0, n, part.h_0, NULL, h, c)",
     ),
     Mutation(
-        "h-carry-forgotten",
-        DRIVER,
-        "h[0], h_next[0] = h_next[0], h[0]",
-        "memcpy(h_next[0], h[0], 0)",
+        "h-carry-forgotten", DRIVER, "h, h_next = h_next, h", "h, h_next = h, h_next",
     ),
     Mutation("c-carry-forgotten", DRIVER, "            c_prev = c_t\n", ""),
     Mutation(
         "y-padding-not-cleared",
         DRIVER,
-        "    clear_padding(seqs, first, last, H, <floating*>part.y, part.sy)\n",
+        "            clear_padding(&block, P, <floating*>part.y, part.sy)\n",
         "",
     ),
     Mutation(
         "dx-padding-not-cleared",
         DRIVER,
-        "        clear_padding(seqs, first, last, run.layer.input_size, <floating*>part.dx, part.sdx)\n",
+        "            clear_padding(&block, run.layer.input_size, <floating*>part.dx, part.sdx)\n",
         "        pass\n",
     ),
     Mutation(
@@ -333,20 +330,20 @@ MUTATIONS = [
     Mutation(
         "dh_n-forgotten",
         DRIVER,
-        "first + entered, H, dh_n, dh + alive * H)",
-        "first + entered, H, <const floating*>NULL, dh + alive * H)",
+        "load_states(block, alive, entered, part.dh_n, part.dc_n, dh, dc)",
+        "load_states(block, alive, entered, NULL, part.dc_n, dh, dc)",
     ),
     Mutation(
         "dc_n-forgotten",
         DRIVER,
-        "first + entered, H, dc_n, dc + alive * H)",
-        "first + entered, H, <const floating*>NULL, dc + alive * H)",
+        "load_states(block, alive, entered, part.dh_n, part.dc_n, dh, dc)",
+        "load_states(block, alive, entered, part.dh_n, NULL, dh, dc)",
     ),
     Mutation(
         "dh_0-of-empty-sequences",
         DRIVER,
-        "    load_states(seqs, first + alive, last, H, dh_n, dh + alive * H)\n    load",
-        "    load",
+        "load_states(&block, alive_at(&block, 0), n, part.dh_n, part.dc_n, dh, dc)",
+        "load_states(&block, alive_at(&block, 0), n, NULL, part.dc_n, dh, dc)",
     ),
     Mutation(
         "h_prev-of-later-rows", DRIVER, "later = alive if s < stop - 1 else 0", "later = 0"
@@ -360,12 +357,15 @@ MUTATIONS = [
         "column_sums(L, chunk, <const floating*>dgates, partial)",
     ),
     Mutation(
-        "checkpoint-from-the-first", DRIVER, "memcpy(h, starts_h + k * size,", "memcpy(h, starts_h,"
+        "checkpoint-from-the-first",
+        DRIVER,
+        "memcpy(block.h[p], <floating*>part.starts_h + start * P,",
+        "memcpy(block.h[p], <floating*>part.starts_h,",
     ),
     Mutation(
         "partials-shared",
         DRIVER,
-        "b = group, size = run.layer.partial[DEFAULT].size",
+        "b = group, size = run.layer.partial[run.driver].size",
         "b = group, size = 0",
     ),
     # the engine
@@ -396,7 +396,7 @@ MUTATIONS = [
     Mutation("one-piece-of-tape-for-all", STACK, "to.inner + i * to.direction)", "to.inner)"),
     Mutation("outputs-handed-on-in-one-place", STACK, "p * to.part + l * to.inner", "p * to.part"),
     Mutation(
-        "weights-of-the-second-layer", STACK, "directions * first + (i - directions) * other",
+        "weights-of-the-second-layer", STACK, "plus(times(directions, first), times(i - directions, other))",
         "directions * first",
     ),
     Mutation("c-start-is-h-start", STACK, "beyond(stack, record, to.starts_c)", "part.starts_h"),
@@ -539,7 +539,7 @@ MUTATIONS = [
     Mutation(
         "recurrent-dropout-mask-of-another-sequence",
         GENERAL,
-        "RECURRENT_DROPOUT, run.stream, seqs.order[n], 0,",
+        "RECURRENT_DROPOUT, run.stream, run.seqs.order[block.first + n], 0,",
         "RECURRENT_DROPOUT, run.stream, n, 0,",
     ),
     Mutation(

@@ -216,6 +216,14 @@ static void FN(check_step)(const TABLE *k, ptrdiff_t rows, ptrdiff_t H, int act)
                     (lstm_hints){1});
     FN(same)(k, "step_forward, from the end, c", c_in_place, c, n);
     FN(same)(k, "step_forward, from the end, h", h_again, h, n);
+    /* with gates that go past the caches, which lines that are whole can */
+    REAL *const room = NEW(4 * n + (ptrdiff_t)(64 / sizeof(REAL))), *h_streamed = NEW(n), *c_streamed = NEW(n);
+    REAL *const gates_streamed = (REAL *)(((uintptr_t)room + 63) & ~(uintptr_t)63);
+    REAL *work_streamed = FN(copy)(pre, rows * columns);
+    k->step_forward(&cell, rows, H, work_streamed, h_prev, panels, c_prev, c_streamed, h_streamed, gates_streamed,
+                    (lstm_hints){0, 0, 1});
+    FN(same)(k, "step_forward, past the caches, gates", gates_streamed, gates, 4 * n);
+    FN(same)(k, "step_forward, past the caches, h", h_streamed, h, n);
     /* the last row alone */
     const ptrdiff_t last = rows - 1;
     REAL *work_alone = FN(copy)(pre + last * columns, columns), *c_alone = NEW(H), *h_alone = NEW(H);
