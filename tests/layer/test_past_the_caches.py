@@ -11,7 +11,7 @@ from lstm_ext import LSTM, _kernels
 @pytest.mark.parametrize("hidden_size", [32, 35])
 @pytest.mark.parametrize("lengths", [False, True])
 def test_a_large_batch_has_the_numbers_of_its_sequences(dtype, hidden_size, lengths):
-    """Gates of 40 to 80 MB, outputs of 10 to 20: beyond what any of the rules keeps in a cache, but for the largest L3."""
+    """Gates of 40 to 80 MB, outputs of 10 to 20: more than most caches hold."""
     N, T, I = 96, 1700, 3  # noqa: E741
     rng = np.random.default_rng(0)
     lstm = LSTM(I, hidden_size, dtype=dtype, rng=0)
