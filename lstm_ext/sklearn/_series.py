@@ -41,6 +41,15 @@ class Series:
         The container of forecasts: "array", "series", "frame", "panel" or "long".
     """
 
+    values: list[Floats]
+    several: bool
+    flat: bool
+    names: Labels
+    indexes: list[pd.Index | None]
+    keys: pd.Index | None
+    make: str
+    labels: Sequence[Any] | None
+
     def __init__(
         self, values: list[Floats], several: bool, flat: bool, names: Labels = None,
         indexes: list[pd.Index | None] | None = None, keys: pd.Index | None = None, make: str = "array",

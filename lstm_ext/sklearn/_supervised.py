@@ -106,7 +106,6 @@ class _Supervised(Network):
     }
 
     every_step: bool
-    learning_rate: LearningRate
     bptt: int | None
     static_columns: Sequence[str | int] | None
     categorical_columns: Sequence[str | int] | None
@@ -581,6 +580,8 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
     True
     """
 
+    learning_rate: LearningRate
+    merge_steps_: int
     y_scaler_: SequenceScaler | None
     n_outputs_: int
     interval_shift_: Floats | None
@@ -1208,6 +1209,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]  # sci
     True
     """
 
+    learning_rate: LearningRate
+    merge_steps_: int
     classes_: Array
     _multilabel: bool
 

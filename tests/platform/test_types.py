@@ -28,6 +28,8 @@ def test_a_program_as_users_write_it_runs(tmp_path):
     ("", "", None),
     ("LSTM(3, 8, num_layers=2", 'LSTM("3", 8, num_layers=2', "arg-type"),
     ("lstm.stream(batch=1)", "lstm.tape()", "assignment"),
+    ('loss="gaussian"', 'loss="gauss"', "arg-type"),
+    ("= regressor.predict(x)", "= regressor.predict(x, True)", "assignment"),
 ])
 def test_mypy_finds_what_is_wrong_in_it_and_nothing_else(old, new, error, tmp_path):
     pytest.importorskip("mypy")
