@@ -62,7 +62,7 @@ class Schedule:
 
 
 class _Product(Schedule):
-    def __init__(self, first, second):
+    def __init__(self, first: Schedule, second: Schedule) -> None:
         self.parts = (first, second)
 
     def __repr__(self) -> str:
@@ -80,11 +80,11 @@ class _Product(Schedule):
             part.observe(record)
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"parts": [part.state for part in self.parts]}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         for part, values in zip(self.parts, state["parts"], strict=True):
             part.state = values
 
@@ -234,12 +234,12 @@ class Plateau(Schedule):
             self._factor, self._waited = max(self._factor * self.gamma, self.least), 0
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Factor, lowest loss and epochs waited: a dict of numbers. Assigning such a dict restores it."""
         return {"factor": self._factor, "best": self._best, "waited": self._waited}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         self._factor, self._best, self._waited = state["factor"], state["best"], state["waited"]
 
 
