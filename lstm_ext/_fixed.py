@@ -10,7 +10,7 @@ class Fixed:
 
     _fixed: frozenset[str] = frozenset()
 
-    def _fix(self, **values):
+    def _fix(self, **values: object) -> None:
         self.__dict__.update(values)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -21,7 +21,7 @@ class Fixed:
         self._refuse_if_fixed(name)
         super().__delattr__(name)
 
-    def _refuse_if_fixed(self, name):
+    def _refuse_if_fixed(self, name: str) -> None:
         if name in self._fixed:
             kind = type(self).__name__
             raise AttributeError(f"{name} is read-only; expected a new {kind} for another value")
