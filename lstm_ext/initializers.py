@@ -143,7 +143,7 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     return q if shape[0] >= shape[1] else q.T
 
 
-def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[Doubles, _Array]:
+def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
     r"""Draw biases of the input and the forget gate for memories of up to `longest` steps.
 
     .. math:: b_f = \log u, \quad b_i = -b_f, \quad u \sim U(1, T_{max} - 1)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import operator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
 from lstm_ext import _kernels, _lstm, _missing, initializers
 from lstm_ext._arrays import TapeOwner, as_floats, as_numbers
-from lstm_ext._fixed import Fixed
+from lstm_ext._fixed import FixedFloat
 from lstm_ext._jacobian import jacobian
 from lstm_ext._options import (
     CONFIGURATION,
@@ -86,7 +86,7 @@ def _seed(seed: int | None) -> int | None:
     return number
 
 
-class LSTM(Fixed, Generic[Float]):
+class LSTM(FixedFloat[Float]):
     r"""A stack of LSTM layers.
 
     For each time step, with :math:`\sigma` the logistic function and gates in the order i, f, g, o:
@@ -433,6 +433,7 @@ class LSTM(Fixed, Generic[Float]):
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None
     ) -> tuple[FloatArray, _missing.Filled | None]:
         """Return x with its NaN treated by the policy `nan`, and what the gradient needs of them."""
+        assert self.nan is not None
         return _missing.fill(
             x, self.nan, self.nan_mask, self.dtype, self.batch_first, self.input_size, lengths, mask
         )
@@ -843,7 +844,7 @@ class Tape:
         raise TypeError("a Tape cannot be pickled: it holds the working memory of one computation")
 
 
-class Stream(Fixed, Generic[Float]):
+class Stream(FixedFloat[Float]):
     """An LSTM that takes one time step at a time, and remembers its state.
 
     Made by `LSTM.stream`. It keeps the weights that the LSTM had then, packed once; later changes

@@ -11,6 +11,7 @@ from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lstm_ext.training._history import EpochRecord
     from lstm_ext.training._interrupt import Interrupt
 
 
@@ -39,7 +40,7 @@ class CallbackList:
         for callback in self.on_batch:
             callback.on_batch_end(epoch, share, loss)
 
-    def epoch_end(self, record: dict[str, Any]) -> bool:
+    def epoch_end(self, record: EpochRecord) -> bool:
         """Return whether one of them wants the training to end; early stopping has been asked before."""
         with self.interrupt.immediate():
             answers = [
@@ -51,10 +52,10 @@ class CallbackList:
 class _Function(Callback):
     """A callable in the place of a `Callback`."""
 
-    def __init__(self, function: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, function: Callable[[EpochRecord], object]) -> None:
         self.function = function
 
-    def on_epoch_end(self, record: dict[str, Any]) -> object:
+    def on_epoch_end(self, record: EpochRecord) -> object:
         return self.function(record)
 
 

@@ -14,6 +14,7 @@ from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
 from lstm_ext.training import _checkpoint
 from lstm_ext.training._callback_list import CallbackList, checked_callbacks
+from lstm_ext.training._history import EpochRecord, History
 from lstm_ext.training._serial import SerialGroup
 from lstm_ext.training._stored import stored
 from lstm_ext.training._validation import check_monitors, checked_validation
@@ -36,11 +37,11 @@ def fit(
     schedule: Schedule | None = None, rng: int | np.random.Generator | None = None,
     validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
-    callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+    callbacks: Sequence[Callback | Callable[[EpochRecord], object]] = (),
+    callback: Callback | Callable[[EpochRecord], object] | None = None, progress: bool = False,
     bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1, resume: bool = False, comm: ProcessGroup | None = None,
-) -> list[dict[str, Any]]:
+) -> History:
     """Train a model on mini-batches: `Model.fit`, which has the parameters' descriptions.
 
     `comm` is a `DataParallel`, or None; `Model.fit` makes one of a bare communicator.
@@ -102,28 +103,28 @@ def fit(
         "block": group.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
     state = _checkpoint.TrainingState(model, settings, rng, optimizer, schedule, early_stopping)
-    history: list[dict[str, Any]] = []
+    history = History()
     with group.agreed():
         if group.first and resume and checkpoint is not None and os.path.exists(checkpoint):
-            history = _checkpoint.load(checkpoint, *state)
+            history = _checkpoint.load(checkpoint, state)
     history = group.share(state, history)
     with group.agreed():
         if schedule is not None and not history:
             schedule.begin()
         run = group.run(model, data, batches, optimizer, schedule, rng)
 
-    def complete(record: dict[str, Any]) -> None:
+    def complete(record: EpochRecord) -> None:
         if validation_data is not None:
             record["validation_loss"] = run.evaluate(validation_data)
-        record |= run.end_epoch()
+        run.end_epoch(record)
         history.append(record)
         if schedule is not None:
             run.notify(schedule.observe, record)
 
     def save() -> None:
         with group.agreed():
-            if group.first:
-                _checkpoint.save(checkpoint, *state, history)
+            if group.first and checkpoint is not None:
+                _checkpoint.save(checkpoint, state, history)
 
     done = saved = len(history)
     with run.interrupt, contextlib.ExitStack() as ends:

@@ -8,6 +8,7 @@ import pickle
 import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -512,6 +513,24 @@ def test_bad_words_to_the_constructor(build, error, message):
 
 
 # Copies and files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"every_step": True}, {"pooling": "attention"}])
+def test_a_notebook_shows_the_parts(options):
+    """Well-formed, of a few lines, without what a repr might bring as markup."""
+
+    class Marked(MeanSquaredError):
+        def __repr__(self):
+            return "<script>alert('&')</script>"
+
+    model = Model(LSTM(3, 4, bidirectional=True, rng=0), 2, loss=Marked(), **options)
+    text = model._repr_html_()
+    table = ElementTree.fromstring(text)
+    rows = [[cell.text or "" for cell in row] for row in table.iter("tr")][1:]
+    assert sum(int(count) for *_, count in rows if count) == model.parameters.size
+    assert rows[0][0] == repr(model.lstm) and rows[-1][0] == f"loss {model.loss!r}"
+    shape = "(N, T, 2)" if model.every_step else "(N, 2)"
+    assert rows[-2][:2] == ["linear readout", shape] and "<script" not in text and len(text) < 1000
 
 
 @every_architecture

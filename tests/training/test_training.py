@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -431,6 +432,31 @@ def test_callbacks_are_told_in_order_and_to_the_end():
     assert log[-1] == "end"
 
 
+def test_a_history_is_a_list_that_knows_its_columns(tmp_path):
+    history = make().fit(*batch(), epochs=3, validation=batch(), rng=0)
+    assert history == list(history) and len(history) == 3
+    for name in ("epoch", "loss", "validation_loss", "lr", "seconds"):
+        assert history[name] == [record[name] for record in history]
+    assert history[-1]["loss"] == history["loss"][-1] == history[1:]["loss"][-1]
+    with pytest.raises(KeyError, match="'los' is not in the records, which have epoch, loss"):
+        history["los"]
+    assert make().fit(*batch(), epochs=0)["loss"] == []
+    again = pickle.loads(pickle.dumps(history))
+    assert type(again) is type(history) and again == history
+    options = {"epochs": 3, "rng": 0, "checkpoint": tmp_path / "run"}
+    make().fit(*batch(), **options)
+    assert len(make().fit(*batch(), **options, resume=True)["loss"]) == 3
+    assert len(fit_lbfgs(make(), *batch(), max_iter=2).history["loss"]) == 2
+
+
+def test_a_history_has_what_callbacks_added():
+    def add(record):
+        if record["epoch"] == 2:
+            record["error"] = 0.5
+
+    assert make().fit(*batch(), epochs=2, callback=add)["error"] == [None, 0.5]
+
+
 def test_the_progress_bar(capsys):
     pytest.importorskip("tqdm", reason="the bar is tqdm's")
     make().fit(*batch(), epochs=3, batch_size=2, progress=True, rng=0, validation=batch())
@@ -443,7 +469,8 @@ def test_the_progress_bar(capsys):
 
 
 def test_without_tqdm_the_bar_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    for name in ("tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pip install tqdm, or give progress=False"):
         ProgressBar()
 
