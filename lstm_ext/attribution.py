@@ -42,7 +42,7 @@ class _Output:
         else:
             if not hasattr(explained, "get_params"):
                 raise TypeError(
-                    f"model is {type(explained).__name__}; expected an lstm_ext.Model or a fitted estimator"
+                    f"model is {type(explained).__name__}, expected an lstm_ext.Model or a fitted estimator"
                 )
             model, self.chain = model_of(explained, "an attribution")
             x = self.chain.scaled(_numbers("x", x, len(self.chain.x_mean)))
@@ -76,7 +76,7 @@ class _Output:
             given = self.chain.scaled(_numbers("baseline", given))
         values = as_array("baseline", 0 if given is None else given)
         if values.dtype.kind not in "bfiu":
-            raise TypeError(f"baseline must be real numbers, got dtype {values.dtype}")
+            raise TypeError(f"baseline is {values.dtype}, expected real numbers")
         if not np.isfinite(values).all():
             raise ValueError("baseline holds NaN or inf, expected finite numbers")
         try:
@@ -129,9 +129,9 @@ class _Output:
 def _numbers(name: str, given: npt.ArrayLike, features: int | None = None) -> Array:
     values = as_array(name, given)
     if values.dtype.kind not in "bfiu":
-        raise TypeError(f"{name} is {values.dtype}; expected real numbers")
+        raise TypeError(f"{name} is {values.dtype}, expected real numbers")
     if features is not None and (values.ndim != 3 or values.shape[2] != features):
-        raise ValueError(f"{name} has shape {values.shape}; expected (batch, time, {features})")
+        raise ValueError(f"{name} has shape {values.shape}, expected (batch, time, {features})")
     return values
 
 

@@ -109,93 +109,79 @@ class LSTM(FixedFloat[Float]):
     hidden_size : int
         Hidden units, H.
     num_layers : int, default 1
-        Layers; each takes the outputs of the one below.
+        Layers, L; each takes the outputs of the one below.
     bidirectional : bool, default False
-        A second LSTM in each layer reads every sequence from its end; the outputs of the two are
-        joined. D = 2 directions then, else 1.
+        A second LSTM in each layer reads every sequence from its end, and the outputs are joined: D = 2
+        directions, else 1.
     reverse : bool, default False
         Read every sequence from its end.
     batch_first : bool, default True
         Sequences are (batch, time, features); False: (time, batch, features). Neither costs a copy.
     dtype : {"float32", "float64"}, default "float32"
-        What everything is computed in. Arrays of other real dtypes are converted.
+        dtype of all arrays. Arrays of other real dtypes are converted.
     activations : tuple of 3, default ("sigmoid", "tanh", "tanh")
         The functions of the gates, of the candidate g and on :math:`c_t`: names, or (name, alpha, beta).
-        Names: sigmoid, tanh, identity, linear, affine, scaled_tanh, hard_sigmoid, relu, relu6,
-        hard_tanh, leaky_relu, thresholded_relu, elu, selu, softsign, softplus, exponential, silu, swish,
-        gelu, mish, hard_silu; equations in ``docs/options.md``.
+        The 22 names and their equations are in ``docs/options.md``.
     cell_activation : str, optional
-        Short for the third of `activations`; "identity" gives the cell of `LstmNode`.
+        The third of `activations`; "identity" gives the cell of `LstmNode`.
     peepholes : bool, default False
-        The gates see the cell: ``peephole_l0`` (3H,), for i and f on :math:`c_{t-1}`, for o on
-        :math:`c_t`, is added to their pre-activations, times c (Gers, Schraudolph and Schmidhuber, 2002,
-        *JMLR* 3:115).
+        The gates see the cell state: ``peephole_l0`` (3H,) times :math:`c_{t-1}` (i, f) or :math:`c_t` (o) is
+        added (Gers, Schraudolph and Schmidhuber, 2002, *JMLR* 3:115).
     coupled_gates : bool, default False
-        :math:`f = 1 - i` (Greff et al., 2017, *IEEE TNNLS* 28:2222; ONNX's ``input_forget``). The rows of f
-        in the weights are there and not used.
+        :math:`f = 1 - i` (Greff et al., 2017, *IEEE TNNLS* 28:2222). The weights of f are not used.
     cell_clip, gate_clip : float, optional
-        :math:`c_t` within [-cell_clip, cell_clip]; the inputs of the activations of i, f, g, o within
-        [-gate_clip, gate_clip] (ONNX's ``clip``).
+        Bounds of :math:`|c_t|`, and of the inputs of the activations of i, f, g, o (ONNX's ``clip``).
     proj_size : int, optional
-        P: :math:`h_t = W_{hr} (o \odot \tanh(c_t))`, ``weight_hr_l0`` (P, H) (Sak, Senior and Beaufays,
-        2014). h and y have P features then, ``weight_hh_l0`` is (4H, P).
+        P, the features of h and y: :math:`h_t = W_{hr} (o \odot \tanh(c_t))` with ``weight_hr_l0`` (P, H)
+        (Sak, Senior and Beaufays, 2014).
     bias : bool, default True
         False: no ``bias_l0``.
     layer_norm : bool, default False
-        Normalised :math:`W x_t`, :math:`U h_{t-1}` and :math:`c_t` (in the last equation), with gains
-        ``norm_ih_l0``, ``norm_hh_l0`` (4H,), ``norm_c_l0`` (H,) and ``norm_c_bias_l0`` (Ba, Kiros and
-        Hinton, 2016, arXiv:1607.06450, eq. 20 to 22, epsilon 1e-5; the two first biases are `bias_l0`).
-    dropout : float, default 0
-        Probability of dropping each output of each layer but the last.
-    recurrent_dropout : float, default 0
-        Probability of dropping units of :math:`h_{t-1}`, the same units at all steps of a sequence (Gal
-        and Ghahramani, 2016).
-    weight_dropout : float, default 0
-        Probability of dropping elements of ``weight_hh``, the same for a whole call (Merity, Keskar and
-        Socher, 2018).
+        Normalize :math:`W x_t`, :math:`U h_{t-1}` and :math:`c_t`, with gains ``norm_ih_l0``, ``norm_hh_l0``
+        (4H,), ``norm_c_l0`` (H,) and bias ``norm_c_bias_l0`` (Ba, Kiros and Hinton, 2016, arXiv:1607.06450;
+        epsilon 1e-5).
+    dropout, recurrent_dropout, weight_dropout : float, default 0
+        Probabilities of dropping outputs of each layer but the last; units of :math:`h_{t-1}`, the same at
+        all steps (Gal and Ghahramani, 2016); elements of ``weight_hh`` in a call (Merity, Keskar and Socher,
+        2018).
     zoneout : (float, float), default (0, 0)
-        Probabilities that a unit of h, of c keeps its old value (Krueger et al., 2017); where nothing is
-        drawn, old and new are mixed in these proportions.
+        Probabilities that a unit of h, of c keeps its old value (Krueger et al., 2017); in inference old and
+        new values are mixed in these proportions.
     static_size : int, default 0
-        S: each sequence comes with S numbers, ``static`` (N, S), that enter every step of the first layer
-        through ``weight_static_l0`` (4H, S), without being copied.
+        S: each sequence has S numbers, ``static`` (N, S), that enter every step of the first layer through
+        ``weight_static_l0`` (4H, S).
     entity_aware : bool, default False
-        The static inputs alone make the first layer's input gate, :math:`i = \sigma(V s + b_i)`,
-        ``weight_static_l0`` (H, S) (Kratzert et al., 2019, *HESS* 23:5089); with `peepholes` the cell state
-        besides.
+        The static inputs alone make the first layer's input gate, with ``weight_static_l0`` (H, S) (Kratzert
+        et al., 2019, *HESS* 23:5089); with `peepholes` the cell state besides.
     learn_state : bool, default False
         The initial states are parameters, ``h_0_l0`` (P or H,) and ``c_0_l0`` (H,), used where no state
         is given.
     nan : {None, "raise", "zero", "hold"}
-        What a NaN in x is: a number like any other, which spoils its own sequence; an error; 0; the
-        feature's last value in this call (in a stream: since its reset), 0 before the first.
+        A NaN in x is a number like any other, which spoils its own sequence; an error; 0; the feature's last
+        value in this call (in a stream: since its reset), 0 before the first.
     nan_mask : bool, default False
         With "zero" or "hold": I further inputs of the first layer, 1 where a value was missing.
     init : {None, "keras", "torch"} or dict, optional
-        How the weights are drawn: a recipe, or for some of the parameters an initialiser, a number or a
-        function, the forget gate's bias, or chrono's time lag; see `lstm_ext.initializers`.
+        How weights are drawn, see `lstm_ext.initializers`. None: ``weight_ih`` glorot uniform, ``weight_hh``
+        orthogonal, biases 0 and 1 for the forget gate.
     checkpoint : int or None
-        Keep the state of every `checkpoint`-th step alone for backward, which computes the steps
-        between once more: memory grows as T / checkpoint + checkpoint instead of T.
+        Keep every `checkpoint`-th state for backward, which computes the steps between again: memory grows
+        as T / checkpoint + checkpoint instead of T.
     precision : {"float32", "bfloat16x6", "bfloat16x3", "bfloat16"}, default "float32"
-        What the factors of matrix products may be rounded to, for speed, with dtype float32; may be set
-        later. A factor becomes a sum of 3, 2 or 1 bfloat16 numbers, and 6, 3 or 1 products of these stand for
-        a product (Henry, Tang and Heinecke, 2019, arXiv:1904.06376): relative errors of at most 2^-23 (as
-        float32 itself), 3 2^-16 and 2^-7. Sums, gates, states, gradients and parameters stay float32. It is
-        a permission: where the CPU gains nothing, products are float32's (``lstm-ext info`` says which).
+        What factors of matrix products may be rounded to, for speed, with dtype float32; may be set later.
+        A factor becomes a sum of 3, 2 or 1 bfloat16 numbers (Henry, Tang and Heinecke, 2019,
+        arXiv:1904.06376): relative errors of at most 2^-23 (as float32 itself), 3 2^-16 and 2^-7. All else
+        stays float32. Where the CPU gains nothing, products are float32's (see ``lstm-ext info``).
     rng : int, numpy.random.Generator or None
-        Draws the initial weights: `weight_ih` glorot uniform (Glorot and Bengio, 2010), `weight_hh`
-        orthogonal gate by gate (Saxe, McClelland and Ganguli, 2014), biases 0, but 1 for the forget
-        gate (Jozefowicz, Zaremba and Sutskever, 2015). An int makes it repeatable.
+        Draws the initial weights. An int makes them repeatable.
 
     Notes
     -----
     ``lstm.parameters`` and ``lstm.gradient`` are flat vectors; ``lstm["weight_hh_l0"]`` is a view of a
     part. Names are PyTorch's: ``weight_ih_l{k}`` (4H, I or D*H), ``weight_hh_l{k}`` (4H, H), ``bias_l{k}``
-    (4H,), with ``_reverse`` for the second direction. Two threads may call the same `LSTM` at once,
-    each with its own tape, as long as nobody writes to the parameters. Subnormal numbers (below 1e-38, in
-    float64 1e-308) count as 0 inside a call. Pickles and copies hold the
-    configuration and the parameters; the gradient starts again at 0.
+    (4H,), with ``_reverse`` for the second direction. Several threads may call one `LSTM`, each with its own
+    tape, while the parameters stay as they are. Subnormal numbers count as 0 inside a call. Pickles and
+    copies hold the configuration and the parameters, not the gradient.
 
     Examples
     --------
@@ -302,7 +288,7 @@ class LSTM(FixedFloat[Float]):
 
     def _configure(self, **given: Any) -> None:
         if "input_size" in vars(self):
-            raise TypeError("this LSTM has been constructed; expected a new LSTM for other sizes or options")
+            raise TypeError("this LSTM has been constructed, expected a new LSTM for other sizes or options")
         options = checked_options(given)
         activations = options.pop("_activations")
         inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
@@ -341,10 +327,7 @@ class LSTM(FixedFloat[Float]):
 
     @property
     def parameters(self) -> npt.NDArray[Float]:
-        """Flat vector of all weights, (P,): a view, so what is done to its shape or dtype stays there.
-
-        Assigning copies into it.
-        """
+        """Flat vector of all weights, (P,), a view. Assigning copies into it."""
         return self._parameters[:]
 
     @parameters.setter
@@ -353,7 +336,7 @@ class LSTM(FixedFloat[Float]):
 
     @property
     def gradient(self) -> npt.NDArray[Float]:
-        """Flat vector that `backward` adds to, (P,), in the order of `parameters`; a view, too."""
+        """Flat vector that `backward` adds to, (P,), in the order of `parameters`: a view."""
         return self._gradient[:]
 
     @gradient.setter
@@ -400,8 +383,7 @@ class LSTM(FixedFloat[Float]):
         Parameters
         ----------
         parameters, gradient : ndarray, (P,)
-            Contiguous, writable, of the LSTM's dtype; for example slices of a longer vector. They
-            take over the present values.
+            Contiguous, writable, of the LSTM's dtype. They take over the present values.
         """
         for name, array in (("parameters", parameters), ("gradient", gradient)):
             if not isinstance(array, np.ndarray):
@@ -488,13 +470,11 @@ class LSTM(FixedFloat[Float]):
             Real numbers of any dtype and layout.
         state : (h_0, c_0), optional
             Initial states, (L*D, N, P) and (L*D, N, H), (L*D, P) and (L*D, H) for one sequence; None is
-            zeros, or what was learnt (`learn_state`). P is `proj_size`, or H.
+            zeros, or what was learned (`learn_state`). P is `proj_size`, or H.
         lengths : array_like of int, (N,), optional
-            Steps of each sequence, 0 to T, in any order. What stands beyond is not read, and the work
-            is in proportion to their sum.
+            Steps of each sequence, 0 to T, in any order. Steps beyond are not read and take no time.
         mask : array_like of bool, (N, T), optional
-            True where a step counts. The others are passed over as if they were not there: not read,
-            y 0, the state as it was. The work is in proportion to the steps that count.
+            True where a step counts. The others are not read and take no time; y is 0 there.
         static : array_like, (N, S)
             The static inputs, where the LSTM has a `static_size`.
 
@@ -541,12 +521,11 @@ class LSTM(FixedFloat[Float]):
         Parameters
         ----------
         tape : Tape, optional
-            It keeps `x` itself, not a copy, where it can: do not change `x` before `backward`. A tape may
-            be used any number of times; it grows for a larger batch and allocates nothing otherwise.
+            May be used any number of times; it grows for a larger batch. It keeps `x` itself, not a copy,
+            where it can: do not change `x` before `backward`.
         seed : int, optional
-            Draws the masks of `dropout`, `recurrent_dropout`, `weight_dropout` and `zoneout`, for this
-            call and the backward that follows: the same seed, the same masks, for any number of threads
-            (Philox4x32-10; Salmon et al., 2011). None: nothing is dropped, as in inference.
+            Draws what dropout and zoneout drop in this call and its backward, the same for any number of
+            threads (Philox4x32-10; Salmon et al., 2011). None: nothing is dropped, as in inference.
         return_gates : bool, default False
             Return the gates, too.
 
@@ -574,8 +553,7 @@ class LSTM(FixedFloat[Float]):
         .. math:: \dot y = \frac{\partial y}{\partial x} \dot x + \frac{\partial y}{\partial (h_0, c_0)}
                   (\dot h_0, \dot c_0) + \frac{\partial y}{\partial \theta} \dot \theta
 
-        computed step by step beside the numbers, exact (Griewank and Walther, 2008, *Evaluating
-        Derivatives*, ch. 3).
+        Exact (Griewank and Walther, 2008, *Evaluating Derivatives*, ch. 3).
 
         Parameters
         ----------
@@ -647,9 +625,7 @@ class LSTM(FixedFloat[Float]):
 
         .. math:: J = \frac{\partial\, (y, h_n, c_n)}{\partial\, (x, h_0, c_0, s)}
 
-        Exact (Griewank and Walther, 2008, *Evaluating Derivatives*, ch. 3). One seed of forward or
-        reverse mode serves all sequences of a batch, and many seeds are the rows of one call; the seed
-        of y at one step runs over the steps before it alone. Nothing is dropped, as in inference.
+        Exact (Griewank and Walther, 2008, *Evaluating Derivatives*, ch. 3). Nothing is dropped.
 
         Parameters
         ----------
@@ -658,17 +634,15 @@ class LSTM(FixedFloat[Float]):
         of : {"y", "h_n", "c_n"} or tuple of them
             The results.
         wrt : {"x", "h_0", "c_0", "static"} or tuple of them
-            The inputs. Initial states are those given, the learnt ones, or zeros.
+            The inputs. Initial states are those given, the learned ones, or zeros.
         mode : {None, "forward", "reverse"}
             None: what takes fewer steps.
 
         Returns
         -------
         ndarray, or dict of them by (of, wrt) where one of the two is a tuple
-            The sequence first (whatever `batch_first`; not there for one sequence alone), then the
-            result's axes, then the input's. Axes of y: (T, D*P), of h_n and h_0: (L*D, P), of c_n and
-            c_0: (L*D, H), of x: (T, I), of static: (S,). For example (N, T, D*P, T, I) for y and x.
-            0 where a step does not count, or where x is NaN under a policy for missing values.
+            (N, axes of the result, axes of the input), without N for x (T, I); for example
+            (N, T, D*P, T, I) for y and x. 0 where a step does not count, or where x is NaN and `nan` is set.
 
         Examples
         --------
@@ -691,16 +665,14 @@ class LSTM(FixedFloat[Float]):
         """Backpropagate through the recorded sequences; adds to `gradient`.
 
         Backpropagation through time (Werbos, 1990) of a scalar loss, with the weights that `forward`
-        used. May be called again on the same tape. Truncated: run a long sequence in pieces, each
-        `forward` from the state in which the last one ended, and each `backward` without its gradient.
+        used. May be called again on the same tape.
 
         Parameters
         ----------
         tape : Tape
             From the last ``forward(..., tape=tape)``.
         dy : array_like, shape of y, optional
-            Gradient of the loss with respect to y; None is zeros. Beyond a sequence's length it is
-            not read.
+            Gradient of the loss with respect to y, not read beyond a sequence's length; None is zeros.
         dstate : (dh_n, dc_n), optional
             Gradients with respect to the final states; either may be None.
         input_gradient : bool, default True
@@ -746,9 +718,9 @@ class LSTM(FixedFloat[Float]):
     ) -> dict[str, Any]:
         r"""Backpropagate, and the derivative of that along the direction of `jvp` (forward over reverse).
 
-        With dy and dy_dot the gradient of a loss with respect to y and its derivative along the
-        direction, ``gradient_dot`` is the loss's Hessian times the direction (Pearlmutter, 1994, *Neural
-        Computation* 6:147): exact, at a few times the cost of a gradient.
+        With dy the gradient of a loss with respect to y, and dy_dot its derivative along the direction,
+        ``gradient_dot`` is the loss's Hessian times the direction (Pearlmutter, 1994, *Neural Computation*
+        6:147).
 
         Parameters
         ----------
@@ -928,7 +900,7 @@ class Stream(FixedFloat[Float]):
             self._online.last[...] = other._online.last
 
     def reset(self, state: _StateLike | None = None) -> None:
-        """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learnt."""
+        """Go back to `state`, a pair (h, c) of arrays, or to zeros, or to the state that was learned."""
         h, c = _state("state", state) or self._start or (None, None)
         (self._online or self._stepper).load(h, c)
 

@@ -134,9 +134,9 @@ class DataParallel:
         comm = _SingleProcess() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
-            raise TypeError(f"comm must have {', '.join(_METHODS)}, and {comm!r} has no {', '.join(missing)}")
+            raise TypeError(f"comm is {comm!r} without {', '.join(missing)}, expected {', '.join(_METHODS)}")
         if shards not in ("given", "cut"):
-            raise ValueError(f"shards must be 'given' or 'cut', got {shards!r}")
+            raise ValueError(f"shards is {shards!r}, expected 'given' or 'cut'")
         if block is not None:
             block = count("block", block, 1)
             if shards != "cut":
@@ -293,7 +293,7 @@ class DataParallel:
             ]
             differences.append(f"{name} is {' and '.join(parts)}")
         raise _told(
-            ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
+            ValueError(f"{'; '.join(differences)}, expected the same on all {self.size} ranks{why}")
         )
 
     # As a ProcessGroup ---------------------------------------------

@@ -243,7 +243,7 @@ def _number(value: object) -> Any:
     """Return a NumPy scalar as Python's."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is {type(value).__name__}; expected what JSON can hold")
+    raise TypeError(f"{value!r} is {type(value).__name__}, expected what JSON can hold")
 
 
 def _plain(state: Any) -> Any:

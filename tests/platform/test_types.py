@@ -91,6 +91,6 @@ def test_dir_has_the_public_names():
 
 
 def test_help_fits():
-    """The parameters are explained once, and the class says nothing of how it is typed."""
+    """A bound that nothing added may cross, and no page on typing.Generic."""
     text = pydoc.plain(pydoc.render_doc(LSTM))
-    assert len(text.splitlines()) < 330 and "typing.Generic" not in text
+    assert len(text.splitlines()) < 350 and "typing.Generic" not in text
