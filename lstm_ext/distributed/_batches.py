@@ -85,6 +85,8 @@ class CutBatches(_ShardedBatches):
 class GivenBatches(_ShardedBatches):
     """Each rank draws from its own sequences, in proportion to their number."""
 
+    steps: int
+
     def join(self) -> None:
         """Count the steps of an epoch; raise ValueError on all ranks if there is nothing to learn from."""
         total = int(self.group.gather(self.used.size).sum())

@@ -22,7 +22,14 @@ POOL = 64  # mini-batches that are sorted by length together
 class Batches:
     """Which sequences go into which mini-batch, and what each counts."""
 
+    data: SequenceData
+    size: int
+    bucket: bool
+    bptt: int | None
+    every_step: bool
     lengths: Array  # where `bucket`
+    used: Array  # sequences that count
+    total: float  # what they weigh
 
     def __init__(
         self, model: Trainable, data: SequenceData, size: int, bucket: bool, bptt: int | None
@@ -39,7 +46,7 @@ class Batches:
         if self.every_step and not data.x.shape[1]:
             self.weight[:] = 0.0
         self.used = np.flatnonzero(self.weight)
-        self.total = self.weight.sum()
+        self.total = float(self.weight.sum())
         if bucket:
             if data.lengths is not None:
                 self.lengths = data.lengths

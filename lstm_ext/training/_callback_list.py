@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 class CallbackList:
     """All callbacks of a training, within its ``with`` block."""
 
+    callbacks: list[Callback]
+    interrupt: Interrupt
+    ends: contextlib.ExitStack
+
     def __init__(
         self, callbacks: list[Callback], model: Any, epochs: int, done: int, interrupt: Interrupt
     ) -> None:
-        self.callbacks, self.begin, self.interrupt = callbacks, (model, epochs, done), interrupt
-        self.on_batch = [c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end]
+        self.callbacks, self.interrupt = callbacks, interrupt
+        self.begin: tuple[Any, int, int] = model, epochs, done
+        self.on_batch: list[Callback] = [c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end]
 
     def __enter__(self) -> CallbackList:
         with contextlib.ExitStack() as ends:  # each is called, whatever the others raise

@@ -14,6 +14,7 @@ from lstm_ext.training._interrupt import Interrupt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lstm_ext._typing import FloatArray
     from lstm_ext.schedules import Schedule
     from lstm_ext.training._batches import Batches
     from lstm_ext.training._callback_list import CallbackList
@@ -26,6 +27,16 @@ _SMALL = 5e8  # floating-point operations that no machine needs a tenth of a sec
 
 class Run:
     """A training under way: steps and epochs, and the clock."""
+
+    model: Trainable
+    data: SequenceData
+    batches: Batches
+    optimizer: Any
+    schedule: Schedule | None
+    rng: np.random.Generator
+    before: FloatArray  # parameters before a step
+    interrupt: Interrupt
+    clock: float
 
     def __init__(
         self, model: Trainable, data: SequenceData, batches: Batches, optimizer: Any,

@@ -42,12 +42,17 @@ class Stored:
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    source: Any
+    ndim: int
+    window: slice[Any, Any, Any]
+    gaps: bool  # whether masked elements are read as NaN, or raise an error
     rows: int
+    resident: list[int]
 
     def __init__(self, source: Any) -> None:
         self.source, self.dtype, self.shape = source, source.dtype, tuple(source.shape)
         self.ndim, self.window = len(self.shape), slice(None)
-        self.gaps = False  # whether masked elements are read as NaN, or raise an error
+        self.gaps = False
         self.rows = 1
         if not isinstance(source, np.memmap) and not getattr(source, "random_access", False):
             chunks: Any = getattr(source, "chunks", None)

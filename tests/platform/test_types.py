@@ -33,7 +33,7 @@ def test_a_program_as_users_write_it_runs(tmp_path):
 
 @pytest.mark.parametrize(("old", "new", "error"), [
     ("", "", None),
-    ("LSTM(3, 8, num_layers=2", 'LSTM("3", 8, num_layers=2', "arg-type"),
+    ("LSTM(3, 8, num_layers=2", 'LSTM("3", 8, num_layers=2', "call-overload"),
     ("lstm.stream(batch=1)", "lstm.tape()", "assignment"),
     ("lstm: LSTM[np.float32]", "lstm: LSTM[np.float64]", "assignment"),
     ('dtype="float64"', 'dtype="float32"', "assignment"),

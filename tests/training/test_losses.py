@@ -291,7 +291,7 @@ MSE, CE = MeanSquaredError(), CrossEntropy()
     (MSE, P, np.zeros((4,)), None, ValueError, r"y has shape \(4,\).* \(4, 3\)"),
     (MSE, P, np.zeros((4, 1)), None, ValueError, r"y has shape \(4, 1\)"),
     (MSE, P, np.zeros((4, 3), complex), None, TypeError, "complex128, expected real numbers"),
-    (MSE, P, np.zeros((4, 3), object), None, TypeError, "got dtype object"),
+    (MSE, P, np.zeros((4, 3), object), None, TypeError, "y is object, expected"),
     (MSE, P.astype(int), np.zeros((4, 3)), None, TypeError, "prediction is .*, expected a float32 or"),
     (MSE, np.float64(1), np.float64(1), None, TypeError, "prediction is .*, expected a float32 or"),
     (MSE, P, P, np.ones(3), ValueError, r"weights have shape \(3,\), expected \(4,\)"),

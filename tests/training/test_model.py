@@ -659,7 +659,7 @@ class Trap:
     ({"configuration": {"format": "lstm_ext.Model 3"}}, "its format is lstm_ext.Model 3"),
     ({"configuration": {"format": "lstm_ext.Model 1"}}, "its LSTM is described by"),
     ({"configuration": {"dtype": "float16"}}, "its dtype is float16"),
-    ({"configuration": {"loss": "exec"}}, "loss is 'exec', expected one of"),
+    ({"configuration": {"loss": "exec"}}, "loss must be one of"),
     ({"configuration": {"output_size": 10**12}}, "a model of its sizes has"),
     ({"configuration": {"output_size": "x" * 9000}}, "output_size must be an integer"),
     ({"lstm": {"hidden_size": 10**9}}, "a model of its sizes has"),

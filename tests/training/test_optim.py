@@ -359,7 +359,7 @@ def misaligned(n):
     (np.zeros(2), [0.0, 0.0], TypeError, "gradient is list, expected a NumPy array"),
     (np.zeros(2, int), np.zeros(2, int), TypeError, "parameters is <i8, expected float32 or float64"),
     (np.zeros(2, ">f8"), np.zeros(2), TypeError, "is >f8, expected .* native byte order"),
-    (np.zeros(2, "f2"), np.zeros(2, "f2"), TypeError, "got <f2"),
+    (np.zeros(2, "f2"), np.zeros(2, "f2"), TypeError, "is <f2, expected"),
     (np.zeros((2, 1)), np.zeros((2, 1)), ValueError, r"shape \(2, 1\), expected one dim"),
     (np.zeros(4)[::2], np.zeros(2), ValueError, "parameters has strides"),
     (np.zeros(2), np.zeros(2)[::-1], ValueError, "gradient has strides"),
