@@ -300,9 +300,9 @@ def test_estimators_on_ranks_are_the_estimator(early_stopping):
                 assert_allclose(found.predict(*arguments), expected.predict(*arguments), rtol=1e-10)
     one = Communicator(Ranks(1), 0)
     for more, comm, sentence in (
-        ({"random_state": None}, one, "random_state must be a number"),
-        ({"solver": "lbfgs"}, one, "solver='lbfgs' has none"),
-        ({}, DataParallel(one), "say shards='cut'"),
+        ({"random_state": None}, one, "random_state is None; expected a number"),
+        ({"solver": "lbfgs"}, one, "solver='lbfgs'; expected a solver with mini-batches"),
+        ({}, DataParallel(one), "expected 'cut'"),
     ):
         with pytest.raises(ValueError, match=sentence):
             sklearn.LSTMRegressor(**{**words, **more}).fit(X, Y[:, 0], comm=comm)
