@@ -1121,7 +1121,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
 
 def _check_known(missing: Bools) -> None:
     if missing.all():
-        raise ValueError("Input y contains only NaN. No target is known; expected finite numbers")
+        raise ValueError("Input y contains NaN only; expected finite numbers")
 
 
 def _stacked(draws: Sequence[Array | list[Array]]) -> Array | list[Array]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ext.callbacks import Callback
+from lstm_ext.training import EpochRecord
 
 Array: TypeAlias = npt.NDArray[Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -20,7 +21,7 @@ Numbers: TypeAlias = npt.NDArray[np.number[Any] | np.bool_]
 Sequential: TypeAlias = npt.ArrayLike | Sequence[npt.ArrayLike]  # one array, a frame, or a list of them
 Validation: TypeAlias = tuple[Sequential, Sequential] | dict[str, Any]
 TrainingData: TypeAlias = dict[str, Any]  # keyword arguments of Model.prepare: arrays or None
-Callbacks: TypeAlias = Sequence[Callback | Callable[[dict[str, Any]], object]]
+Callbacks: TypeAlias = Sequence[Callback | Callable[[EpochRecord], object]]
 RandomState: TypeAlias = int | np.random.RandomState
 
 Auto: TypeAlias = Literal["auto"]
