@@ -15,6 +15,7 @@ import numpy as np
 
 from lstm_ext._checks import count
 from lstm_ext._data import as_array
+from lstm_ext._passes import checked_static
 from lstm_ext._pooling import RUNNING
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -369,7 +370,7 @@ class EstimatorStream:
         if self._backwards:
             self._batch = count("batch", batch, 1)
             self._model = copy.deepcopy(model)
-            self._static = lstm._passes.checked_static(static, self._batch)
+            self._static = checked_static(lstm, static, self._batch)
             self._kept = np.zeros((self._batch, max_steps or 0, features), lstm.dtype)
         else:
             self._stream = lstm.stream(batch, static)

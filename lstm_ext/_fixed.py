@@ -1,5 +1,9 @@
 """Attributes that make an object what it is: they are set once, and cannot be changed or deleted."""
 
+from typing import TYPE_CHECKING, Generic
+
+from lstm_ext._typing import Float
+
 
 class Fixed:
     """Refuses to set or delete the attributes named in `_fixed`, once the constructor has set them.
@@ -25,3 +29,13 @@ class Fixed:
         if name in self._fixed:
             kind = type(self).__name__
             raise AttributeError(f"{name} is read-only; expected a new {kind} for another value")
+
+
+if TYPE_CHECKING:
+
+    class FixedFloat(Fixed, Generic[Float]):
+        """A `Fixed` whose arrays have a dtype that its type tells."""
+
+else:  # without typing.Generic, which would fill a page of help()
+    Fixed.__class_getitem__ = classmethod(lambda cls, dtype: cls)
+    FixedFloat = Fixed

@@ -22,7 +22,7 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
     import numpy.typing as npt
@@ -208,7 +208,7 @@ class LearningCurveDisplay:
             raise ValueError("loss is empty; expected one epoch or more")
 
     @classmethod
-    def from_history(cls, history: Sequence[dict[str, Any]], *, ax: _Axes = None) -> Self:
+    def from_history(cls, history: Sequence[Mapping[str, Any]], *, ax: _Axes = None) -> Self:
         """Draw what `Model.fit` returned.
 
         Parameters

@@ -138,10 +138,22 @@ def check_path(path: str | os.PathLike[str], stacklevel: int) -> None:
     check_target(path)
 
 
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
+    from lstm_ext.sklearn import LSTMClassifier, LSTMForecaster, LSTMRegressor
+
+    _Saved = LSTM | Model | LSTMClassifier | LSTMForecaster | LSTMRegressor | Pipeline
+    _Optimizer = SGD | Adam | AdamW | RMSprop
+
+
 @overload
-def load(path: str | os.PathLike[str], *, return_optimizer: Literal[False] = False) -> Any: ...
+def load(path: str | os.PathLike[str], *, return_optimizer: Literal[False] = False) -> _Saved: ...
 @overload
-def load(path: str | os.PathLike[str], *, return_optimizer: Literal[True]) -> tuple[Any, Any]: ...
+def load(
+    path: str | os.PathLike[str], *, return_optimizer: Literal[True]
+) -> tuple[_Saved, _Optimizer | None]: ...
 def load(path: str | os.PathLike[str], *, return_optimizer: bool = False) -> Any:
     """Read what `save` or `Model.save` has written; former versions' ``.npz`` too.
 

@@ -205,7 +205,7 @@ def test_nothing_known_is_refused():
     with pytest.raises(ValueError, match="Input y contains NaN"):
         quick(LSTMRegressor).fit(X, y * np.nan)
     half = np.where(np.arange(40) < 20, np.nan, y)
-    with pytest.raises(ValueError, match="no target that is known where sample_weight"):
+    with pytest.raises(ValueError, match="only missing targets where sample_weight"):
         quick(LSTMRegressor).fit(X, half, sample_weight=np.arange(40) < 20)
     with pytest.raises(ValueError, match="infinity"):
         quick(LSTMRegressor).fit(X, np.where(np.arange(40) == 3, np.inf, half))
@@ -416,7 +416,7 @@ def test_counts_that_vary_much_have_intervals():
     expected, deviation = fitted.predict(X[300:], return_std=True)
     assert np.corrcoef(np.log(expected), np.log(mean[300:]))[0, 1] > 0.8
     assert (deviation**2 > expected).all()
-    with pytest.raises(ValueError, match="loss='negative_binomial' is for counts >= 0"):
+    with pytest.raises(ValueError, match="expected counts >= 0 with loss='negative_binomial'"):
         quick(LSTMRegressor, loss="negative_binomial").fit(X, y - 1)
 
 
