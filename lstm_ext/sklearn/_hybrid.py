@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lstm_ext.sklearn._forecaster import LSTMForecaster
     from lstm_ext.sklearn._series import Series
     from lstm_ext.sklearn._types import Bools, Floats, Integers, Reals
+    from lstm_ext.training import EpochRecord
 
     State = dict[str, Any]  # what was learned, by name
     Member = tuple[Model, int]  # an LSTM, and the block of time that it has not learned from
@@ -388,11 +389,11 @@ class _Curve(Callback):
         self.number, self.prints = number, prints
         self.losses: dict[str, list[float]] = {"loss": [], "validation_loss": []}
 
-    def on_epoch_end(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
-        for name, curve in self.losses.items():
-            if name in record:
-                curve.append(float(record[name]))
+        self.losses["loss"].append(float(record["loss"]))
+        if "validation_loss" in record:
+            self.losses["validation_loss"].append(float(record["validation_loss"]))
         if self.prints:
             more = f", validation loss {record['validation_loss']:.6g}" if "validation_loss" in record else ""
             print(f"Member {self.number + 1}, iteration {record['epoch']}, loss {record['loss']:.6g}{more}")

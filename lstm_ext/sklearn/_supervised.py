@@ -816,7 +816,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
     def _weight_of_targets(self, n_outputs: int) -> Floats:
         if self.target_weight is None:
             return np.ones(n_outputs)
-        weight = as_number_array("target_weight", self.target_weight, allow_nan=True)
+        weight = np.asarray(as_number_array("target_weight", self.target_weight, allow_nan=True), np.float64)
         fits = weight.shape == (n_outputs,) and (np.isfinite(weight) & (weight >= 0)).all()
         if not fits or not weight.any():
             raise ValueError(
@@ -878,7 +878,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
         model = self.model_
         loss = model.loss
         if weighs:
-            model._fix(loss=losses.Weighted(self._decoder.loss))
+            model._fix(loss=losses.Weighted(loss))  # type: ignore[arg-type]  # a regression loss, all of which fit
         try:
             yield
         finally:

@@ -58,7 +58,8 @@ def estimators(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:
     classes = LSTMClassifier(8, max_iter=2, random_state=0).fit(scaled, y[:, 0] > 0)
     forecaster = LSTMForecaster(random_state=0).fit(x[:, :, 0].ravel())
     future = forecaster.predict(12)
-    print(upper - lower, mean / deviation, classes.predict_proba(x).sum(), future.shape, regressor.loss_curve_[-1])
+    print(upper - lower, mean / deviation, regressor.loss_curve_[-1])
+    print(classes.predict_proba(x).sum(), future.shape)
 
 
 if __name__ == "__main__":
