@@ -1,10 +1,17 @@
 """The command ``lstm-ext``, also ``python -m lstm_ext``."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from lstm_ext import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 # NumPy and all that needs it are imported by the commands: --help does not wait for them.
 
@@ -44,10 +51,10 @@ gradient boosting scikit-learn. Files that exist are not replaced."""
 class _Parser(argparse.ArgumentParser):
     """Adds "did you mean" to its errors."""
 
-    def __init__(self, *args, **words):
-        super().__init__(*args, allow_abbrev=False, **words)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Print usage and message, and end with status 2."""
         import difflib
         import re
@@ -67,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _cpu():
+def _cpu() -> str:
     import platform
 
     try:
@@ -80,7 +87,7 @@ def _cpu():
     return platform.processor() or platform.machine()
 
 
-def _blas():
+def _blas() -> str:
     """Return the BLAS that SciPy was built with, which is the one that the kernels call."""
     import scipy
 
@@ -88,14 +95,14 @@ def _blas():
     return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip() + " (SciPy's)"
 
 
-def _cpus():
+def _cpus() -> int | None:
     """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
 
 
-def _share():
+def _share() -> str:
     """Say that this is one of several MPI processes, which by default have a thread each."""
     from lstm_ext._threads import mpi_processes
 
@@ -103,11 +110,11 @@ def _share():
     return f" (one of {processes} MPI processes, by default a thread each)" if processes > 1 else ""
 
 
-def _extras():
+def _extras() -> dict[str, str | None]:
     """Return the versions of the optional libraries, None where one is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    found: dict[str, str | None] = {}
     for name in (
         "scikit-learn", "pandas", "polars", "pyarrow", "matplotlib", "tqdm", "safetensors", "h5py", "onnx",
         "onnxruntime", "mpi4py",
@@ -119,7 +126,7 @@ def _extras():
     return found
 
 
-def _info(as_json):
+def _info(as_json: bool) -> None:
     import platform
 
     import numpy as np
@@ -159,8 +166,8 @@ def _info(as_json):
         print(f"{name + ':':11}{fact}")
 
 
-def _at_least(least):
-    def number(text):
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
@@ -170,11 +177,11 @@ def _at_least(least):
     return number
 
 
-def _names(text):
+def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _parser():
+def _parser() -> _Parser:
     parser = _Parser(
         prog="lstm-ext", description="The LSTM for scientific Python, from the command line.",
         epilog="First try: lstm-ext demo",
@@ -248,7 +255,7 @@ def _parser():
     return parser
 
 
-def _fit(parser, arguments):
+def _fit(parser: _Parser, arguments: argparse.Namespace) -> int:
     if arguments.example:
         print(_EXAMPLE, end="")
         return 0
@@ -262,12 +269,12 @@ def _fit(parser, arguments):
     }
     from lstm_ext import _commands
 
-    _say_warnings()
-    words = {"data": arguments.data}
+    _print_warnings()
+    settings = {"data": arguments.data}
     suffix = os.path.splitext(arguments.data)[1].lower()
     if suffix in (".toml", ".conf", ".cfg", ".ini", "") and not os.path.isdir(arguments.data):
-        words = _commands.read_config(arguments.data)
-        if words is None:
+        settings = _commands.read_config(arguments.data)
+        if settings is None:
             if given:
                 raise ValueError(
                     f"--{next(iter(given))} is given with {arguments.data}; expected no options of tables: "
@@ -280,14 +287,14 @@ def _fit(parser, arguments):
         raise ValueError(
             "--resume or --mpi is given; expected neither: they are for arrays (docs/distributed.md)"
         )
-    _commands.fit({**words, **given}, arguments.force)
+    _commands.fit({**settings, **given}, arguments.force)
     return 0
 
 
-def _predict(arguments):
+def _predict(arguments: argparse.Namespace) -> int:
     from lstm_ext import _commands
 
-    _say_warnings()
+    _print_warnings()
     _commands.predict(
         arguments.model, arguments.data, arguments.inputs_future, arguments.horizon, arguments.coverage,
         arguments.output, arguments.force,
@@ -295,7 +302,7 @@ def _predict(arguments):
     return 0
 
 
-def _demo(arguments):
+def _demo(arguments: argparse.Namespace) -> int:
     from lstm_ext import _demo
 
     _demo.run(
@@ -304,22 +311,25 @@ def _demo(arguments):
     return 0
 
 
-def _say_warnings():
+def _print_warnings() -> None:
     """Let warnings be notes, each once, without a line of Python."""
     import warnings
 
     said = set()
 
-    def say(message, category, filename, lineno, file=None, line=None):
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None,
+        line: object = None
+    ) -> None:
         if str(message) not in said and not issubclass(category, RuntimeWarning):
             print(f"note: {message}", file=sys.stderr)
         said.add(str(message))
 
-    warnings.showwarning = say
+    warnings.showwarning = show
 
 
-def _in_words(error):
-    """Return an error as a sentence, without its number."""
+def _text_of(error: BaseException) -> str:
+    """Return the message of an error, without an error number of the system."""
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename is not None else ""
         return f"{name}{error.strerror[0].lower()}{error.strerror[1:]}"
@@ -328,7 +338,7 @@ def _in_words(error):
     return str(error)
 
 
-def _run(parser, arguments):
+def _run(parser: _Parser, arguments: argparse.Namespace) -> int:
     if arguments.command is None:
         parser.print_help()
         return 0
@@ -347,7 +357,7 @@ def _run(parser, arguments):
     except BrokenPipeError:
         raise
     except (OSError, ValueError, TypeError, ImportError, FloatingPointError, MemoryError) as error:
-        print(f"lstm-ext {arguments.command}: {_in_words(error)}", file=sys.stderr)
+        print(f"lstm-ext {arguments.command}: {_text_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"lstm-ext {arguments.command}: interrupted", file=sys.stderr)

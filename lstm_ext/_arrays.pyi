@@ -1,9 +1,11 @@
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_Array: TypeAlias = npt.NDArray[np.floating[Any]]
+from lstm_ext._lstm import Tape
+from lstm_ext._missing import Filled
+from lstm_ext._typing import FloatArray
 
 class Buffer:
     @property
@@ -18,10 +20,10 @@ class Owner:
 
 class TapeOwner(Owner):
     kind: str | None
-    missing: Any
-    def __init__(self, tape: Any) -> None: ...
+    missing: Filled | None
+    def __init__(self, tape: Tape) -> None: ...
     @property
-    def tape(self) -> Any: ...
+    def tape(self) -> Tape: ...
     def __enter__(self) -> TapeOwner: ...  # type: ignore[override]
     def __exit__(self, error: object, *_: object) -> None: ...  # type: ignore[override]
 
@@ -33,4 +35,4 @@ class Lock:
 def as_lengths(lengths: npt.ArrayLike, N: int, T: int) -> npt.NDArray[np.intp]: ...
 def as_steps(mask: npt.ArrayLike, N: int, T: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]: ...
 def as_numbers(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]: ...
-def as_floats(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> _Array: ...
+def as_floats(array: npt.NDArray[Any], dtype: npt.DTypeLike) -> FloatArray: ...

@@ -1,14 +1,9 @@
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
-_Array = npt.NDArray[np.floating[Any]]
+from lstm_ext._typing import FloatArray
 
 def _gemm_memview(
-    trans_a: bool, trans_b: bool, alpha: float, A: _Array, B: _Array, beta: float, C: _Array
+    trans_a: bool, trans_b: bool, alpha: float, A: FloatArray, B: FloatArray, beta: float, C: FloatArray
 ) -> None: ...
 def _gemv_memview(
-    trans: bool, alpha: float, A: _Array, x: _Array, beta: float, y: _Array
+    trans: bool, alpha: float, A: FloatArray, x: FloatArray, beta: float, y: FloatArray
 ) -> None: ...
-def _ger_memview(alpha: float, x: _Array, y: _Array, A: _Array) -> None: ...
+def _ger_memview(alpha: float, x: FloatArray, y: FloatArray, A: FloatArray) -> None: ...

@@ -1,13 +1,19 @@
 """Checks of numbers: an error says what was expected and what was given."""
 
+from __future__ import annotations
+
 import math
 import operator
 import sys
 import warnings
 from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def number(name, value, holds, expected):
+def number(name: str, value: object, holds: Callable[[Any], bool], expected: str) -> float:
     """Return `value` as a float, if it is a real number and `holds` of it."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
@@ -16,22 +22,22 @@ def number(name, value, holds, expected):
     return float(value)
 
 
-def nonnegative(name, value):
+def nonnegative(name: str, value: object) -> float:
     """Return a float from 0 to what is finite."""
     return number(name, value, lambda v: 0 <= v < math.inf, "a finite number >= 0")
 
 
-def positive(name, value):
+def positive(name: str, value: object) -> float:
     """Return a finite float above 0."""
     return number(name, value, lambda v: 0 < v < math.inf, "a finite number > 0")
 
 
-def share(name, value):
+def share(name: str, value: object) -> float:
     """Return a float from 0 to 1."""
     return number(name, value, lambda v: 0 <= v <= 1, "a number from 0 to 1")
 
 
-def count(name, value, least):
+def count(name: str, value: Any, least: int) -> int:
     """Return an int of at least `least`."""
     try:
         value = operator.index(value)
@@ -42,7 +48,7 @@ def count(name, value, least):
     return value
 
 
-def made(name, value):
+def made(name: str, value: object) -> None:
     """Raise TypeError for a class in the place of an object of it."""
     if isinstance(value, type):
         raise TypeError(
@@ -50,7 +56,7 @@ def made(name, value):
         )
 
 
-def warn(message, category=UserWarning):
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside this package and scikit-learn that led here, however deep the call is."""
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
@@ -62,5 +68,5 @@ def warn(message, category=UserWarning):
     )  # without module_globals: the loader of an interactive __main__ has no source, and says so by an error
 
 
-def _is_inside(module):
+def _is_inside(module: str) -> bool:
     return module.partition(".")[0] in ("lstm_ext", "sklearn", "joblib")

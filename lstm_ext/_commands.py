@@ -1,10 +1,13 @@
 """``lstm-ext fit`` and ``lstm-ext predict`` on tables: CSV or Parquet in, model file and forecasts out."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +15,19 @@ from lstm_ext import _table
 from lstm_ext._files import replace_file
 from lstm_ext._optional import require
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+    _Scores = dict[str, dict[str, float]]  # by method and measure
+    _Fitted = tuple[Any, _Scores | None, Callable[[Any], Any] | None]  # estimator, back-test, its drawing
+
 TASKS = ("forecast", "regression")
 _TIMES = ("time", "date", "datetime", "timestamp", "ds", "year", "step")
 _ORIGINS = 4
-_WORDS = {
+_SETTINGS: dict[str, Any] = {
     "data": str, "target": str, "inputs": list, "static": list, "time": str, "series": str, "task": str,
     "horizon": int, "window": int, "origins": int, "seed": int, "output": str, "options": dict,
 }
@@ -26,7 +38,7 @@ _MEASURES = ("MAE", "RMSE", "MASE", "coverage")
 # ---- what was asked for
 
 
-def read_config(path):
+def read_config(path: str) -> dict[str, Any] | None:
     """Return the table of a TOML file whose data is a table, or None where it is one of arrays."""
     with open(path, "rb") as file:
         try:
@@ -35,13 +47,13 @@ def read_config(path):
             return None  # _launch says what is wrong with it
     if isinstance(config.get("data"), dict) or not {"data", "target", "inputs"} & set(config):
         return None
-    for word, value in config.items():
-        if word not in _WORDS:
-            raise ValueError(f"{path} has {word!r}; expected some of {', '.join(_WORDS)}")
-        kind = _WORDS[word]
+    for name, value in config.items():
+        if name not in _SETTINGS:
+            raise ValueError(f"{path} has {name!r}; expected some of {', '.join(_SETTINGS)}")
+        kind = _SETTINGS[name]
         if type(value) is not kind or (kind is list and not all(type(part) is str for part in value)):
             expected = {str: "text", list: "a list of text", int: "an integer", dict: "a table"}[kind]
-            raise ValueError(f"{path}: {word} is {value!r}; expected {expected}")
+            raise ValueError(f"{path}: {name} is {value!r}; expected {expected}")
     if "data" not in config:
         raise ValueError(f"{path} has no data; expected the name of a CSV or Parquet file")
     folder = Path(path).parent
@@ -50,12 +62,11 @@ def read_config(path):
     return config
 
 
-def _roles(table, words, command):
+def _roles(table: _table.Table, settings: dict[str, Any], command: str) -> dict[str, Any]:
     """Return the names of the columns for each role, guessed where there is no doubt."""
     kinds = table.kinds
-    roles = {name: words.get(name) for name in ("time", "series", "target")}
-    for name in ("inputs", "static"):
-        roles[name] = list(words.get(name) or ())
+    roles: dict[str, Any] = {name: settings.get(name) for name in ("time", "series", "target")}
+    roles |= {name: list(settings.get(name) or ()) for name in ("inputs", "static")}
     for role in ("time", "series", "target"):
         if roles[role] is not None:
             table.check(role, roles[role])
@@ -98,7 +109,9 @@ def _roles(table, words, command):
     return roles
 
 
-def _load(path, table, roles, numbers, notes):
+def _load(
+    path: str, table: _table.Table, roles: dict[str, Any], numbers: Sequence[str], notes: list[str]
+) -> tuple[list[_table.Group], _table.Step | None, bool]:
     """Return groups, step of time, and whether it is UTC; static columns are constant in each group."""
     columns = table.read(numbers, roles["time"], roles["series"])
     groups, step = _table.arrange(path, columns, notes)
@@ -122,7 +135,7 @@ def _load(path, table, roles, numbers, notes):
     return groups, step, columns.utc
 
 
-def _trimmed(groups, target):
+def _trimmed(groups: list[_table.Group], target: str) -> tuple[list[_table.Group], list[int]]:
     """Return the groups from the first to the last known value of the target, and where each ends."""
     found, ends = [], []
     for group in groups:
@@ -133,36 +146,36 @@ def _trimmed(groups, target):
     return found, ends
 
 
-def _matrix(group, names):
+def _matrix(group: _table.Group, names: Sequence[str]) -> _Array:
     return np.column_stack([group.numbers[name] for name in names]) if names else np.empty((len(group), 0))
 
 
 # ---- fit
 
 
-def fit(words, force):
-    """Train on a table, words as in a TOML file: back-test, learn from all, write all files."""
+def fit(settings: dict[str, Any], force: bool) -> None:
+    """Train on a table with the settings of a TOML file: back-test, learn from all, write all files."""
     require("sklearn", "sklearn")
-    path, task = words["data"], words.get("task", "forecast")
+    path, task = settings["data"], settings.get("task", "forecast")
     if task not in TASKS:
         raise ValueError(f"task is {task!r}; expected {' or '.join(TASKS)}")
     for name, least in (("horizon", 1), ("window", 1), ("origins", 0), ("seed", 0)):
-        if words.get(name) is not None and words[name] < least:
-            raise ValueError(f"{name} is {words[name]}; expected at least {least}")
+        if settings.get(name) is not None and settings[name] < least:
+            raise ValueError(f"{name} is {settings[name]}; expected at least {least}")
     if task == "regression":
-        if not words.get("inputs"):
+        if not settings.get("inputs"):
             raise ValueError("task regression has no inputs; expected columns that the target follows from")
         for name in ("horizon", "origins"):
-            if words.get(name) is not None:
+            if settings.get(name) is not None:
                 raise ValueError(f"{name} is given; expected none: it belongs to task forecast")
-    output = Path(words.get("output") or Path(path).stem + ".safetensors")
+    output = Path(settings.get("output") or Path(path).stem + ".safetensors")
     files = [output, *(output.with_name(f"{output.stem}-backtest{end}") for end in (".csv", ".png"))]
     _check_outputs(files, force)
     from lstm_ext.io.native import check_path
 
     check_path(output, 3)
-    table, notes = _table.open_table(path), []
-    roles = _roles(table, words, f"lstm-ext fit {path}")
+    table, notes = _table.open_table(path), list[str]()
+    roles = _roles(table, settings, f"lstm-ext fit {path}")
     numbers = [roles["target"], *roles["inputs"], *roles["static"]]
     groups, step, utc = _load(path, table, roles, numbers, notes)
     groups, _ = _trimmed(groups, roles["target"])
@@ -173,7 +186,7 @@ def fit(words, force):
     _report(path, table, roles, groups, notes)
     about = {"version": 1, "task": task, "step": step, "utc": utc, **roles}
     train = _fit_forecaster if task == "forecast" else _fit_regressor
-    estimator, result, draw = train(words, roles, groups, about)
+    estimator, result, plot = train(settings, roles, groups, about)
     estimator._table = about
     with contextlib.ExitStack() as stack:
         temporary = [stack.enter_context(replace_file(file)) for file in files[: 1 + bool(result)]]
@@ -186,9 +199,9 @@ def fit(words, force):
             rows = [[name, *(f"{row.get(m, ''):.6g}" if m in row else "" for m in header[1:])]
                     for name, row in result.items()]
             _table.write_csv(temporary[1], header, rows)
-            if importlib.util.find_spec("matplotlib"):
-                _draw(draw, stack.enter_context(replace_file(files[2])), roles["target"])
-                temporary.append(files[2])
+            if plot is not None and importlib.util.find_spec("matplotlib"):
+                temporary.append(stack.enter_context(replace_file(files[2])))
+                _draw(plot, temporary[2], roles["target"])
     print(f"model:      {output}")
     if result:
         print(f"back-test:  {files[1]}")
@@ -198,7 +211,7 @@ def fit(words, force):
     print(f"next:       lstm-ext predict {output} {path}{more}")
 
 
-def _check_outputs(files, force):
+def _check_outputs(files: Iterable[Path], force: bool) -> None:
     for file in files:
         if not file.parent.is_dir():
             raise ValueError(f"{file} is in a folder that does not exist; expected one that does")
@@ -210,7 +223,9 @@ def _check_outputs(files, force):
             )
 
 
-def _report(path, table, roles, groups, notes):
+def _report(
+    path: str, table: _table.Table, roles: dict[str, Any], groups: list[_table.Group], notes: list[str]
+) -> None:
     steps = sum(map(len, groups))
     parts = [f"target {roles['target']}"]
     parts += [f"{name} {', '.join(roles[name])}" for name in ("inputs", "static") if roles[name]]
@@ -225,28 +240,30 @@ def _report(path, table, roles, groups, notes):
         print(f"note: {note}", file=sys.stderr, flush=True)
 
 
-def _options(words, cls, **given):
+def _options(settings: dict[str, Any], cls: Callable[..., Any], **given: object) -> Any:
     """Return an estimator with the options of the TOML file."""
-    options = dict(words.get("options") or {})
+    options = dict(settings.get("options") or {})
     known = cls().get_params()
     for name in options:
         if name not in known or name in ("callbacks", "warm_start", "random_state", "every_step"):
             raise ValueError(f"[options] has {name!r}; expected parameters of {cls.__name__}")
     lstm = {"nan": "hold", **options.pop("lstm_options", {})}
-    return cls(**{**given, **options, "lstm_options": lstm, "random_state": words.get("seed") or 0})
+    return cls(**{**given, **options, "lstm_options": lstm, "random_state": settings.get("seed") or 0})
 
 
-def _fit_forecaster(words, roles, groups, about):
+def _fit_forecaster(
+    settings: dict[str, Any], roles: dict[str, Any], groups: list[_table.Group], about: dict[str, Any]
+) -> _Fitted:
     from lstm_ext.sklearn import LSTMForecaster
 
     names = [*roles["inputs"], *roles["static"]]
-    horizon, window = words.get("horizon") or 1, words.get("window") or "auto"
-    estimator = _options(words, LSTMForecaster, horizon=horizon, window=window)
+    horizon, window = settings.get("horizon") or 1, settings.get("window") or "auto"
+    estimator = _options(settings, LSTMForecaster, horizon=horizon, window=window)
     y = [_dated(group, roles["target"]) for group in groups]
     arguments = {"X": [_matrix(group, names) for group in groups]} if names else {}
     if roles["series"] is None:
         y, arguments = y[0], {name: one[0] for name, one in arguments.items()}
-    origins = words["origins"] if words.get("origins") is not None else _ORIGINS
+    origins = settings["origins"] if settings.get("origins") is not None else _ORIGINS
     result = None
     if origins:
         print(f"back-test: origins {origins}, horizon {horizon}, each learned anew", flush=True)
@@ -259,7 +276,7 @@ def _fit_forecaster(words, roles, groups, about):
     return estimator, result and result.table, result and result.plot
 
 
-def _dated(group, name):
+def _dated(group: _table.Group, name: str) -> Any:
     """Return a series, where pandas is installed with its dates, whose calendar the forecaster tries."""
     values = group.numbers[name]
     if group.time is None or group.time.dtype.kind != "M" or importlib.util.find_spec("pandas") is None:
@@ -269,21 +286,21 @@ def _dated(group, name):
     return pd.Series(values, pd.DatetimeIndex(group.time), name=name)
 
 
-def _text(result):
+def _text(result: _Scores) -> str:
     measures = [name for name in next(iter(result.values()))]
-    lines = [" " * 18 + "".join(f"{name:>10}" for name in measures)]
+    lines = [" " * 18 + "".join(f" {name:>10}" for name in measures)]
     for name, row in result.items():
-        lines.append(f"{name:18}" + "".join(f"{row[m]:10.4g}" if m in row else " " * 10 for m in measures))
+        lines.append(f"{name:18}" + "".join(f" {row[m]:10.4g}" if m in row else " " * 11 for m in measures))
     return "\n".join(lines)
 
 
-def _draw(draw, path, target):
+def _draw(plot: Callable[[Any], Any], path: str, target: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = draw(figure.subplots())
+    axes = plot(figure.subplots())
     axes.set_ylabel(target)
     figure.savefig(path, format="png", dpi=150)
 
@@ -291,7 +308,9 @@ def _draw(draw, path, target):
 # ---- regression: the target of each step from the inputs up to it
 
 
-def _pieces(group, names, target, window):
+def _pieces(
+    group: _table.Group, names: Sequence[str], target: str | None, window: int
+) -> list[tuple[_Array, _Array, _Array, slice]]:
     """Cut sequences of `window` steps, each after so many that only warm up: x, y, weight, places."""
     X, found = _matrix(group, names), []
     for start in range(0, len(group), window):
@@ -302,7 +321,7 @@ def _pieces(group, names, target, window):
     return found
 
 
-def _simulate(estimator, group, names, window):
+def _simulate(estimator: Any, group: _table.Group, names: Sequence[str], window: int) -> _Array:
     """Return the target of each step of a group."""
     found = np.empty(len(group))
     pieces = _pieces(group, names, None, window)
@@ -311,7 +330,9 @@ def _simulate(estimator, group, names, window):
     return found
 
 
-def _fit_regressor(words, roles, groups, about):
+def _fit_regressor(
+    settings: dict[str, Any], roles: dict[str, Any], groups: list[_table.Group], about: dict[str, Any]
+) -> _Fitted:
     from sklearn.base import clone
 
     from lstm_ext.sklearn import LSTMRegressor
@@ -320,10 +341,10 @@ def _fit_regressor(words, roles, groups, about):
     shortest = min(map(len, groups))
     if shortest < 20:
         raise ValueError(f"the shortest series has {shortest} steps; expected at least 20")
-    window = words.get("window") or min(365, max(2, shortest // 10))
-    estimator = _options(words, LSTMRegressor, every_step=True)
+    window = settings.get("window") or min(365, max(2, shortest // 10))
+    estimator = _options(settings, LSTMRegressor, every_step=True)
 
-    def learn(parts):
+    def learn(parts: list[_table.Group]) -> Any:
         pieces = [piece for part in parts for piece in _pieces(part, names, target, window)]
         pieces = [piece for piece in pieces if piece[2].any()]
         X, y, weight = ([piece[k] for piece in pieces] for k in range(3))
@@ -345,7 +366,7 @@ def _fit_regressor(words, roles, groups, about):
         raise ValueError(f"the last fifth of {target!r} is missing; expected known values to test with")
     about |= {"window": int(window), "errors": np.quantile(errors, _QUANTILES)}
 
-    def draw(axes):
+    def draw(axes: Any) -> Any:
         time = groups[0].time
         time = np.arange(len(groups[0])) if time is None else time
         axes.plot(time[cuts[0] :], truth[0], color="0.35", linewidth=1, label="observed")
@@ -357,16 +378,19 @@ def _fit_regressor(words, roles, groups, about):
     return learn(groups), result, draw
 
 
-def _linear(early, groups, cuts, names, target):
+def _linear(
+    early: list[_table.Group], groups: list[_table.Group], cuts: Sequence[int], names: Sequence[str],
+    target: str
+) -> list[_Array]:
     """Ridge regression on the inputs of the last ten steps."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def rows(group):
+    def rows(group: _table.Group) -> _Array:
         X = np.nan_to_num(_matrix(group, names))
-        at = np.maximum(np.arange(len(X))[:, None] - np.arange(10), 0)
-        return X[at].reshape(len(X), -1)
+        lagged: _Array = X[np.maximum(np.arange(len(X))[:, None] - np.arange(10), 0)]
+        return lagged.reshape(len(X), -1)
 
     x = np.concatenate([rows(one) for one in early])
     y = np.concatenate([one.numbers[target] for one in early])
@@ -375,7 +399,7 @@ def _linear(early, groups, cuts, names, target):
     return [model.predict(rows(group))[cut:] for group, cut in zip(groups, cuts, strict=True)]
 
 
-def _measures(truth, found):
+def _measures(truth: list[_Array], found: list[_Array]) -> dict[str, float]:
     truth, found = np.concatenate(truth), np.concatenate(found)
     known = ~np.isnan(truth)
     error = (found - truth)[known]
@@ -389,7 +413,10 @@ def _measures(truth, found):
 # ---- predict
 
 
-def predict(model, data, future, horizon, coverage, output, force):
+def predict(
+    model: str, data: str, future: str | None, horizon: int | None, coverage: float, output: str | None,
+    force: bool
+) -> None:
     """Read a model and a table, write forecasts as CSV."""
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage:g}; expected a number between 0 and 1")
@@ -401,7 +428,7 @@ def predict(model, data, future, horizon, coverage, output, force):
 
     estimator = load(model)
     about = _about(estimator, model)
-    table, notes = _table.open_table(data), []
+    table, notes = _table.open_table(data), list[str]()
     for role in ("time", "series", "target"):
         if about[role] is not None and not (role == "target" and about["task"] == "regression"):
             table.check(role, about[role])
@@ -431,13 +458,13 @@ def predict(model, data, future, horizon, coverage, output, force):
     print(f"{len(rows)} rows: {output}")
 
 
-def _quoted(cell):
+def _quoted(cell: str) -> str:
     return f'"{cell.replace(chr(34), chr(34) * 2)}"' if set(cell) & set(',"\n\r') else cell
 
 
-def _about(estimator, model):
+def _about(estimator: Any, model: str) -> dict[str, Any]:
     """Return what `fit` has written down, checked: the file may be from anybody."""
-    about = getattr(estimator, "_table", None)
+    about: dict[str, Any] = getattr(estimator, "_table", None) or {}
     texts = ("time", "series", "target")
     lists = ("inputs", "static")
     good = (
@@ -464,7 +491,9 @@ def _about(estimator, model):
     return about
 
 
-def _rows_of_regression(estimator, about, groups, utc, coverage):
+def _rows_of_regression(
+    estimator: Any, about: dict[str, Any], groups: list[_table.Group], utc: bool, coverage: float
+) -> list[list[str]]:
     names, rows = [*about["inputs"], *about["static"]], []
     half = float(np.interp(coverage, _QUANTILES, about["errors"]))
     for group in groups:
@@ -474,17 +503,20 @@ def _rows_of_regression(estimator, about, groups, utc, coverage):
     return rows
 
 
-def _rows(times, key, about, *columns):
-    names = [key] if about["series"] else []
-    return [[when, *names, *(f"{value:.7g}" for value in values)]
+def _rows(times: Sequence[str], key: str | None, about: dict[str, Any], *columns: _Array) -> list[list[str]]:
+    names = [str(key)] if about["series"] else []
+    return [[str(when), *names, *(f"{value:.7g}" for value in values)]
             for when, *values in zip(times, *columns, strict=True)]
 
 
-def _labels(time, utc, count):
+def _labels(time: _Array | None, utc: bool, count: int) -> list[str]:
     return [str(k) for k in range(1, count + 1)] if time is None else _table.shown(time, utc)
 
 
-def _rows_of_forecast(estimator, about, groups, step, utc, data, future, horizon, coverage, notes):
+def _rows_of_forecast(
+    estimator: Any, about: dict[str, Any], groups: list[_table.Group], step: _table.Step, utc: bool,
+    data: str, future: str | None, horizon: int | None, coverage: float, notes: list[str]
+) -> list[list[str]]:
     names = [*about["inputs"], *about["static"]]
     horizon = about["horizon"] if horizon is None else horizon
     past, ends = _trimmed(groups, about["target"])
@@ -497,7 +529,7 @@ def _rows_of_forecast(estimator, about, groups, step, utc, data, future, horizon
     if names:
         later = [group.part(end, len(group)) for group, end in zip(groups, ends, strict=True)]
         if about["inputs"]:
-            after = _future(about, future, groups, later, past, notes) if future is not None else later
+            after = _future(about, future, groups, notes) if future is not None else later
         else:
             after = later
         arguments["X_past"] = [_matrix(one, names) for one in past]
@@ -521,7 +553,9 @@ def _rows_of_forecast(estimator, about, groups, step, utc, data, future, horizon
     return rows
 
 
-def _future(about, path, groups, later, past, notes):
+def _future(
+    about: dict[str, Any], path: str, groups: list[_table.Group], notes: list[str]
+) -> list[_table.Group]:
     """Read the inputs of the steps that are forecast, one group for each series."""
     table = _table.open_table(path)
     for role in ("time", "series"):
@@ -537,7 +571,10 @@ def _future(about, path, groups, later, past, notes):
     return [by_key[group.key] for group in groups]
 
 
-def _ahead(about, past, rest, times, horizon, path):
+def _ahead(
+    about: dict[str, Any], past: _table.Group, rest: _table.Group, times: _Array | None, horizon: int,
+    path: str
+) -> _Array:
     """Return the inputs (horizon, K) of the steps after `past`."""
     where = path if past.key is None else f"{path}, series {past.key!r}"
     found = np.full((horizon, len(about["inputs"])), np.nan)

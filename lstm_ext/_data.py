@@ -4,11 +4,23 @@ NumPy alone is imported here. Objects of pandas, polars, pyarrow and SciPy are r
 classes come from, so none of these libraries has to be installed.
 """
 
+from __future__ import annotations
+
 from decimal import Decimal
 from itertools import chain
 from numbers import Complex, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import NoReturn
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+    _Mask = npt.NDArray[np.bool_]
 
 __all__ = ["as_array", "as_labels", "as_number_array", "check_plain", "has_masked"]
 
@@ -23,7 +35,10 @@ _DEEPEST = 64  # axes of a NumPy array: nested lists that are deeper are none
 _EXACT = 2**53  # every integer up to it is a float64
 
 
-def as_number_array(name, value, *, allow_nan, ndim=None, dtype=np.float64):
+def as_number_array(
+    name: str, value: object, *, allow_nan: bool, ndim: int | tuple[int, ...] | None = None,
+    dtype: npt.DTypeLike | None = np.float64
+) -> npt.NDArray[np.floating[Any]]:
     """Turn anything that holds real numbers into a plain array of floats, or raise an error.
 
     It takes NumPy arrays and subclasses, nested lists and tuples of numbers, arrays or frames of one shape,
@@ -75,7 +90,7 @@ def as_number_array(name, value, *, allow_nan, ndim=None, dtype=np.float64):
     return floats
 
 
-def _check_finite(name, array, floats, allow_nan):
+def _check_finite(name: str, array: _Array, floats: _Array, allow_nan: bool) -> None:
     """Refuse infinity, and NaN unless it is allowed; `array` is what came before the conversion."""
     if array.dtype.kind in "biu":
         return
@@ -98,35 +113,35 @@ def _check_finite(name, array, floats, allow_nan):
     )
 
 
-def _first(wrong):
+def _first(wrong: _Mask) -> tuple[int, ...]:
     """Return the index of the first True, a tuple."""
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
 
 
-def _brackets(where):
-    return str(list(where)) if where else ""
+def _brackets(index: tuple[int, ...]) -> str:
+    return str(list(index)) if index else ""
 
 
-def _at(name, wrong):
+def _at(name: str, wrong: _Mask) -> str:
     return f"{name}{_brackets(_first(wrong))}"
 
 
-def _library(value):
+def _library(value: object) -> str:
     """Return the library that the class of a value comes from."""
     return type(value).__module__.partition(".")[0]
 
 
-def _is_sparse(value):
+def _is_sparse(value: object) -> bool:
     return hasattr(value, "toarray") or hasattr(value, "todense")
 
 
-def _is_container(value):
+def _is_container(value: Any) -> bool:
     return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0)) or (
         _library(value) in _TABULAR and hasattr(value, "__len__")
     )
 
 
-def has_masked(value, depth=_DEEPEST):
+def has_masked(value: object, depth: int = _DEEPEST) -> bool:
     """Whether a value, or an array within its lists, has masked elements; `depth` lists are looked into."""
     if isinstance(value, np.ma.MaskedArray):
         return bool(np.ma.is_masked(value))
@@ -139,7 +154,7 @@ def has_masked(value, depth=_DEEPEST):
     return not set(map(type, value)) <= _PLAIN and any(has_masked(part, depth - 1) for part in value)
 
 
-def check_plain(name, value):
+def check_plain(name: str, value: object) -> None:
     """Refuse an array_like with masked elements, or a sparse one, where neither has a meaning."""
     if _is_sparse(value):
         raise TypeError(f"{name} is a sparse {type(value).__name__}; expected a dense array: call toarray()")
@@ -147,19 +162,19 @@ def check_plain(name, value):
         raise ValueError(f"{name} has masked elements; expected none: fill or drop them first")
 
 
-def _argument(name):
+def _argument(name: str) -> str:
     """Return the argument that "X[3]['level']" is a part of."""
     return name.partition("[")[0]
 
 
-def _refuse_nan(name, missing, what):
+def _refuse_nan(name: str, missing: _Mask, what: str) -> NoReturn:
     # In scikit-learn's words, which its users search for.
     raise ValueError(
         f"Input {_argument(name)} contains NaN. {_at(name, missing)} is {what}; expected finite numbers"
     )
 
 
-def as_array(name, value, *, nan=False):
+def as_array(name: str, value: object, *, nan: bool = False) -> _Array:
     """Convert as ``numpy.asarray`` does, but lose no mask or date: for arrays whose elements others check.
 
     What comes from pandas, polars or pyarrow has to hold numbers; its missing values become NaN.
@@ -195,7 +210,7 @@ def as_array(name, value, *, nan=False):
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
 
 
-def _is_tabular(value):
+def _is_tabular(value: object) -> bool:
     """Whether it is of pandas, polars or pyarrow, or a list of such."""
     if isinstance(value, np.ndarray):
         value = value.ravel() if value.dtype == object else ()
@@ -205,7 +220,7 @@ def _is_tabular(value):
     return any(kind.__module__.partition(".")[0] in _TABULAR and hasattr(kind, "__len__") for kind in kinds)
 
 
-def _converted(name, value):
+def _converted(name: str, value: Any) -> Any:
     """Return what ``__array__`` makes of an object, with its mask: a netCDF variable has one."""
     if isinstance(value, np.ndarray | list | tuple) or not hasattr(value, "__array__") or _is_sparse(value):
         return value
@@ -220,7 +235,7 @@ def _converted(name, value):
         raise type(error)(f"{name} is not an array of numbers: {error}") from None
 
 
-def _refuse_kind(name, kind):
+def _refuse_kind(name: str, kind: str) -> NoReturn:
     more = {
         "dates": ": convert them to numbers, such as days since the first",
         "durations": ": convert them to numbers of a unit that you choose",
@@ -233,7 +248,7 @@ def _refuse_kind(name, kind):
     raise wrong(f"{name} holds {kind}; expected real numbers{more}")
 
 
-def _numbers(name, value, allow_nan):
+def _numbers(name: str, value: Any, allow_nan: bool) -> _Array:
     """Return an array of kind f, i, u or b, NaN where a value is missing."""
     if type(value) is np.ndarray and value.dtype.kind == "f":
         return value
@@ -262,7 +277,7 @@ def _numbers(name, value, allow_nan):
     return _from_array(name, array, allow_nan)
 
 
-def _from_array(name, array, allow_nan):
+def _from_array(name: str, array: _Array, allow_nan: bool) -> _Array:
     kind = array.dtype.kind
     if kind in "fb":
         return array
@@ -273,7 +288,7 @@ def _from_array(name, array, allow_nan):
     _refuse_kind(name, _KINDS.get(kind, f"elements of dtype {array.dtype}"))
 
 
-def _from_integers(name, array):
+def _from_integers(name: str, array: _Array) -> _Array:
     """Refuse integers that float64 rounds: two of them could become one number."""
     if array.itemsize < 8 or not array.size or (-_EXACT <= array.min() and array.max() <= _EXACT):
         return array
@@ -289,7 +304,7 @@ def _from_integers(name, array):
     return array
 
 
-def _from_masked(name, value, allow_nan):
+def _from_masked(name: str, value: np.ma.MaskedArray[Any, Any], allow_nan: bool) -> _Array:
     mask = np.ma.getmaskarray(value)
     data = np.asarray(value.data)
     if data.dtype.kind not in "biufO":
@@ -305,7 +320,7 @@ def _from_masked(name, value, allow_nan):
     return _filled(name, np.where(mask, data.dtype.type(0) if data.dtype != object else 0, data), mask)
 
 
-def _filled(name, data, missing):
+def _filled(name: str, data: _Array, missing: _Mask) -> _Array:
     """Return data as floats with NaN where it is missing; there the data are 0, whatever they were."""
     data = _from_array(name, data, True)
     if not missing.any():
@@ -315,7 +330,7 @@ def _filled(name, data, missing):
     return floats
 
 
-def _from_list(name, value, allow_nan):
+def _from_list(name: str, value: Sequence[Any], allow_nan: bool) -> _Array:
     leaves, kinds = value, set(map(type, value))
     for _ in range(_DEEPEST):
         if not kinds or not kinds <= {list, tuple}:
@@ -343,7 +358,7 @@ def _from_list(name, value, allow_nan):
     return _from_objects(name, array, allow_nan)
 
 
-def _stack(name, parts, allow_nan):
+def _stack(name: str, parts: Sequence[Any], allow_nan: bool) -> _Array:
     arrays = [_numbers(f"{name}[{number}]", part, allow_nan) for number, part in enumerate(parts)]
     for number, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
@@ -354,7 +369,7 @@ def _stack(name, parts, allow_nan):
     return np.stack(arrays)
 
 
-def _from_objects(name, array, allow_nan):
+def _from_objects(name: str, array: _Array, allow_nan: bool) -> _Array:
     if array.ndim == 1 and array.size and all(map(_is_container, array)):
         return _stack(name, list(array), allow_nan)
     floats = np.empty(array.shape)
@@ -376,11 +391,11 @@ def _from_objects(name, array, allow_nan):
     return floats
 
 
-def _is_missing(element):
+def _is_missing(element: object) -> bool:
     return element is None or element is np.ma.masked or type(element).__name__ == "NAType"
 
 
-def _number(element):
+def _number(element: object) -> float:
     """Return an object as a float, if it is a real number."""
     if isinstance(element, np.ndarray) and element.ndim == 0 and element.dtype.kind in "biufO":
         element = element.item()
@@ -411,7 +426,10 @@ def _number(element):
     raise TypeError(f"float() argument must be a string or a real number, not {type(element).__name__!r}")
 
 
-def _columns(name, columns, convert, allow_nan):
+def _columns(
+    name: str, columns: Iterable[tuple[Any, Any]], convert: Callable[[str, Any, bool], _Array],
+    allow_nan: bool
+) -> _Array:
     """Return the columns of a table, given as (label, column) pairs, beside each other."""
     arrays = [convert(f"{name}[{label!r}]", column, allow_nan) for label, column in columns]
     kinds = {array.dtype for array in arrays}
@@ -422,7 +440,7 @@ def _columns(name, columns, convert, allow_nan):
     return np.stack(arrays, axis=1)
 
 
-def _from_pandas(name, value, allow_nan):
+def _from_pandas(name: str, value: Any, allow_nan: bool) -> _Array:
     if value.ndim == 2:
         kinds = set(value.dtypes)
         if len(kinds) == 1 and isinstance(one := next(iter(kinds)), np.dtype) and one.kind in "fiub":
@@ -449,7 +467,7 @@ def _from_pandas(name, value, allow_nan):
     decimal = word == "ArrowDtype" and "decimal" in str(dtype)
     kind = "f" if decimal else getattr(plain, "kind", None)
     if kind not in ("b", "i", "u", "f"):
-        _refuse_kind(name, _KINDS.get(kind, f"elements of dtype {dtype}"))
+        _refuse_kind(name, _KINDS.get(str(kind), f"elements of dtype {dtype}"))
     missing = np.asarray(value.isna(), bool)
     if missing.any() and not allow_nan:
         _refuse_nan(name, missing, "missing")
@@ -457,7 +475,7 @@ def _from_pandas(name, value, allow_nan):
     return _filled(name, value.to_numpy(dtype=np.float64 if decimal else plain, na_value=nothing), missing)
 
 
-def _from_polars(name, value, allow_nan):
+def _from_polars(name: str, value: Any, allow_nan: bool) -> _Array:
     if hasattr(value, "get_columns"):
         if not value.width:
             return np.empty(value.shape)
@@ -484,7 +502,7 @@ def _from_polars(name, value, allow_nan):
     return _filled(name, array.astype(np.float64) if dtype.is_decimal() else array, missing)
 
 
-def _from_arrow(name, value, allow_nan):
+def _from_arrow(name: str, value: Any, allow_nan: bool) -> _Array:
     if hasattr(value, "column_names") or hasattr(value, "schema"):
         if not value.num_columns:
             return np.empty((value.num_rows, 0))
@@ -510,7 +528,7 @@ def _from_arrow(name, value, allow_nan):
     return _filled(name, value.to_numpy(zero_copy_only=False), missing)
 
 
-def as_labels(name, value):
+def as_labels(name: str, value: Any) -> _Array:
     """Turn labels into a plain array: numbers, text or objects, none of them missing.
 
     Columns of pandas, polars and pyarrow become arrays of what they hold; categories become their values.
@@ -536,7 +554,7 @@ def as_labels(name, value):
         if value.ndim == 1 and not isinstance(value.dtype, np.dtype):
             plain = getattr(value.dtype, "numpy_dtype", None)
             if getattr(plain, "kind", "O") in "biuf":
-                return value.to_numpy(dtype=plain)
+                return np.asarray(value.to_numpy(dtype=plain))
         return _checked_labels(name, np.asarray(value))
     if library == "pyarrow" and hasattr(value, "to_pylist"):
         if hasattr(value, "schema"):
@@ -554,7 +572,7 @@ def as_labels(name, value):
     return _checked_labels(name, array)
 
 
-def _checked_labels(name, array):
+def _checked_labels(name: str, array: _Array) -> _Array:
     if array.dtype.kind in "fc":
         missing = np.isnan(array)
     elif array.dtype.kind in "mM":

@@ -4,6 +4,8 @@ A demo is a module ``_demo_NAME`` with ``FILES``, the names that it may write, `
 ``solve(seed, epochs, progress)``, which prints its results and returns a function of a path for each file.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import importlib.util
@@ -11,8 +13,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lstm_ext._threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    Writers = dict[str, Callable[[Path], None]]  # by the names of the files
 
 NAMES = ("catchment", "spring", "elnino")
 
@@ -20,10 +30,10 @@ NAMES = ("catchment", "spring", "elnino")
 class Progress:
     """tqdm's bar where it is installed and standard error is a terminal, else a line now and then."""
 
-    def __init__(self, quiet):
+    def __init__(self, quiet: bool) -> None:
         self.steps, self.done, self.bar, self.quiet = 0, 0, None, quiet
 
-    def begin(self, steps):
+    def begin(self, steps: int) -> None:
         """Start to count epochs, of all networks together."""
         self.steps, self.done = steps, 0
         if not self.quiet and sys.stderr.isatty() and importlib.util.find_spec("tqdm"):
@@ -31,7 +41,7 @@ class Progress:
 
             self.bar = tqdm(total=steps, desc="training", unit="epoch", leave=False)
 
-    def __call__(self, record):
+    def __call__(self, record: Mapping[str, Any]) -> None:
         """Count one epoch; a callback of `Model.fit`."""
         self.done += 1
         if self.bar is not None:
@@ -39,21 +49,21 @@ class Progress:
         elif not self.quiet and self.done * 10 // self.steps > (self.done - 1) * 10 // self.steps:
             print(f"training: epoch {self.done} of {self.steps}", file=sys.stderr, flush=True)
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """Print a line on standard error, above the bar."""
         if self.bar is not None:
             self.bar.write(text, file=sys.stderr)
         elif not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    def end(self):
+    def end(self) -> None:
         """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
 
-def table(columns, rows):
+def table(columns: list[str], rows: dict[str, list[str]]) -> list[str]:
     """Return lines of text: names to the left, numbers to the right.
 
     Parameters
@@ -72,12 +82,12 @@ def table(columns, rows):
     return lines
 
 
-def save_picture(figure, path):
+def save_picture(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure of matplotlib as PNG."""
     figure.savefig(path, format="png", dpi=150)
 
 
-def new_figure(size):
+def new_figure(size: tuple[float, float]) -> Figure:
     """Return a figure without pyplot, which would look for a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -88,7 +98,7 @@ def new_figure(size):
 
 
 @contextlib.contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Use one thread in the block: a step of networks this small ends before a second one wakes up."""
     threads = get_num_threads()
     set_num_threads(1)
@@ -98,7 +108,7 @@ def one_thread():
         set_num_threads(threads)
 
 
-def _check_output(folder, files, force):
+def _check_output(folder: Path, files: Sequence[str], force: bool) -> list[Path]:
     """Make the folder before the training; return the folders that are new, inner ones first."""
     present = [name for name in files if (folder / name).exists()]
     if present and not force:
@@ -111,7 +121,7 @@ def _check_output(folder, files, force):
     return new
 
 
-def _write(folder, writers):
+def _write(folder: Path, writers: Writers) -> None:
     """Write all files under another name first, so that none is left unfinished."""
     moved = []
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as draft:
@@ -129,7 +139,10 @@ def _write(folder, writers):
             raise
 
 
-def run(name="catchment", seed=0, epochs=None, output="lstm-ext-demo", quiet=False, force=False):
+def run(
+    name: str = "catchment", seed: int = 0, epochs: int | None = None,
+    output: str | os.PathLike[str] = "lstm-ext-demo", quiet: bool = False, force: bool = False
+) -> None:
     """Train, compare, and write the results.
 
     Parameters

@@ -7,8 +7,11 @@ All settings were chosen by the Nash-Sutcliffe efficiency of the validation year
 seeds that the documentation shows, 0 to 2, had no part in it, and test years never had.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +20,17 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Cosine
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from lstm_ext._demo import Progress, Writers
+
+    _Array = npt.NDArray[Any]
 
 DAYS = 365  # a simulated year has no 29 February
 WARM_UP, TRAINING, VALIDATION, TEST = 1, 30, 4, 6  # years
@@ -33,7 +47,7 @@ STRIDE = 73  # days between the starts of two training sequences
 NAMES = ["mean of the day of year", "Ridge on lags", "gradient boosting", "LSTM"]
 
 
-def weather(years, rng):
+def weather(years: int, rng: np.random.Generator) -> tuple[_Array, _Array]:
     """Draw daily precipitation and temperature.
 
     Temperature is a yearly wave (-5 °C in the middle of January, 17 °C in July), an offset of each year and
@@ -59,9 +73,9 @@ def weather(years, rng):
 
 
 def snow_catchment(
-    precipitation, temperature, *, degree_day=3.5, capacity=250.0, evaporation=0.25, fast=0.15,
-    percolation=1.2, slow=0.02,
-):
+    precipitation: _Array, temperature: _Array, *, degree_day: float = 3.5, capacity: float = 250.0,
+    evaporation: float = 0.25, fast: float = 0.15, percolation: float = 1.2, slow: float = 0.02
+) -> tuple[_Array, _Array]:
     r"""Simulate a catchment with snow, day by day: the HBV model with one zone.
 
     With precipitation P and temperature T of the day, snowpack S, soil moisture B, upper store U and lower
@@ -129,9 +143,9 @@ def snow_catchment(
     return discharge, snowpack
 
 
-def nash_sutcliffe(found, observed):
+def nash_sutcliffe(found: _Array, observed: _Array) -> float:
     """Return 1 less the squared error over that of the mean (Nash and Sutcliffe, J. Hydrology 10, 1970)."""
-    return 1 - np.mean((found - observed) ** 2) / np.var(observed)
+    return float(1 - np.mean((found - observed) ** 2) / np.var(observed))
 
 
 class Problem:
@@ -147,7 +161,7 @@ class Problem:
         Days.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         years = WARM_UP + TRAINING + VALIDATION + TEST
         rain, temperature = weather(years, rng)
@@ -162,12 +176,12 @@ class Problem:
         )
         self.day = np.arange(len(self.truth)) % DAYS
 
-    def score(self, found, part):
+    def score(self, found: _Array, part: slice) -> float:
         """Return the Nash-Sutcliffe efficiency of a simulation in one part of the years."""
         return nash_sutcliffe(found[part], self.discharge[part])
 
 
-def day_of_year(problem):
+def day_of_year(problem: Problem) -> _Array:
     """Return the mean discharge of the 15 days around the same day of all training years."""
     part = problem.training
     day, discharge = problem.day[part], problem.discharge[part]
@@ -175,16 +189,19 @@ def day_of_year(problem):
     return np.array(means)[problem.day]
 
 
-def _past(values, lag):
+def _past(values: _Array, lag: int) -> _Array:
     return np.concatenate([np.full(lag, values[0]), values[: len(values) - lag]])
 
 
-def _season(problem):
+def _season(problem: Problem) -> _Array:
     angle = 2 * np.pi * problem.day / DAYS
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def ridge(problem, lags=(15, 30, 60, 120), penalties=(1e-3, 1e-2, 1e-1, 1.0)):
+def ridge(
+    problem: Problem, lags: Sequence[int] = (15, 30, 60, 120),
+    penalties: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0)
+) -> _Array:
     """Ridge regression on the last days' weather, in each season with coefficients of its own.
 
     The coefficients are a + b cos + c sin of the day of the year. Lags and penalty are those of the best
@@ -193,7 +210,7 @@ def ridge(problem, lags=(15, 30, 60, 120), penalties=(1e-3, 1e-2, 1e-1, 1.0)):
     season = _season(problem)
     weather = np.stack([problem.precipitation, problem.temperature], axis=1)
     weather = (weather - weather[problem.training].mean(0)) / weather[problem.training].std(0)
-    best = None
+    candidates: list[tuple[float, _Array]] = []
     for count in lags:
         x = np.hstack([_past_rows(weather, lag) for lag in range(count)])
         x = np.hstack([x, x * season[:, :1], x * season[:, 1:], season])
@@ -204,17 +221,15 @@ def ridge(problem, lags=(15, 30, 60, 120), penalties=(1e-3, 1e-2, 1e-1, 1.0)):
         for penalty in penalties:
             weights = np.linalg.solve(moments + penalty * len(train) * np.eye(len(mean)), products)
             found = np.maximum((x - mean) @ weights + y.mean(), 0)
-            score = problem.score(found, problem.validation)
-            if best is None or score > best[0]:
-                best = score, found
-    return best[1]
+            candidates.append((problem.score(found, problem.validation), found))
+    return max(candidates, key=lambda candidate: candidate[0])[1]
 
 
-def _past_rows(rows, lag):
+def _past_rows(rows: _Array, lag: int) -> _Array:
     return np.concatenate([np.repeat(rows[:1], lag, axis=0), rows[: len(rows) - lag]])
 
 
-def features(problem):
+def features(problem: Problem) -> _Array:
     """Return what a hydrologist may give to a model without memory, (days, features).
 
     Rain and temperature of each of the last 5 days; over the last 7 to 365 days the sum of precipitation, of
@@ -232,7 +247,9 @@ def features(problem):
     return np.hstack([np.stack(columns, axis=1), _season(problem)])
 
 
-def boosting(problem, seed, learning_rate=0.05, leaves=7, most=600):
+def boosting(
+    problem: Problem, seed: int, learning_rate: float = 0.05, leaves: int = 7, most: int = 600
+) -> _Array:
     """Gradient boosting on `features`, with as many trees as validation asks for; needs scikit-learn."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -241,18 +258,21 @@ def boosting(problem, seed, learning_rate=0.05, leaves=7, most=600):
         max_iter=most, learning_rate=learning_rate, max_leaf_nodes=leaves, min_samples_leaf=20,
         early_stopping=False, random_state=seed,
     ).fit(x[problem.training], y[problem.training])
-    stages = [found.copy() for found in model.staged_predict(x)]
-    return np.maximum(max(stages, key=lambda found: problem.score(found, problem.validation)), 0)
+    stages: list[_Array] = [found.copy() for found in model.staged_predict(x)]
+    return max(stages, key=lambda found: problem.score(found, problem.validation)).clip(min=0)
 
 
-def inputs(problem):
+def inputs(problem: Problem) -> npt.NDArray[np.float32]:
     """Return what the LSTMs read, (1, days, 2)."""
     x = np.stack([problem.precipitation / 10, problem.temperature / 10], axis=1)
     return x.astype(np.float32)[None]
 
 
-def train_member(problem, seed, epochs=EPOCHS, callback=None, hidden=HIDDEN, lr=LEARNING_RATE, forget=3.0,
-                 batch=BATCH, window=WINDOW, stride=STRIDE):
+def train_member(
+    problem: Problem, seed: Sequence[int], epochs: int = EPOCHS, callback: Progress | None = None,
+    hidden: int = HIDDEN, lr: float = LEARNING_RATE, forget: float = 3.0, batch: int = BATCH,
+    window: int = WINDOW, stride: int = STRIDE
+) -> Model:
     """Train one LSTM on sequences of `WINDOW` days; the first `SPIN_UP` of each have no weight."""
     rng = np.random.default_rng(seed)
     x, part = inputs(problem)[0], problem.training
@@ -270,13 +290,14 @@ def train_member(problem, seed, epochs=EPOCHS, callback=None, hidden=HIDDEN, lr=
     return model
 
 
-def simulate(problem, model):
+def simulate(problem: Problem, model: Model) -> _Array:
     """Return the discharge that one LSTM computes for all days, in one run from the first day on."""
     scale = problem.discharge[problem.training].std()
-    return np.maximum(model.predict(inputs(problem))[0, :, 0] * scale, 0)
+    discharge: _Array = model.predict(inputs(problem))[0, :, 0] * scale
+    return discharge.clip(min=0)
 
 
-def snow_cell(problem, models):
+def snow_cell(problem: Problem, models: Sequence[Model]) -> tuple[int, int, _Array]:
     """Return the cell whose state follows the snowpack best in the training years.
 
     Returns
@@ -286,21 +307,20 @@ def snow_cell(problem, models):
         The state of that cell, scaled to the snowpack by a line fitted to the training years.
     """
     x, part = inputs(problem), problem.training
-    best = None
+    candidates = []
     for member, model in enumerate(models):
         states = model.lstm.forward(x, return_gates=True)[-1]["c"][0, 0].astype(float)
         strength = [abs(np.corrcoef(state, problem.snowpack[part])[0, 1]) for state in states[part].T]
         cell = int(np.argmax(strength))
-        if best is None or strength[cell] > best[0]:
-            best = strength[cell], member, cell, states[:, cell]
-    _, member, cell, state = best
+        candidates.append((strength[cell], member, cell, states[:, cell]))
+    _, member, cell, state = max(candidates, key=lambda candidate: candidate[0])
     return member, cell, np.polyval(np.polyfit(state[part], problem.snowpack[part], 1), state)
 
 
 FILES = ["catchment.png", "catchment.csv", *(f"catchment-{k}.safetensors" for k in range(1, MEMBERS + 1))]
 
 
-def solve(seed, epochs, progress):
+def solve(seed: int, epochs: int, progress: Progress) -> Writers:
     """Train all methods and print their errors; see `lstm_ext._demo`."""
     problem = Problem(seed)
     found, seconds = {}, {}
@@ -311,19 +331,19 @@ def solve(seed, epochs, progress):
         flush=True,
     )
 
-    def timed(name, compute):
+    def timed(name: str, compute: Callable[[], _Array]) -> None:
         begun = time.process_time()
         found[name] = compute()
         seconds[name] = time.process_time() - begun
 
     models = []
 
-    def train():
+    def train() -> _Array:
         for member in range(MEMBERS):
             models.append(train_member(problem, [seed, member], epochs, progress))
             score = problem.score(simulate(problem, models[-1]), problem.validation)
             progress.note(f"LSTM {member + 1} of {MEMBERS}: validation NSE {score:.2f}")
-        return np.mean([simulate(problem, model) for model in models], axis=0)
+        return np.asarray(np.mean([simulate(problem, model) for model in models], axis=0))
 
     timed(NAMES[0], lambda: day_of_year(problem))
     timed(NAMES[1], lambda: ridge(problem))
@@ -365,7 +385,7 @@ def solve(seed, epochs, progress):
     return writers
 
 
-def write_table(problem, path):
+def write_table(problem: Problem, path: str | os.PathLike[str]) -> None:
     """Write what the methods may use, as a table for ``lstm-ext fit``."""
     dates = np.datetime64("1991-01-01") + np.arange(len(problem.discharge))
     with open(path, "w", encoding="utf-8") as file:
@@ -376,7 +396,7 @@ def write_table(problem, path):
             file.write("{},{:.2f},{:.2f},{:.3f}\n".format(date, *numbers))
 
 
-def flood_year(problem):
+def flood_year(problem: Problem) -> slice:
     """Return the days of the water year (October to September) with the largest flood of the test years."""
     first = problem.test.start + 273  # 1 October
     starts = range(first, problem.test.stop - DAYS + 1, DAYS)
@@ -384,7 +404,10 @@ def flood_year(problem):
     return slice(start, start + DAYS)
 
 
-def draw(problem, found, cell, size=(9, 6.2)):
+def draw(
+    problem: Problem, found: dict[str, _Array], cell: tuple[int, int, _Array],
+    size: tuple[float, float] = (9, 6.2)
+) -> Figure:
     """Draw a flood year: rain and snow from above, discharge, snowpack and the cell that follows it.
 
     Colors are those of Okabe and Ito, which readers with impaired color vision can tell apart.
@@ -398,7 +421,7 @@ def draw(problem, found, cell, size=(9, 6.2)):
         top.fill_between(days, np.where(shown, rain, 0), step="mid", color=color, lw=0, label=label)
     top.set(ylim=(1.05 * rain.max(), 0), ylabel="mm/d")
 
-    def labelled(name):
+    def labelled(name: str) -> str:
         return f"{name}, NSE {problem.score(found[name], problem.test):.2f}"
 
     middle.plot(days, problem.discharge[part], color="black", lw=1.6, label="observed")

@@ -10,6 +10,10 @@ cross-validation in four blocks of consecutive years within the training years. 
 it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from lstm_ext._demo import new_figure, save_picture
@@ -17,6 +21,16 @@ from lstm_ext.datasets import load_elnino
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import Adam
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from lstm_ext._demo import Progress, Writers
+
+    _Array = npt.NDArray[Any]
 
 FIRST_TEST_YEAR = 1995
 LEADS = 12  # months ahead
@@ -37,7 +51,7 @@ class Problem:
         testing months only; they read whatever months come before.
     """
 
-    def __init__(self, learning, testing):
+    def __init__(self, learning: npt.NDArray[np.bool_], testing: npt.NDArray[np.bool_]) -> None:
         series = load_elnino()
         month = series.index.astype(int) % 12
         climatology = np.stack([series.data[learning & (month == m)].mean(0) for m in range(12)])
@@ -54,27 +68,27 @@ class Problem:
         within = np.array([learning[t - WINDOW + 1 : t + LEADS + 1].all() for t in starts])
         self.learn, self.test = starts[within], starts[after]
 
-    def inputs(self, starts):
+    def inputs(self, starts: _Array) -> _Array:
         """Return the months before each forecast, (n, WINDOW, features)."""
         return np.stack([self.features[t - WINDOW + 1 : t + 1] for t in starts])
 
-    def targets(self, starts):
+    def targets(self, starts: _Array) -> _Array:
         """Return the anomalies, scaled, of the months that are predicted, (n, LEADS)."""
         return np.stack([self.features[t + 1 : t + LEADS + 1, NINO34] for t in starts])
 
-    def rmse(self, forecast):
+    def rmse(self, forecast: _Array) -> _Array:
         """Return the root mean squared error of tested forecasts in degrees, (LEADS,)."""
         error = (forecast - self.targets(self.test)) * self.scale[NINO34]
-        return np.sqrt(np.mean(error**2, axis=0))
+        return np.asarray(np.sqrt(np.mean(error**2, axis=0)))
 
 
-def ridge_regression(problem, lags, ridge, seasonal):
+def ridge_regression(problem: Problem, lags: int, ridge: float, seasonal: bool) -> _Array:
     """Forecast with one linear regression for each lead on the last months of all regions.
 
     With `seasonal`, its coefficients go round with the year: a + b cos + c sin.
     """
 
-    def regressors(starts):
+    def regressors(starts: _Array) -> _Array:
         x = problem.inputs(starts)
         recent, season = x[:, -lags:, :4].reshape(len(x), -1), x[:, -1, 4:]
         if not seasonal:
@@ -86,10 +100,10 @@ def ridge_regression(problem, lags, ridge, seasonal):
     a, b = a - a_mean, b - b_mean
     penalty = ridge * len(a) * np.eye(a.shape[1])
     coefficients = np.linalg.solve(a.T @ a + penalty, a.T @ b)
-    return (regressors(problem.test) - a_mean) @ coefficients + b_mean
+    return np.asarray((regressors(problem.test) - a_mean) @ coefficients + b_mean)
 
 
-def simple_forecasts(problem):
+def simple_forecasts(problem: Problem) -> dict[str, _Array]:
     """Return the forecasts to beat by name, each (n, LEADS)."""
     last = problem.inputs(problem.test)[:, -1, NINO34, None]
     return {
@@ -100,7 +114,7 @@ def simple_forecasts(problem):
     }
 
 
-def train_member(problem, seed, epochs, callback):
+def train_member(problem: Problem, seed: Sequence[int], epochs: int, callback: Progress | None) -> Model:
     """Train one LSTM of the ensemble."""
     rng = np.random.default_rng(seed)
     x = problem.inputs(problem.learn).astype(np.float32)
@@ -130,7 +144,7 @@ def train_member(problem, seed, epochs, callback):
     return model
 
 
-def table(errors):
+def table(errors: dict[str, _Array]) -> list[str]:
     """Return the errors of all forecasts as lines of text."""
     shown = [1, 2, 3, 6, 9, 12]
     lines = ["months ahead".ljust(20) + "".join(f"{lead:7}" for lead in shown) + "     mean"]
@@ -140,7 +154,7 @@ def table(errors):
     return lines
 
 
-def verdict(errors):
+def verdict(errors: dict[str, _Array]) -> list[str]:
     """Say how the LSTM compares with each of the simple forecasts."""
     lstm = errors["LSTM"].mean()
     lines = []
@@ -153,7 +167,7 @@ def verdict(errors):
     return ["The mean error of the LSTM is", *lines, won]
 
 
-def draw(problem, errors, members):
+def draw(problem: Problem, errors: dict[str, _Array], members: _Array) -> Figure:
     """Draw errors by lead, and what was forecast half a year ahead."""
     figure = new_figure((11, 4.2))
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
@@ -210,7 +224,7 @@ def draw(problem, errors, members):
 FILES = ["elnino.png", *(f"elnino-{k}.safetensors" for k in range(1, MEMBERS + 1))]
 
 
-def solve(seed, epochs, progress):
+def solve(seed: int, epochs: int, progress: Progress) -> Writers:
     """Train all methods and print their errors; see `lstm_ext._demo`."""
     year = load_elnino().index.astype("datetime64[Y]").astype(int) + 1970
     problem = Problem(year < FIRST_TEST_YEAR, year >= FIRST_TEST_YEAR)

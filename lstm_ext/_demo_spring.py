@@ -7,8 +7,12 @@ All settings were chosen by the fit to the validation record on seeds 100 to 102
 documentation shows, 0 to 2, had no part in it, and test records never had.
 """
 
+from __future__ import annotations
+
 import importlib.util
+import itertools
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +21,17 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import Adam
 from lstm_ext.schedules import Cosine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from lstm_ext._demo import Progress, Writers
+
+    _Array = npt.NDArray[Any]
+    _Simulation = Callable[[_Array], _Array]  # from a force to the displacement
 
 RATE = 750.0  # samples in a second
 SAMPLES = 8192  # of each of the three records
@@ -31,21 +46,24 @@ BEGINNING = 200  # samples of validation and test in which the memory fills: not
 NAMES = ["Ridge on lags", "Ridge on lags and cubes", "gradient boosting", "LSTM"]
 
 
-def random_force(rng, samples=SAMPLES, amplitude=50.0, lowest=5.0, highest=150.0):
+def random_force(
+    rng: np.random.Generator, samples: int = SAMPLES, amplitude: float = 50.0, lowest: float = 5.0,
+    highest: float = 150.0
+) -> _Array:
     """Draw a multisine: equal amplitudes and random phases from `lowest` to `highest` Hz; N."""
     frequency = np.fft.rfftfreq(samples, 1 / RATE)
     within = (frequency >= lowest) & (frequency <= highest)
     force = np.fft.irfft(np.where(within, np.exp(2j * np.pi * rng.random(len(frequency))), 0), samples)
-    return amplitude * force / force.std()
+    return np.asarray(amplitude * force / force.std())
 
 
-def growing_sine(samples=SAMPLES, amplitude=150.0, frequency=4.0):
+def growing_sine(samples: int = SAMPLES, amplitude: float = 150.0, frequency: float = 4.0) -> _Array:
     """Return a force that the training does not prepare for: one slow wave that grows; N."""
     time = np.arange(samples) / RATE
-    return amplitude * time / time[-1] * np.sin(2 * np.pi * frequency * time)
+    return np.asarray(amplitude * time / time[-1] * np.sin(2 * np.pi * frequency * time))
 
 
-def bouc_wen(force, substeps=20):
+def bouc_wen(force: _Array, substeps: int = 20) -> _Array:
     r"""Simulate the displacement of a mass on a Bouc-Wen spring.
 
     With displacement y, velocity v and internal force z::
@@ -88,15 +106,18 @@ def bouc_wen(force, substeps=20):
     return 1e3 * np.array(path)
 
 
-def fit_percent(found, observed):
+def fit_percent(found: _Array, observed: _Array) -> float:
     """Return 100 (1 - |error| / |observed - mean|), the fit of system identification, in percent."""
-    return 100 * (1 - np.linalg.norm(found - observed) / np.linalg.norm(observed - observed.mean()))
+    error = np.linalg.norm(found - observed) / np.linalg.norm(observed - observed.mean())
+    return float(100 * (1 - error))
 
 
 class Record:
     """Force, displacement as the sensor gives it, and as it is."""
 
-    def __init__(self, force, noise_rng=None, repeated=True):
+    def __init__(
+        self, force: _Array, noise_rng: np.random.Generator | None = None, repeated: bool = True
+    ) -> None:
         if repeated:  # a periodic force: its last samples come before, so that the record starts in motion
             self.force, self.truth = force, bouc_wen(np.concatenate([force[-500:], force]))[500:]
         else:
@@ -110,7 +131,7 @@ class Record:
 class Problem:
     """Three records with forces of their own, and one with a force of another kind."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.training = Record(random_force(rng), rng)
         self.validation = Record(random_force(rng), rng)
@@ -119,18 +140,21 @@ class Problem:
         self.scales = self.training.force.std(), self.training.displacement.std()
 
     @staticmethod
-    def score(found, record):
+    def score(found: _Array, record: Record) -> float:
         """Return the fit in percent, without the beginning."""
         return fit_percent(found[BEGINNING:], record.displacement[BEGINNING:])
 
 
-def lagged(values, count):
+def lagged(values: _Array, count: int) -> _Array:
     """Return the last `count` values at each sample, zeros before the first, (samples, count)."""
     padded = np.concatenate([np.zeros(count - 1), values])
     return np.lib.stride_tricks.sliding_window_view(padded, count)[:, ::-1]
 
 
-def ridge(problem, cubes, lags=(50, 100, 200), penalties=(1e-5, 1e-3, 1e-2, 1e-1)):
+def ridge(
+    problem: Problem, cubes: bool, lags: Sequence[int] = (50, 100, 200),
+    penalties: Sequence[float] = (1e-5, 1e-3, 1e-2, 1e-1)
+) -> _Simulation:
     """Ridge regression on past forces, and their cubes; lags and penalty are those of the best validation.
 
     Returns
@@ -139,25 +163,27 @@ def ridge(problem, cubes, lags=(50, 100, 200), penalties=(1e-5, 1e-3, 1e-2, 1e-1
         From a force to the displacement.
     """
 
-    def regressors(force, count):
+    def regressors(force: _Array, count: int) -> _Array:
         x = lagged(force / problem.scales[0], count)
         return np.hstack([x, x**3]) if cubes else x
 
-    best = None
+    candidates = []
     for count in lags:
         x, y = regressors(problem.training.force, count), problem.training.displacement
         moments, products = x.T @ x, x.T @ y
         other = regressors(problem.validation.force, count)
         for penalty in penalties:
             weights = np.linalg.solve(moments + penalty * len(y) * np.eye(len(moments)), products)
-            score = problem.score(other @ weights, problem.validation)
-            if best is None or score > best[0]:
-                best = score, count, weights
-    _, count, weights = best
-    return lambda force: regressors(force, count) @ weights
+            candidates.append((problem.score(other @ weights, problem.validation), count, weights))
+    _, best_count, best_weights = max(candidates, key=lambda candidate: candidate[0])
+
+    def simulate(force: _Array) -> _Array:
+        return np.asarray(regressors(force, best_count) @ best_weights)
+
+    return simulate
 
 
-def features(force, lags=60):
+def features(force: _Array, lags: int = 60) -> _Array:
     """Return past forces, means over windows, and the largest and smallest force of windows."""
     columns = [lagged(force, lags)]
     for window in (5, 10, 20, 40, 80):
@@ -168,7 +194,9 @@ def features(force, lags=60):
     return np.hstack(columns)
 
 
-def boosting(problem, seed, learning_rate=0.1, leaves=15, trees=300):
+def boosting(
+    problem: Problem, seed: int, learning_rate: float = 0.1, leaves: int = 15, trees: int = 300
+) -> _Simulation:
     """Gradient boosting on `features`, with as many trees as validation asks for; needs scikit-learn.
 
     Returns
@@ -185,15 +213,17 @@ def boosting(problem, seed, learning_rate=0.1, leaves=15, trees=300):
     stages = model.staged_predict(features(problem.validation.force))
     best = int(np.argmax([problem.score(found, problem.validation) for found in stages]))
 
-    def simulate(force):
-        for number, found in enumerate(model.staged_predict(features(force))):
-            if number == best:
-                return found.copy()
+    def simulate(force: _Array) -> _Array:
+        found: _Array = next(itertools.islice(model.staged_predict(features(force)), best, None))
+        return found.copy()
 
     return simulate
 
 
-def train(problem, seed, epochs=EPOCHS, callback=None, hidden=HIDDEN, lr=LEARNING_RATE, batch=BATCH):
+def train(
+    problem: Problem, seed: int, epochs: int = EPOCHS, callback: Progress | None = None,
+    hidden: int = HIDDEN, lr: float = LEARNING_RATE, batch: int = BATCH
+) -> Model:
     """Train one LSTM; the first `SPIN_UP` samples of each training sequence have no weight."""
     rng = np.random.default_rng([seed, 1])
     x = (problem.training.force / problem.scales[0]).astype(np.float32)
@@ -211,16 +241,21 @@ def train(problem, seed, epochs=EPOCHS, callback=None, hidden=HIDDEN, lr=LEARNIN
     return model
 
 
-def simulation(problem, model):
+def simulation(problem: Problem, model: Model) -> _Simulation:
     """Return a function from a force to the displacement that the LSTM computes."""
     force_scale, scale = problem.scales
-    return lambda force: model.predict((force / force_scale)[None, :, None])[0, :, 0].astype(float) * scale
+
+    def simulate(force: _Array) -> _Array:
+        y = model.predict((force / force_scale)[None, :, None])[0, :, 0]
+        return np.asarray(y.astype(float) * scale)
+
+    return simulate
 
 
 FILES = ["spring.png", "spring.safetensors"]
 
 
-def solve(seed, epochs, progress):
+def solve(seed: int, epochs: int, progress: Progress) -> Writers:
     """Train all methods and print their errors; see `lstm_ext._demo`."""
     problem = Problem(seed)
     print(
@@ -231,7 +266,7 @@ def solve(seed, epochs, progress):
     )
     methods, seconds = {}, {}
 
-    def timed(name, compute):
+    def timed(name: str, compute: Callable[[], _Simulation]) -> None:
         begun = time.process_time()
         methods[name] = compute()
         seconds[name] = time.process_time() - begun
@@ -243,7 +278,7 @@ def solve(seed, epochs, progress):
     progress.begin(epochs)
     models = []
 
-    def learn():
+    def learn() -> _Simulation:
         models.append(train(problem, seed, epochs, progress))
         return simulation(problem, models[0])
 
@@ -278,7 +313,7 @@ def solve(seed, epochs, progress):
     }
 
 
-def draw(problem, found, size=(9, 3.4)):
+def draw(problem: Problem, found: dict[str, _Array], size: tuple[float, float] = (9, 3.4)) -> Figure:
     """Draw force against displacement for a part of the test record: hysteresis loops."""
     part = slice(1200, 1260)
     names = [name for name in (NAMES[0], NAMES[2], NAMES[3]) if name in found]

@@ -1,5 +1,7 @@
 """Files: opened without surprises, read within bounds, written whole or not at all."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import json
@@ -12,8 +14,19 @@ import sys
 import time
 import zipfile
 import zlib
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO, BinaryIO, NoReturn
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+    _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 CONFIGURATION = "configuration.json"
 MAX_TEXT = 2**20  # characters of JSON: a header, a configuration
@@ -32,7 +45,7 @@ FILE_ERRORS = (
 
 
 @contextlib.contextmanager
-def blamed(message, kind=ValueError):
+def blamed(message: str, kind: Callable[[str], Exception] = ValueError) -> Iterator[None]:
     """Turn whatever wrong bytes cause in the block into one error, ``kind(f"{message}: ...")``.
 
     Every other exception passes: a MemoryError too where a library has made another error of it, and
@@ -53,7 +66,7 @@ def blamed(message, kind=ValueError):
         raise kind(f"{message}: {error or type(error).__name__}") from error
 
 
-def _need(error, outside):
+def _need(error: BaseException | None, outside: BaseException | None) -> BaseException | None:
     """Return the error itself, or one behind it, that says that the process is in need; or None."""
     while error is not None and error is not outside:
         if isinstance(error, (MemoryError, RecursionError)):
@@ -67,7 +80,7 @@ def _need(error, outside):
 # ---- reading
 
 
-def kind_of(mode):
+def kind_of(mode: int) -> str:
     """Return the kind of file that a mode names."""
     for test, words in (
         (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"),
@@ -78,7 +91,7 @@ def kind_of(mode):
     return "a file"
 
 
-def open_file(path):
+def open_file(path: _Path) -> io.BufferedReader:
     """Open an ordinary file for reading; a pipe does not block, and a device is not touched.
 
     Raises OSError if it is not there or may not be read, ValueError if it is no ordinary file.
@@ -98,11 +111,11 @@ def open_file(path):
     return file
 
 
-def _without_waiting(path, flags):
+def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def size_of(file):
+def size_of(file: BinaryIO) -> int:
     """Return the bytes of an open file, or of one in memory."""
     here = file.tell()
     size = file.seek(0, os.SEEK_END)
@@ -110,7 +123,7 @@ def size_of(file):
     return size
 
 
-def read_file(path, most):
+def read_file(path: _Path, most: int) -> bytes:
     """Return the bytes of a file that has at most `most` of them."""
     with open_file(path) as file:
         size = size_of(file)
@@ -119,37 +132,35 @@ def read_file(path, most):
         return file.read(size)
 
 
-def parse_json(text, what, longest=MAX_TEXT, constants=False):
+def parse_json(text: object, what: str, longest: int = MAX_TEXT, constants: bool = False) -> Any:
     """Read JSON of bounded length, depth and number of values, without duplicate keys.
 
     Raises ValueError. NaN and Infinity, which JSON does not have, are read with `constants`.
     """
-    if isinstance(text, (bytes, bytearray)):
-        if len(text) <= longest:
-            text = bytes(text).decode()
-    elif not isinstance(text, str):
-        raise ValueError(f"{what} is {type(text).__name__}, expected text")
+    if not isinstance(text, str | bytes | bytearray):
+        raise ValueError(f"{what} is {type(text).__name__}; expected text")
     if len(text) > longest:
-        raise ValueError(f"{what} has {len(text)} characters, more than {longest}")
+        raise ValueError(f"{what} has {len(text)} characters; expected at most {longest}")
+    if not isinstance(text, str):
+        text = bytes(text).decode()
     _check_nesting(text, what)
 
-    def once(pairs):
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise ValueError("a key occurs twice")
         return found
 
-    def refused(word):
+    def refused(word: str) -> NoReturn:
         raise ValueError(f"{word} is not a number of JSON")
 
-    words = {} if constants else {"parse_constant": refused}
     try:
-        return json.loads(text, object_pairs_hook=once, **words)
+        return json.loads(text, object_pairs_hook=once, parse_constant=None if constants else refused)
     except ValueError as error:
         raise ValueError(f"{what} is not JSON that can be read: {error}") from None
 
 
-def _check_nesting(text, what):
+def _check_nesting(text: str, what: str) -> None:
     """Count brackets and commas, those within texts too: bounds for depth and for the number of values."""
     values = sum(text.count(sign) for sign in "[{,")
     if values > _MAX_VALUES:
@@ -164,7 +175,7 @@ def _check_nesting(text, what):
             raise ValueError(f"{what} is nested more than {_MAX_DEPTH} deep: not JSON that can be read")
 
 
-def open_archive(file, most=_MAX_MEMBERS, larger=False):
+def open_archive(file: BinaryIO, most: int = _MAX_MEMBERS, larger: bool = False) -> zipfile.ZipFile:
     """Open a zip archive whose directory has at most `most` entries, before objects are made of them.
 
     Parameters
@@ -203,7 +214,9 @@ def open_archive(file, most=_MAX_MEMBERS, larger=False):
     return archive
 
 
-def read_archive(file, names=None, longest=MAX_TEXT):
+def read_archive(
+    file: BinaryIO, names: Sequence[str] | None = None, longest: int = MAX_TEXT
+) -> tuple[Any, dict[str, tuple[tuple[int, ...], np.dtype[Any], bytes]]]:
     """Read an ``.npz`` of arrays and of a JSON object, as former versions wrote models and checkpoints.
 
     Nothing is allocated that the file's length does not account for. The caller compares an array's
@@ -242,7 +255,7 @@ def read_archive(file, names=None, longest=MAX_TEXT):
     return configuration, arrays
 
 
-def load_array(path, mapped=False):
+def load_array(path: _Path, mapped: bool = False) -> _Array:
     """Read an ``.npy`` whose header has been held against its length; with `mapped` as a memory map."""
     with open_file(path) as file:
         shape, fortran, dtype = _array_header(file)
@@ -250,13 +263,13 @@ def load_array(path, mapped=False):
         if start + _bytes_of(shape, dtype) > size:
             raise ValueError(f"it has {size} bytes, and an array {shape} of {dtype} needs more")
         if mapped:
-            order = "F" if fortran else "C"
-            return np.memmap(os.fspath(path), dtype, "r", start, shape, order)
+            return np.memmap(os.fspath(path), dtype, "r", start, shape, "F" if fortran else "C")
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array: _Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
 
 
-def load_arrays(path, names, room=2**28, ratio=64):
+def load_arrays(path: _Path, names: Iterable[str], room: int = 2**28, ratio: int = 64) -> dict[str, _Array]:
     """Read those arrays of an ``.npz`` that have one of `names`.
 
     Compressed ones may be `ratio` times as long as the file, or have `room` bytes, all together.
@@ -282,7 +295,7 @@ def load_arrays(path, names, room=2**28, ratio=64):
     return arrays
 
 
-def _array_header(file):
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it is of the version {version} of .npy, expected 1.0 or 2.0")
@@ -293,7 +306,7 @@ def _array_header(file):
     return shape, fortran, dtype
 
 
-def _bytes_of(shape, dtype):
+def _bytes_of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     total = dtype.itemsize
     for size in shape:
         total *= size
@@ -304,14 +317,14 @@ def _bytes_of(shape, dtype):
 
 
 @contextlib.contextmanager
-def replace_file(path):
+def replace_file(path: _Path) -> Iterator[str]:
     """Give the name of a temporary file that becomes `path` when the block ends well; see `replace_files`."""
     with replace_files([path]) as (temporary,):
         yield temporary
 
 
 @contextlib.contextmanager
-def replace_files(paths):
+def replace_files(paths: Iterable[_Path]) -> Iterator[list[str]]:
     """Give names of temporary files that become `paths`, all of them or none, when the block ends well.
 
     Whoever reads a path sees the old file or the new one, whole. After an error the old ones stand. A
@@ -345,12 +358,12 @@ def replace_files(paths):
             draft.forget(former)
 
 
-def check_target(path):
+def check_target(path: _Path) -> None:
     """Raise the errors of `replace_files` for a path that is going to be written, and write nothing."""
     _target(path)
 
 
-def _target(path):
+def _target(path: _Path) -> tuple[str, int | None]:
     """Return the file that is replaced, links followed, and its permissions or None."""
     path = os.fspath(path)
     if not isinstance(path, str):
@@ -381,16 +394,17 @@ def _target(path):
 class _Draft:
     """A file that is being written, unnamed where the system can, and takes the target's place at the end."""
 
-    def __init__(self, target, mode):
+    def __init__(self, target: str, mode: int | None) -> None:
         self.target, self.mode = target, mode
         self.folder, self.base = os.path.split(target)
-        self.descriptor = self.named = None
+        self.descriptor = -1  # not open
+        self.name = self.named = ""  # to open it by; in the folder, if it has a name there
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
             with contextlib.suppress(OSError):
                 self.descriptor = os.open(self.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        if self.descriptor is not None:
+        if self.descriptor >= 0:
             self.name = f"/proc/self/fd/{self.descriptor}"
             return self
         self._remove_stale()
@@ -399,19 +413,19 @@ class _Draft:
         self.descriptor = os.open(self.named, flags | getattr(os, "O_BINARY", 0), 0o666)
         return self
 
-    def __exit__(self, *_):
-        if self.descriptor is not None:
+    def __exit__(self, *_: object) -> None:
+        if self.descriptor >= 0:
             os.close(self.descriptor)
-            self.descriptor = None
-        if self.named is not None:
+            self.descriptor = -1
+        if self.named:
             with contextlib.suppress(OSError):
                 os.unlink(self.named)
 
-    def _new_name(self, ending):
+    def _new_name(self, ending: str) -> str:
         # The longest name of a file has 255 bytes: a part of the target's says enough.
         return os.path.join(self.folder, f".{self.base[:60]}.{secrets.token_hex(8)}.{ending}")
 
-    def _remove_stale(self):
+    def _remove_stale(self) -> None:
         pattern = re.compile(rf"\.{re.escape(self.base[:60])}\.[0-9a-f]{{16}}\.unfinished")
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -420,12 +434,12 @@ class _Draft:
                         if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
                             os.unlink(entry.path)
 
-    def finish(self):
+    def finish(self) -> None:
         """Bring the numbers to the disk, before anything has the name: a power cut may come between."""
         if self.mode is not None and hasattr(os, "fchmod"):
             os.fchmod(self.descriptor, self.mode)
         os.fsync(self.descriptor)
-        if self.named is None:
+        if not self.named:
             name = self._new_name("unfinished")
             here = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:  # with a folder given, Python follows the link in /proc
@@ -434,9 +448,9 @@ class _Draft:
                 os.close(here)
             self.named = name
         os.close(self.descriptor)
-        self.descriptor = None
+        self.descriptor = -1
 
-    def place(self, keep):
+    def place(self, keep: bool) -> str | None:
         """Take the target's place; with `keep` return a name of the former file, or None."""
         former = None
         if keep and os.path.exists(self.target):
@@ -447,17 +461,17 @@ class _Draft:
         except BaseException:
             self.forget(former)
             raise
-        self.named = None
+        self.named = ""
         return former
 
-    def take_back(self, former):
+    def take_back(self, former: str | None) -> None:
         """Undo `place`."""
         if former is None:
             os.unlink(self.target)
         else:
             os.replace(former, self.target)
 
-    def forget(self, former):
+    def forget(self, former: str | None) -> None:
         """Remove the former file."""
         if former is not None:
             with contextlib.suppress(OSError):

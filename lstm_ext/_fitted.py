@@ -15,6 +15,7 @@ import numpy as np
 
 from lstm_ext._checks import count
 from lstm_ext._data import as_array
+from lstm_ext._passes import checked_static
 from lstm_ext._pooling import RUNNING
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from lstm_ext.lstm import Stream
+
+    _Array = npt.NDArray[Any]
+    _Affine = tuple[_Array, _Array]  # mean and scale
 
 __all__ = ["Chain", "affine_of", "chain_of", "last_step", "model_of", "stream"]
 
@@ -52,30 +56,32 @@ class Chain:
         one is filled up with 0.
     """
 
-    def __init__(self, model, x, static, kind, group, y, merge=1):
+    def __init__(
+        self, model: Model, x: _Affine, static: _Affine, kind: str, group: int, y: _Affine, merge: int = 1
+    ) -> None:
         self.model, self.kind, self.group, self.merge = model, kind, group, merge
         self.x_mean, self.x_scale = x
         self.static_mean, self.static_scale = static
         self.y_mean, self.y_scale = y
         self.shape = (model.output_size,)
 
-    def scaled(self, x):
+    def scaled(self, x: npt.ArrayLike) -> _Array:
         """Return x (..., F) as the model takes it."""
         with np.errstate(over="ignore"):
             return ((as_array("x", x) - self.x_mean) / self.x_scale).astype(self.model.lstm.dtype)
 
-    def merged(self, x):
+    def merged(self, x: _Array) -> _Array:
         """Return scaled x (N, T, F) as the network reads it: (N, T / merge, merge F), rounded up."""
         n, steps, features = x.shape
         x = np.pad(x, ((0, 0), (0, -steps % self.merge), (0, 0)))
         return x.reshape(n, -1, self.merge * features)
 
-    def scaled_static(self, static):
+    def scaled_static(self, static: npt.ArrayLike) -> _Array:
         """Return static inputs (N, S) as the model takes them."""
         static = (as_array("static", static) - self.static_mean) / self.static_scale
         return static.astype(self.model.lstm.dtype)
 
-    def finished(self, raw):
+    def finished(self, raw: _Array) -> npt.NDArray[np.float64]:
         """Return the prediction (..., *shape) for the readout's outputs (..., O), float64."""
         if self.kind == "softmax":
             raw = np.exp(raw - raw.max(axis=-1, keepdims=True))
@@ -87,10 +93,10 @@ class Chain:
         elif self.kind == "sorted":
             groups = raw.reshape(*raw.shape[:-1], -1, self.group)
             raw = np.sort(groups, axis=-1).reshape(raw.shape)
-        return (raw * self.y_scale + self.y_mean).reshape((*raw.shape[:-1], *self.shape))
+        return np.reshape(raw * self.y_scale + self.y_mean, (*raw.shape[:-1], *self.shape))
 
 
-def last_step(obj):
+def last_step(obj: Any) -> tuple[Any, list[tuple[str, Any]], Any]:
     """Return (best estimator of a search or obj, its steps, its last step), none of them unfitted."""
     seen = obj
     if hasattr(obj, "best_estimator_"):
@@ -108,15 +114,15 @@ def last_step(obj):
     return seen, [], seen
 
 
-def _is_sklearn(obj):
+def _is_sklearn(obj: object) -> bool:
     return type(obj).__module__.partition(".")[0] == "sklearn"
 
 
-def _is_ours(obj):
+def _is_ours(obj: object) -> bool:
     return type(obj).__module__.startswith("lstm_ext.sklearn")
 
 
-def affine_of(name, step):
+def affine_of(name: str, step: Any) -> _Affine:
     """Return (m, s) of a fitted scaler, which gives (x - m) / s, or raise an error that names the step."""
     kind = type(step).__name__
     known = _SCALERS if _is_sklearn(step) else ("SequenceScaler",) if _is_ours(step) else ()
@@ -151,7 +157,7 @@ def affine_of(name, step):
 _SCALERS = ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler")
 
 
-def chain_of(obj, target, *, merging=False):
+def chain_of(obj: Any, target: str, *, merging: bool = False) -> Chain:
     """Return the `Chain` of a fitted estimator, pipeline or search; raise an error that names what hinders.
 
     Parameters
@@ -179,7 +185,7 @@ def chain_of(obj, target, *, merging=False):
     if not isinstance(model, Model):
         raise ValueError(f"the estimator {kind} is not fitted; expected a fitted one: call fit first")
     _check_estimator(estimator, target, merging)
-    model, reading, group, y = _reading(estimator, model, target)
+    model, output, group, y = _outputs(estimator, model, target)
     features = int(estimator.n_features_in_)
     mean, scale = np.zeros(features), np.ones(features)
     for name, step in steps:
@@ -195,12 +201,12 @@ def chain_of(obj, target, *, merging=False):
     if getattr(estimator, "static_scaler_", None) is not None:
         static = affine_of("static_scaler_", estimator.static_scaler_)
     merge = getattr(estimator, "merge_steps_", 1)
-    chain = Chain(model, (mean, scale), static, reading, group, y, merge)
+    chain = Chain(model, (mean, scale), static, output, group, y, merge)
     _compare(chain, root, bool(steps) and not all(_is_ours(step) for _, step in steps), target)
     return chain
 
 
-def _check_estimator(estimator, target, merging):
+def _check_estimator(estimator: Any, target: str, merging: bool) -> None:
     """Raise ValueError for what an estimator does to X besides scaling it."""
     for name in ("static_columns", "categorical_columns"):
         given = getattr(estimator, name, None)
@@ -224,53 +230,54 @@ def _check_estimator(estimator, target, merging):
         )
 
 
-def _reading(estimator, model, target):
+def _outputs(estimator: Any, model: Model, target: str) -> tuple[Model, str, int, _Affine]:
     """Return (model, kind, group, (mean, scale)): what the outputs mean."""
-    O, loss = model.output_size, type(model.loss).__name__  # noqa: E741
-    if loss == "Weighted":  # by columns of y: another loss of the same outputs
-        loss = type(getattr(model.loss, "loss", None)).__name__
+    O = model.output_size  # noqa: E741
+    loss: Any = model.loss
+    if type(loss).__name__ == "Weighted":  # by columns of y: another loss of the same outputs
+        loss = getattr(loss, "loss", None)
+    kind = type(loss).__name__
     nothing = np.zeros(O), np.ones(O)
-    if loss == "CrossEntropy":
+    if kind == "CrossEntropy":
         return model, "softmax", 1, nothing
-    if loss == "BinaryCrossEntropy":
+    if kind == "BinaryCrossEntropy":
         return model, "sigmoid", 1, nothing
     scaler = getattr(estimator, "y_scaler_", None)
     mean, scale = nothing if scaler is None else (scaler.mean_, scaler.scale_)
-    if loss in ("MeanSquaredError", "MeanAbsoluteError", "Huber", "NashSutcliffe"):
+    if kind in ("MeanSquaredError", "MeanAbsoluteError", "Huber", "NashSutcliffe"):
         return model, "linear", 1, (mean, scale)
-    if loss == "Poisson":
+    if kind == "Poisson":
         return model, "exponential", 1, nothing
-    if loss == "GaussianNLL":
+    if kind == "GaussianNLL":
         K = O // 2
         means = (mean, scale) if len(mean) == K else (mean[:K], scale[:K])
         return _rows(model, K), "linear", 1, means
-    if loss == "Quantile":
-        Q = model.loss.outputs_per_target
+    if kind == "Quantile":
+        Q = int(loss.outputs_per_target)
         y = nothing if scaler is None else (np.repeat(mean, Q), np.repeat(scale, Q))
         shift = getattr(estimator, "interval_shift_", None)
         if shift is not None:  # calibrated: in units of the scaled target
             y = y[0] + np.ravel(shift) * y[1], y[1]
         return model, "sorted", Q, y
     raise ValueError(
-        f"the estimator's loss is {loss}, whose predictions {target} does not have; expected mse, mae, "
+        f"the estimator's loss is {kind}, whose predictions {target} does not have; expected mse, mae, "
         "huber, nse, "
         "quantile, poisson, gaussian or a classifier"
     )
 
 
-def _rows(model, count):
+def _rows(model: Model, count: int) -> Model:
     """Return a model with the first rows of the readout alone."""
-    words = {}
-    if getattr(model, "pooling", "last") != "last":
-        words["pooling"] = model.pooling
-    part = Model(copy.deepcopy(model.lstm), count, every_step=model.every_step, rng=0, **words)
+    part = Model(
+        copy.deepcopy(model.lstm), count, every_step=model.every_step, pooling=model.pooling, rng=0
+    )
     part.weight[...], part.bias[...] = model.weight[:count], model.bias[:count]
-    if words.get("pooling") == "attention":
+    if model.pooling == "attention":
         part.attention[...] = model.attention
     return part
 
 
-def _compare(chain, obj, table, target):
+def _compare(chain: Chain, obj: Any, table: bool, target: str) -> None:
     """Hold the chain against the object's own predict: what this file does not know must not be left out.
 
     Parameters
@@ -280,10 +287,10 @@ def _compare(chain, obj, table, target):
     """
     rng, F, S = np.random.default_rng(0), len(chain.x_mean), len(chain.static_mean)
     x = chain.x_mean + chain.x_scale * rng.normal(size=(4, 1 if table else 6, F))
-    words, own = {}, {}
+    scaled, own = {}, {}
     if S:
         own["static"] = chain.static_mean + chain.static_scale * rng.normal(size=(4, S))
-        words["static"] = chain.scaled_static(own["static"])
+        scaled["static"] = chain.scaled_static(own["static"])
     method = "predict_proba" if chain.kind in ("softmax", "sigmoid") else "predict"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -293,7 +300,7 @@ def _compare(chain, obj, table, target):
             raise ValueError(
                 f"{type(obj).__name__} cannot be taken for {target}: its {method} says: {error}"
             ) from error
-    raw = chain.model.predict(chain.merged(chain.scaled(x)), **words).astype(np.float64)
+    raw = chain.model.predict(chain.merged(chain.scaled(x)), **scaled).astype(np.float64)
     steps = 2 if chain.model.every_step else 1
     shape = theirs.shape[steps:] if theirs.shape[:steps] == raw.shape[:steps] else None
     if shape is None or np.prod(shape, dtype=int) != raw.shape[-1]:
@@ -313,7 +320,7 @@ def _compare(chain, obj, table, target):
         )
 
 
-def _plain(model):
+def _plain(model: Model) -> Chain:
     """Return a model as a chain that scales nothing."""
     x, static, y = ((np.zeros(n), np.ones(n)) for n in (
         model.lstm.input_size, model.lstm.static_size, model.output_size
@@ -321,7 +328,7 @@ def _plain(model):
     return Chain(model, x, static, "linear", 1, y)
 
 
-def model_of(obj, target):
+def model_of(obj: Any, target: str) -> tuple[Model, Chain | None]:
     """Return (model, chain or None): a `Model` as it is, an estimator as its chain."""
     if isinstance(obj, Model):
         return obj, None
@@ -343,7 +350,7 @@ class EstimatorStream:
     """
 
     def __init__(
-        self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
+        self, chain: Chain, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
     ) -> None:
         model, lstm = chain.model, chain.model.lstm
         self._backwards = bool(lstm.bidirectional or lstm.reverse)
@@ -363,7 +370,7 @@ class EstimatorStream:
         if self._backwards:
             self._batch = count("batch", batch, 1)
             self._model = copy.deepcopy(model)
-            self._static = lstm._passes.checked_static(static, self._batch)
+            self._static = checked_static(lstm, static, self._batch)
             self._kept = np.zeros((self._batch, max_steps or 0, features), lstm.dtype)
         else:
             self._stream = lstm.stream(batch, static)
@@ -373,8 +380,8 @@ class EstimatorStream:
             self._part = np.zeros((self._batch, chain.merge, features), lstm.dtype)
             self._pool = None
             if model.pooling != "last":
-                words = (model.attention.copy(),) if model.pooling == "attention" else ()
-                self._pool = RUNNING[model.pooling]((self._batch, lstm.output_size), *words)
+                attention = (model.attention.copy(),) if model.pooling == "attention" else ()
+                self._pool = RUNNING[model.pooling]((self._batch, lstm.output_size), *attention)
         self._steps = 0
 
     @property
@@ -491,29 +498,29 @@ class EstimatorStream:
             features = self._pooled(self._stream.step(scaled), keep=True)
             self._steps += 1
         else:
-            features = self._merged(scaled)
+            features = self._merged(self._trial, scaled)
         features = features[0] if x_t.ndim == 1 and features.ndim == 2 else features
         return self._chain.finished(np.asarray(features, np.float64) @ self._weight + self._bias)
 
-    def _pooled(self, h, keep):
+    def _pooled(self, h: _Array, keep: bool) -> _Array:
         """Return what is read out of the hidden state and those before it."""
         if self._pool is None:
             return h
         before = None if keep else self._pool.state.copy()
-        features = self._pool.add(h.reshape(self._batch, -1)).astype(h.dtype)
+        features: _Array = self._pool.add(h.reshape(self._batch, -1)).astype(h.dtype)
         if not keep:
             self._pool.state[...] = before
         return features
 
-    def _merged(self, scaled):
-        """Read what there is of a merged step, and keep it if it is whole."""
+    def _merged(self, trial: Stream, scaled: _Array) -> _Array:
+        """Read what there is of a merged step, with `trial` unless it is whole."""
         place = self._steps % self._chain.merge
         self._part[:, place] = scaled
         whole, merged = place + 1 == self._chain.merge, self._part.reshape(self._batch, -1)
         try:
             if not whole:
-                self._trial._follow(self._stream)
-            h = (self._stream if whole else self._trial).step(merged)
+                trial._follow(self._stream)
+            h = (self._stream if whole else trial).step(merged)
         except BaseException:
             self._part[:, place] = 0
             raise
@@ -523,13 +530,12 @@ class EstimatorStream:
             self._part[...] = 0
         return features
 
-    def _read_again(self, scaled):
+    def _read_again(self, scaled: _Array) -> _Array:
         """Read all steps so far, and this one."""
         self._kept[:, self._steps] = scaled
         x = self._chain.merged(self._kept[:, : self._steps + 1])
-        words = {} if self._static is None else {"static": self._static}
-        y, (h_n, _) = self._model.lstm(x, **words)
-        features = self._model._features(y, h_n)
+        y, (h_n, _) = self._model.lstm(x, static=self._static)
+        features: _Array = self._model._features(y, h_n)
         self._steps += 1
         return features[:, -1] if self._model.every_step else features
 

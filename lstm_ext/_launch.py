@@ -1,9 +1,12 @@
 """The command ``lstm-ext fit``: a training as a TOML file says, on one process or on many."""
 
+from __future__ import annotations
+
 import json
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lstm_ext import callbacks, optim, schedules
 from lstm_ext._files import blamed, load_array, load_arrays, read_file, replace_file
@@ -12,10 +15,16 @@ from lstm_ext.distributed import DataParallel, RankError
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+
+    import numpy.typing as npt
+
 _MAX_CONFIG = 2**16  # bytes
 _ARRAYS = ("x", "y", "lengths", "mask", "static", "sample_weight")
 _TABLE_FILES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".feather", ".xlsx", ".xls")
-_TABLES = {
+_TABLES: dict[str, tuple[str, ...] | None] = {
     "data": (*_ARRAYS, "npz"),
     "validation": (*_ARRAYS, "npz"),
     "model": None,  # what Model does not take is an option of LSTM
@@ -31,7 +40,7 @@ _TABLES = {
 _MODEL = ("output_size", "every_step", "loss")
 
 
-def main(config, resume, mpi):
+def main(config: str, resume: bool, mpi: bool) -> int:
     """Train; return the exit status."""
     try:
         comm = _communicator(mpi)
@@ -53,7 +62,7 @@ def main(config, resume, mpi):
     return 0
 
 
-def _communicator(mpi):
+def _communicator(mpi: bool) -> Any:
     if not mpi and mpi_processes() == 1:
         return None
     try:
@@ -66,7 +75,7 @@ def _communicator(mpi):
     return MPI.COMM_WORLD
 
 
-def _train(path, resume, comm):
+def _train(path: Path, resume: bool, comm: Any) -> None:
     group = DataParallel(comm)
     with group.agreed():  # an error of one rank would leave the others waiting
         model, arguments, output, parallel = _read(path, group.rank)
@@ -87,7 +96,7 @@ def _train(path, resume, comm):
                 Path(temporary).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
-def _read(path, rank):
+def _read(path: Path, rank: int) -> tuple[Model, dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return the model, the arguments of its `fit`, the tables output and parallel."""
     with blamed(f"{path} is not TOML"):
         text = read_file(path, _MAX_CONFIG).decode()
@@ -98,8 +107,9 @@ def _read(path, rank):
         if name not in _TABLES or not isinstance(table, dict):
             raise ValueError(f"{path} has {name!r}, its tables may be {', '.join(_TABLES)}")
         for key in table:
-            if _TABLES[name] is not None and key not in _TABLES[name]:
-                raise ValueError(f"{path}: [{name}] has {key!r}, it may have {', '.join(_TABLES[name])}")
+            known = _TABLES[name]
+            if known is not None and key not in known:
+                raise ValueError(f"{path}: [{name}] has {key!r}, it may have {', '.join(known)}")
     for name, needed in (("data", "y" if "npz" not in config.get("data", ()) else "npz"),
                          ("model", "hidden_size"), ("training", "epochs")):
         if needed not in config.get(name, ()):
@@ -146,7 +156,7 @@ def _read(path, rank):
     return model, arguments | training, config.get("output", {}), config.get("parallel", {})
 
 
-def _object(module, names, table, path):
+def _object(module: ModuleType, names: Sequence[str], table: dict[str, Any], path: Path) -> Any:
     options = dict(table)
     name = options.pop("name", None)
     if name not in names:
@@ -154,15 +164,15 @@ def _object(module, names, table, path):
     return getattr(module, name)(**options)
 
 
-def _arrays(table, folder, rank):
+def _arrays(table: dict[str, Any], folder: Path, rank: int) -> dict[str, npt.NDArray[Any]]:
     """Read arrays; an .npy is mapped. ``{rank}`` in a name is the number of the process."""
 
-    def place(name):
+    def place(name: object) -> Path:
         if not isinstance(name, str):
             raise ValueError(f"{name!r} is no name of a file")
         return folder / name.replace("{rank}", str(rank))
 
-    def read(name, file, reader, *arguments):
+    def read(name: str, file: object, reader: Callable[..., Any], *arguments: object) -> Any:
         with blamed(f"{name} = {file!r} cannot be read from {place(file)}"):
             return reader(place(file), *arguments)
 
@@ -173,7 +183,7 @@ def _arrays(table, folder, rank):
                 f"[data] {name} is {file!r}, a table; expected an array, .npy or .npz. For a table: "
                 f"lstm-ext fit {file} --target COLUMN, or a TOML file as lstm-ext fit --example prints"
             )
-    arrays = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     if "npz" in table:
         arrays = read("npz", table.pop("npz"), load_arrays, _ARRAYS)
     for name, file in table.items():

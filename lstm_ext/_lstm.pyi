@@ -4,10 +4,12 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-_Array: TypeAlias = npt.NDArray[np.floating[Any]]
-_State: TypeAlias = tuple[_Array, _Array]
-_GivenState: TypeAlias = tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None
-_Results: TypeAlias = tuple[_Array, _State]
+from lstm_ext._typing import Array, FloatArray
+
+# Results have the engine's dtype, which its type does not tell.
+_State: TypeAlias = tuple[Array, Array]
+_GivenState: TypeAlias = Sequence[npt.ArrayLike | None] | None
+_Results: TypeAlias = tuple[Array, _State]
 
 ACTIVATIONS: dict[str, tuple[int, float, float, int]]
 
@@ -50,7 +52,7 @@ class Engine:
     def dtype(self) -> np.dtype[np.floating[Any]]: ...
     @property
     def parameter_count(self) -> int: ...
-    def bind(self, parameters: _Array, gradient: _Array) -> None: ...
+    def bind(self, parameters: FloatArray, gradient: FloatArray) -> None: ...
     def forward(
         self,
         x: npt.ArrayLike,
@@ -63,19 +65,19 @@ class Engine:
     ) -> _Results: ...
     def forward_all(
         self,
-        parameters: _Array | None,
+        parameters: FloatArray | None,
         x: npt.ArrayLike,
         state: _GivenState,
-        dot: tuple[npt.ArrayLike | None, npt.ArrayLike | None, _GivenState, _Array | None] | None,
+        dot: tuple[npt.ArrayLike | None, npt.ArrayLike | None, _GivenState, FloatArray | None] | None,
         lengths: npt.ArrayLike | None,
         mask: npt.ArrayLike | None,
         batch_first: bool,
-        bias_rows: _Array | None,
+        bias_rows: FloatArray | None,
         tape: Tape | None,
         seed: int | None,
         n_threads: int,
         want_gates: bool,
-    ) -> tuple[_Results, _Results | None, list[_Array] | None]: ...
+    ) -> tuple[_Results, _Results | None, list[Array] | None]: ...
     def backward(
         self,
         tape: Tape,
@@ -83,7 +85,7 @@ class Engine:
         dstate: _GivenState,
         input_gradient: bool,
         n_threads: int,
-    ) -> tuple[_Array | None, _State]: ...
+    ) -> tuple[Array | None, _State]: ...
     def backward_all(
         self,
         tape: Tape,
@@ -91,10 +93,10 @@ class Engine:
         dstate: _GivenState,
         dot: tuple[npt.ArrayLike | None, _GivenState] | None,
         input_gradient: bool,
-        gradient: _Array,
+        gradient: FloatArray,
         n_threads: int,
         parts: int,
-    ) -> list[tuple[_Array | None, _State, _Array | None]]: ...
+    ) -> list[tuple[Array | None, _State, Array | None]]: ...
 
 class Tape:
     @property
@@ -105,9 +107,9 @@ class Tape:
     def nbytes(self) -> int: ...
 
 class Stepper:
-    def __new__(cls, engine: Engine, batch: int, bias_rows: _Array | None = None) -> Self: ...
+    def __new__(cls, engine: Engine, batch: int, bias_rows: FloatArray | None = None) -> Self: ...
     @property
     def batch(self) -> int: ...
     def load(self, h_given: npt.ArrayLike | None, c_given: npt.ArrayLike | None) -> None: ...
     def save(self) -> _State: ...
-    def step(self, x_t: npt.ArrayLike, out: _Array | None = None) -> _Array: ...
+    def step(self, x_t: npt.ArrayLike, out: FloatArray | None = None) -> Array: ...

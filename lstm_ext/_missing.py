@@ -4,33 +4,47 @@ Each policy is a linear map of the values that are there, so its tangent is the 
 the transposed one.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from lstm_ext._arrays import Owner, as_floats, as_lengths, as_numbers, as_steps
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from lstm_ext._lstm import Stepper
+
+    _Array = npt.NDArray[np.floating[Any]]
+    _Mask = npt.NDArray[np.bool_]
 
 
 class Filled:
     """Which values were missing in one array of sequences, and where each took its number from."""
 
-    def __init__(self, missing, source, axis, with_mask):
+    def __init__(
+        self, missing: _Mask, source: npt.NDArray[np.intp] | None, axis: int, with_mask: bool
+    ) -> None:
         self.missing = missing  # shape of x
         self.source = source  # under "hold": the step that each value comes from, -1 for none; or None
         self.axis = axis  # of time
         self.with_mask = with_mask
 
-    def values(self, x):
+    def values(self, x: _Array) -> _Array:
         """Return x, or a direction in x, with the missing values replaced."""
         if self.source is None:
             return np.where(self.missing, 0, x)
         held = np.take_along_axis(x, np.maximum(self.source, 0), axis=self.axis)
         return np.where(self.source < 0, 0, held)
 
-    def tangent(self, dx):
+    def tangent(self, dx: _Array) -> _Array:
         """Return the derivative, along dx, of what the first layer sees."""
         dx = self.values(dx)
         return np.concatenate([dx, np.zeros_like(dx)], axis=-1) if self.with_mask else dx
 
-    def gradient(self, dx):
+    def gradient(self, dx: _Array) -> _Array:
         """Return the gradient with respect to x from that of what the first layer saw; 0 where missing."""
         dx = dx[..., : self.missing.shape[-1]]
         if self.source is None:
@@ -47,7 +61,10 @@ class Filled:
         return total
 
 
-def fill(x, policy, with_mask, dtype, batch_first, input_size, lengths, mask):
+def fill(
+    x: npt.ArrayLike, policy: str, with_mask: bool, dtype: npt.DTypeLike, batch_first: bool, input_size: int,
+    lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None
+) -> tuple[_Array, Filled | None]:
     """Return what the first layer reads, and its `Filled`, or None where there was nothing to fill.
 
     Steps that do not count, beyond a sequence's length or outside the mask, are neither looked at nor
@@ -97,23 +114,25 @@ def fill(x, policy, with_mask, dtype, batch_first, input_size, lengths, mask):
 class Online:
     """The same for a stream: one step at a time, with the last values remembered."""
 
-    def __init__(self, stepper, policy, with_mask, dtype, input_size):
+    def __init__(
+        self, stepper: Stepper, policy: str, with_mask: bool, dtype: npt.DTypeLike, input_size: int
+    ) -> None:
         self.stepper, self.policy, self.with_mask, self.dtype = stepper, policy, with_mask, dtype
         self.last = np.zeros((stepper.batch, input_size), dtype)
         self.owner = Owner("stream")
 
-    def load(self, h, c):
+    def load(self, h: npt.ArrayLike | None, c: npt.ArrayLike | None) -> None:
         """Set the state, and forget the values that were seen."""
         with self.owner:
             self.stepper.load(h, c)
             self.last[...] = 0
 
-    def step(self, x_t, out=None):
+    def step(self, x_t: npt.ArrayLike, out: _Array | None = None) -> _Array:
         """As `Stream.step`."""
         with self.owner:
             return self._step(x_t, out)
 
-    def _step(self, x_t, out):
+    def _step(self, x_t: npt.ArrayLike, out: _Array | None) -> _Array:
         x_t = as_numbers(x_t, "x_t")
         if x_t.shape != self.last.shape and not (len(self.last) == 1 and x_t.shape == self.last.shape[1:]):
             raise ValueError(f"x_t has shape {x_t.shape}, expected {self.last.shape}")

@@ -1,28 +1,23 @@
-from typing import Any
+from lstm_ext._typing import FloatArray
 
-import numpy as np
-import numpy.typing as npt
-
-_Vector = npt.NDArray[np.floating[Any]]
-
-def norm(x: _Vector) -> float: ...
-def scale(x: _Vector, factor: float) -> None: ...
+def norm(x: FloatArray) -> float: ...
+def scale(x: FloatArray, factor: float) -> None: ...
 def sgd(
-    parameters: _Vector, gradient: _Vector, scale: float, decay: float, lr: float
+    parameters: FloatArray, gradient: FloatArray, scale: float, decay: float, lr: float
 ) -> None: ...
 def sgd_momentum(
-    parameters: _Vector,
-    gradient: _Vector,
-    velocity: _Vector,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    velocity: FloatArray,
     scale: float,
     decay: float,
     lr: float,
     momentum: float,
 ) -> None: ...
 def rmsprop(
-    parameters: _Vector,
-    gradient: _Vector,
-    square: _Vector,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    square: FloatArray,
     scale: float,
     decay: float,
     lr: float,
@@ -30,10 +25,10 @@ def rmsprop(
     eps: float,
 ) -> None: ...
 def adam(
-    parameters: _Vector,
-    gradient: _Vector,
-    m: _Vector,
-    v: _Vector,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
     scale: float,
     decay: float,
     shrink: float,

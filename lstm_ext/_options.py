@@ -135,7 +135,7 @@ def _zoneout(name: str, value: Any) -> tuple[float, ...]:
 
 
 def _nan(name: str, value: Any) -> str | None:
-    if value not in (None, "raise", "zero", "hold"):
+    if value is not None and (not isinstance(value, str) or value not in ("raise", "zero", "hold")):
         raise ValueError(f"{name} is {value!r}, expected None, 'raise', 'zero' or 'hold'")
     return value
 
@@ -230,7 +230,7 @@ OPTIONS = {option.name: option for option in (
     Option("checkpoint", None, _checkpoint, "steps between states that backward keeps", **_ALWAYS),
     Option("precision", "float32", as_precision, "what factors of products may be rounded to", **_ALWAYS),
 )}
-# All that makes an LSTM but its parameters: keywords of LSTM, its attributes, the keys of its pickle.
+# All that makes an LSTM but its parameters: arguments of LSTM, its attributes, the keys of its pickle.
 CONFIGURATION = tuple(OPTIONS)
 DEFAULTS = {name: option.default for name, option in OPTIONS.items() if name not in CONFIGURATION[:3]}
 # What the default cell's driver has kernels for, as (name, alpha, beta).
@@ -338,8 +338,8 @@ def parameter_count(options: Mapping[str, Any], inputs: int) -> int:
         shapes = parameter_shapes({**options, "num_layers": layers}, inputs)
         return sum(math.prod(shape) for shape in shapes.values())
 
-    first = count(1)
-    return first + (options["num_layers"] - 1) * (count(2) - first)
+    first, layers = count(1), int(options["num_layers"])
+    return first + (layers - 1) * (count(2) - first)
 
 
 _SHAPING = (
@@ -349,7 +349,7 @@ _SHAPING = (
 
 
 def checked_count(given: Mapping[str, Any]) -> int:
-    """Count the parameters of an LSTM whose keywords may come from anywhere, without making it."""
+    """Count the parameters of an LSTM whose arguments may come from anywhere, without making it."""
     options = {**DEFAULTS, **given}
     for name in _SHAPING:
         options[name] = OPTIONS[name].check(name, options[name])

@@ -5,7 +5,10 @@ weights times a mask: each is a line of NumPy on the way in, its derivative one 
 tangent one more.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -13,33 +16,71 @@ from lstm_ext import _lstm
 from lstm_ext._arrays import Lock, as_floats, as_numbers
 from lstm_ext._threads import get_num_threads
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext._typing import Array, FloatArray
+    from lstm_ext.lstm import LSTM
+
+    _StateLike: TypeAlias = Sequence[npt.ArrayLike | None]
+    _Results: TypeAlias = tuple[Array, tuple[Array, Array]]
+
 WEIGHT_DROPOUT = 4  # in _general.pxd
+
+
+def as_static(lstm: LSTM, name: str, value: npt.ArrayLike, N: int) -> FloatArray:
+    """Return static inputs, or a direction in them, as an array (N, S)."""
+    S = lstm.static_size
+    array = as_numbers(value, name)
+    if array.shape == (S,) and N == 1:
+        array = array[None]
+    if array.shape != (N, S):
+        raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
+    return as_floats(array, lstm.dtype)
+
+
+def checked_static(lstm: LSTM, static: npt.ArrayLike | None, N: int) -> FloatArray | None:
+    """Return `static` as an array (N, S), or None where the LSTM takes none."""
+    size = lstm.static_size
+    if (static is None) != (size == 0):
+        raise ValueError(
+            f"static is missing, expected {(N, size)} numbers: this LSTM has static_size={size}"
+            if static is None
+            else "static was given, and this LSTM takes none (static_size=0)"
+        )
+    return None if static is None else as_static(lstm, "static", static, N)
 
 
 class SavedForBackward:
     """What one forward call leaves for `Passes.backward`, beside the engine's own tape."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.tape = _lstm.Tape()
-        self.static = None, None  # numbers and tangents, (N, S)
-        self.parameters = None  # (numbers, tangents) of what static inputs were multiplied with
+        self.static: tuple[FloatArray | None, FloatArray | None] = None, None  # numbers and tangents, (N, S)
+        # (numbers, tangents) of what static inputs were multiplied with
+        self.parameters: tuple[list[FloatArray], list[FloatArray] | None] | None = None
         self.learned = False
-        self.mask = None
+        self.mask: FloatArray | None = None
 
 
 class Passes:
     """Static inputs, learned states and dropped weights of one `LSTM`, around its engine."""
 
-    def __init__(self, lstm, shapes):
+    def __init__(
+        self, lstm: LSTM, engine: _lstm.Engine, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self.lstm = lstm
         self.shapes = shapes
         self.lock = Lock("gradient")  # for the gradient
         # Otherwise the engine can be called as it is.
         self.needed = bool(lstm.static_size or lstm.learn_state or lstm.weight_dropout)
-        self.slices, at = {}, 0
+        self.slices: dict[str, slice[int, int, None]] = {}
+        start = 0
         for name, shape in shapes.items():
-            self.slices[name] = slice(at, at + math.prod(shape))
-            at = self.slices[name].stop
+            self.slices[name] = slice(start, start + math.prod(shape))
+            start = self.slices[name].stop
         self.directions = 2 if lstm.bidirectional else 1
         self.out_size = lstm.proj_size or lstm.hidden_size
         self.suffixes = [
@@ -47,14 +88,14 @@ class Passes:
             for layer in range(lstm.num_layers)
             for suffix in ("", "_reverse")[: self.directions]
         ]
-        self.engine = lstm._engine
+        self.engine = engine
 
-    def view(self, flat, name):
+    def view(self, flat: FloatArray, name: str) -> FloatArray:
         return flat[self.slices[name]].reshape(self.shapes[name])
 
     # ---- on the way in
 
-    def static_rows(self, parameters, static):
+    def static_rows(self, parameters: FloatArray, static: FloatArray) -> FloatArray:
         """(D, N, 4H): the first layer's bias for each sequence, b + V s. Linear in both arguments."""
         H = self.lstm.hidden_size
         rows = []
@@ -66,53 +107,35 @@ class Passes:
             rows.append(row)
         return np.stack(rows)
 
-    def biases(self, parameters):
+    def biases(self, parameters: FloatArray) -> FloatArray | int:
         """(D, 1, 4H) of the first layer, or 0."""
         if not self.lstm.bias:
             return 0
         return np.stack([self.view(parameters, "bias" + s)[None] for s in self.suffixes[: self.directions]])
 
-    def as_static(self, name, value, N):
-        S = self.lstm.static_size
-        array = as_numbers(value, name)
-        if array.shape == (S,) and N == 1:
-            array = array[None]
-        if array.shape != (N, S):
-            raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
-        return as_floats(array, self.lstm.dtype)
-
-    def checked_static(self, static, N):
-        """Return `static` as an array (N, S), or None where this LSTM takes none."""
-        size = self.lstm.static_size
-        if (static is None) != (size == 0):
-            raise ValueError(
-                f"static is missing, expected {(N, size)} numbers: this LSTM has static_size={size}"
-                if static is None
-                else "static was given, and this LSTM takes none (static_size=0)"
-            )
-        return None if static is None else self.as_static("static", static, N)
-
-    def checked_rows(self, parameters, static, N):
-        """Return `static` as an array and the rows of biases made of it, or None twice."""
-        static = self.checked_static(static, N)
+    def checked_rows(
+        self, parameters: FloatArray, given: npt.ArrayLike | None, N: int
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Return static inputs as an array and the rows of biases made of it, or None twice."""
+        static = checked_static(self.lstm, given, N)
         if static is None:
             return None, None
         return static, self.static_rows(parameters, static) + self.biases(parameters)
 
-    def learned_state(self, parameters, N, unbatched):
+    def learned_state(self, parameters: FloatArray, N: int, unbatched: bool) -> list[FloatArray]:
         """h_0 and c_0 of all layers and directions, for each sequence."""
         state = []
-        for word in ("h_0", "c_0"):
-            rows = np.stack([self.view(parameters, word + suffix) for suffix in self.suffixes])
+        for kind in ("h_0", "c_0"):
+            rows = np.stack([self.view(parameters, kind + suffix) for suffix in self.suffixes])
             state.append(rows if unbatched else np.repeat(rows[:, None], N, axis=1))
         return state
 
-    def weight_mask(self, seed):
+    def weight_mask(self, seed: int | None) -> FloatArray | None:
         """Factors of the parameters under weight dropout, or None."""
         p = self.lstm.weight_dropout
         if seed is None or not p:
             return None
-        mask = np.ones(self.engine_size, self.lstm.dtype)
+        mask: FloatArray = np.ones(self.engine_size, self.lstm.dtype)
         for stream, suffix in enumerate(self.suffixes):
             view = self.view(mask, "weight_hh" + suffix)
             dropped = _lstm.draw(seed, WEIGHT_DROPOUT, stream, view.shape[0], 1, view.shape[1], p)
@@ -120,12 +143,17 @@ class Passes:
         return mask
 
     @property
-    def engine_size(self):
+    def engine_size(self) -> int:
         return next(reversed(self.slices.values())).stop
 
     # ---- the passes
 
-    def forward(self, parameters, x, state, dot, lengths, mask, static, record, seed, gates):
+    def forward(
+        self, parameters: FloatArray, x: npt.ArrayLike, state: _StateLike | None,
+        dot: tuple[FloatArray | None, npt.ArrayLike | None, _StateLike | None, npt.ArrayLike | None] | None,
+        lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None, static: npt.ArrayLike | None,
+        saved: SavedForBackward | None, seed: int | None, gates: bool,
+    ) -> tuple[_Results, _Results | None, dict[str, FloatArray] | None]:
         """(y, (h_n, c_n)), (y_dot, (h_dot, c_dot)) or None, gates or None.
 
         `dot`: None, or (dparameters, dx, dstate, dstatic), each may be None.
@@ -134,21 +162,21 @@ class Passes:
         shape = np.shape(x)
         unbatched = len(shape) == 2
         N = 1 if unbatched else shape[0 if lstm.batch_first else 1] if len(shape) == 3 else 0
-        parameters_dot, x_dot, state_dot, static_dot = dot or (None,) * 4
-        rows_dot = None
-        if static_dot is not None and not lstm.static_size:
+        parameters_dot, x_dot, state_dot, given_static_dot = dot or (None, None, None, None)
+        static_dot = rows_dot = None
+        if given_static_dot is not None and not lstm.static_size:
             raise ValueError("dstatic was given, and this LSTM takes no static inputs (static_size=0)")
         factor = self.weight_mask(seed)
         if factor is not None:
             parameters = parameters * factor
             parameters_dot = None if parameters_dot is None else parameters_dot * factor
-        static, rows = self.checked_rows(parameters, static, N)
-        if static is not None:
-            if static_dot is not None:
-                static_dot = self.as_static("dstatic", static_dot, N)
+        inputs, rows = self.checked_rows(parameters, static, N)
+        if inputs is not None:
+            if given_static_dot is not None:
+                static_dot = as_static(lstm, "dstatic", given_static_dot, N)
                 rows_dot = self.static_rows(parameters, static_dot)
             if parameters_dot is not None:
-                more = self.static_rows(parameters_dot, static) + self.biases(parameters_dot)
+                more = self.static_rows(parameters_dot, inputs) + self.biases(parameters_dot)
                 rows_dot = more if rows_dot is None else rows_dot + more
         learned = state is None and lstm.learn_state
         if learned:
@@ -160,65 +188,71 @@ class Passes:
                         "(learn_state=True), whose tangents are in dparameters"
                     )
                 state_dot = self.learned_state(parameters_dot, N, unbatched)
-        if dot is not None:
-            dot = parameters_dot, x_dot, state_dot, rows_dot
+        along = None if dot is None else (parameters_dot, x_dot, state_dot, rows_dot)
         numbers, tangents, values = self.engine.forward_all(
-            parameters, x, state, dot, lengths, mask, lstm.batch_first, rows,
-            None if record is None else record.tape, seed, get_num_threads(), gates,
+            parameters, x, state, along, lengths, mask, lstm.batch_first, rows,
+            None if saved is None else saved.tape, seed, get_num_threads(), gates,
         )
-        if record is not None:
-            record.static, record.learned, record.mask = (static, static_dot), learned, factor
-            record.parameters = None
-            if static is not None:
-                record.parameters = tuple(
-                    None if p is None else [
-                        self.view(p, "weight_static" + s).copy() for s in self.suffixes[: self.directions]
-                    ]
-                    for p in (parameters, parameters_dot)
+        if saved is not None:
+            saved.static, saved.learned, saved.mask = (inputs, static_dot), learned, factor
+            saved.parameters = None
+            if inputs is not None:
+                saved.parameters = (
+                    self._static_weights(parameters),
+                    None if parameters_dot is None else self._static_weights(parameters_dot),
                 )
-        if values is not None:
-            values = dict(zip("ifgoc", values, strict=True))
-        return numbers, tangents, values
+        return numbers, tangents, None if values is None else dict(zip("ifgoc", values, strict=True))
 
-    def stepper(self, parameters, batch, static):
+    def _static_weights(self, parameters: FloatArray) -> list[FloatArray]:
+        suffixes = self.suffixes[: self.directions]
+        return [self.view(parameters, "weight_static" + suffix).copy() for suffix in suffixes]
+
+    def stepper(self, parameters: FloatArray, batch: int, static: npt.ArrayLike | None) -> _lstm.Stepper:
         """Return what `Stream` steps with."""
         return _lstm.Stepper(self.engine, batch, self.checked_rows(parameters, static, batch)[1])
 
-    def backward(self, record, dy, dstate, dot, input_gradient, parts):
+    def backward(
+        self, saved: SavedForBackward, dy: npt.ArrayLike | None, dstate: _StateLike | None,
+        dot: tuple[npt.ArrayLike | None, _StateLike | None] | None, input_gradient: bool, parts: int,
+    ) -> tuple[list[Any], FloatArray]:
         """Of each part dx, (dh_0, dc_0), dstatic, in one list; then the gradient of the last part.
 
         `dot`: None, or (dy_dot, dstate_dot).
         """
         lstm = self.lstm
-        gradient = np.zeros(self.engine_size, lstm.dtype)
+        gradient: FloatArray = np.zeros(self.engine_size, lstm.dtype)
         values = self.engine.backward_all(
-            record.tape, dy, dstate, dot, input_gradient, gradient, get_num_threads(), parts
+            saved.tape, dy, dstate, dot, input_gradient, gradient, get_num_threads(), parts
         )
         rows, last_rows = values[0][2], values[-1][2]
-        if record.static[0] is not None:
-            self._static_gradient(record, rows, last_rows if parts == 2 else None, gradient)
-        results = []
+        if rows is not None and saved.static[0] is not None:
+            self._static_gradient(saved.static, rows, last_rows if parts == 2 else None, gradient)
+        results: list[Any] = []
         for p, (dx, (dh_0, dc_0), part_rows) in enumerate(values):
-            if record.learned and p == parts - 1:
-                for word, d in (("h_0", dh_0), ("c_0", dc_0)):
+            if saved.learned and p == parts - 1:
+                for kind, d in (("h_0", dh_0), ("c_0", dc_0)):
                     for suffix, row in zip(self.suffixes, d, strict=True):
-                        self.view(gradient, word + suffix)[...] += row if d.ndim == 2 else row.sum(axis=0)
+                        self.view(gradient, kind + suffix)[...] += row if d.ndim == 2 else row.sum(axis=0)
             dstatic = None
-            if part_rows is not None:
-                dstatic = self._through_static(part_rows, record.parameters[0])
-                if p and record.parameters[1] is not None:
-                    dstatic += self._through_static(rows, record.parameters[1])
+            if part_rows is not None and saved.parameters is not None:
+                dstatic = self._through_static(part_rows, saved.parameters[0])
+                if p and saved.parameters[1] is not None and rows is not None:
+                    dstatic += self._through_static(rows, saved.parameters[1])
             results += [dx, (dh_0, dc_0), dstatic]
-        if record.mask is not None:
-            gradient *= record.mask
+        if saved.mask is not None:
+            gradient *= saved.mask
         return results, gradient
 
-    def _through_static(self, rows, weights):
-        return sum(r[:, : len(w)] @ w for r, w in zip(rows, weights, strict=True))
+    def _through_static(self, rows: FloatArray, weights: list[FloatArray]) -> Array:
+        parts: list[Array] = [r[:, : len(w)] @ w for r, w in zip(rows, weights, strict=True)]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _static_gradient(self, record, rows, rows_dot, gradient):
+    def _static_gradient(
+        self, inputs: tuple[FloatArray | None, FloatArray | None], rows: FloatArray,
+        rows_dot: FloatArray | None, gradient: FloatArray,
+    ) -> None:
         """Gradients of weight_static and the first biases, or their tangents: d^T s, sum d."""
-        static, static_dot = record.static
+        static, static_dot = inputs
         for k, suffix in enumerate(self.suffixes[: self.directions]):
             view = self.view(gradient, "weight_static" + suffix)
             last = rows[k] if rows_dot is None else rows_dot[k]

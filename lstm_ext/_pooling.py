@@ -1,68 +1,96 @@
 """Pooling over time: one feature vector from the hidden states of all steps that count."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
 import numpy as np
 
+if TYPE_CHECKING:
+    from lstm_ext._typing import Array, Doubles, Flags
+
+Pooling: TypeAlias = Literal["last", "mean", "max", "attention"]
 POOLINGS = ("last", "mean", "max", "attention")
 
 
-class MeanPool:
+class Pool(Protocol):
+    """One way to pool a batch of hidden states (N, T, F); `counted`: which steps count, None for all."""
+
+    def __init__(self, hidden: Array, counted: Flags | None, parameters: Array) -> None: ...
+
+    def forward(self, hidden: Array) -> Array:
+        """Pool hidden states (N, T, F) to features (N, F)."""
+
+    def backward(self, dfeatures: Array) -> tuple[Array, Array]:
+        """Return the gradients by the hidden states, and by the parameters."""
+
+    def jvp(self, hidden_dot: Array, parameters_dot: Array) -> Array:
+        """Differentiate the features along a direction."""
+
+    def backward_jvp(
+        self, dfeatures: Array, dfeatures_dot: Array, hidden_dot: Array, parameters_dot: Array
+    ) -> tuple[Array, Array]:
+        """Differentiate what `backward` returns along a direction."""
+
+
+class MeanPool(Pool):
     """The mean of the hidden states."""
 
-    n_parameters = 0
+    def __init__(self, hidden: Array, counted: Flags | None, parameters: Array) -> None:
+        steps = np.ones(hidden.shape[:2], np.bool_) if counted is None else counted
+        share: Array = steps / np.maximum(steps.sum(axis=1), 1)[:, None]
+        self.share = share.astype(hidden.dtype)
 
-    def __init__(self, hidden, counted, parameters=None):
-        n, steps = hidden.shape[:2]
-        counted = np.ones((n, steps), bool) if counted is None else counted
-        self.share = (counted / np.maximum(counted.sum(axis=1), 1)[:, None]).astype(hidden.dtype)
-
-    def forward(self, hidden):
+    def forward(self, hidden: Array) -> Array:
         """Pool hidden states (N, T, F) to features (N, F)."""
         return _weighted(self.share, hidden)
 
-    def backward(self, dfeatures):
+    def backward(self, dfeatures: Array) -> tuple[Array, Array]:
         """Return the gradients by the hidden states, and by the parameters."""
         return self.share[..., None] * dfeatures[:, None], np.zeros(0)
 
-    def jvp(self, hidden_dot, parameters_dot=None):
+    def jvp(self, hidden_dot: Array, parameters_dot: Array) -> Array:
         """Differentiate the features along a direction."""
         return _weighted(self.share, hidden_dot)
 
-    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot=None):
+    def backward_jvp(
+        self, dfeatures: Array, dfeatures_dot: Array, hidden_dot: Array, parameters_dot: Array
+    ) -> tuple[Array, Array]:
         """Differentiate what `backward` returns along a direction."""
         return self.backward(dfeatures_dot)
 
 
-class MaxPool:
+class MaxPool(Pool):
     """The largest value of each hidden unit; its gradient goes to the first step that has it."""
 
-    n_parameters = 0
-
-    def __init__(self, hidden, counted, parameters=None):
-        steps = np.ones(hidden.shape[:2], bool) if counted is None else counted
+    def __init__(self, hidden: Array, counted: Flags | None, parameters: Array) -> None:
+        steps = np.ones(hidden.shape[:2], np.bool_) if counted is None else counted
         self.shape = hidden.shape
-        self.some = steps.any(axis=1)[:, None]  # a sequence without a step has features of 0
+        self.some: Array = np.any(steps, axis=1)[:, None]  # a sequence without a step has features of 0
         self.index = np.where(steps[..., None], hidden, -np.inf).argmax(axis=1)[:, None]
 
-    def forward(self, hidden):
+    def forward(self, hidden: Array) -> Array:
         """Pool hidden states (N, T, F) to features (N, F)."""
         return np.where(self.some, np.take_along_axis(hidden, self.index, axis=1)[:, 0], 0)
 
-    def backward(self, dfeatures):
+    def backward(self, dfeatures: Array) -> tuple[Array, Array]:
         """Return the gradients by the hidden states, and by the parameters."""
         dhidden = np.zeros(self.shape, dfeatures.dtype)
         np.put_along_axis(dhidden, self.index, np.where(self.some, dfeatures, 0)[:, None], axis=1)
         return dhidden, np.zeros(0)
 
-    def jvp(self, hidden_dot, parameters_dot=None):
+    def jvp(self, hidden_dot: Array, parameters_dot: Array) -> Array:
         """Differentiate the features along a direction."""
         return self.forward(hidden_dot)
 
-    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot=None):
+    def backward_jvp(
+        self, dfeatures: Array, dfeatures_dot: Array, hidden_dot: Array, parameters_dot: Array
+    ) -> tuple[Array, Array]:
         """Differentiate what `backward` returns along a direction."""
         return self.backward(dfeatures_dot)
 
 
-class AttentionPool:
+class AttentionPool(Pool):
     r"""A weighted mean, whose weights a learned vector v takes from the hidden states.
 
     .. math:: f = \sum_t a_t h_t, \quad a = \mathrm{softmax}_t (v \cdot h_t)
@@ -71,65 +99,66 @@ class AttentionPool:
     problems", ICLR workshop 2016, without the tanh. With v = 0, as training begins, it is the mean.
     """
 
-    n_parameters = 1  # for each feature
-
-    def __init__(self, hidden, counted, parameters):
+    def __init__(self, hidden: Array, counted: Flags | None, parameters: Array) -> None:
         self.hidden, self.vector = hidden, parameters
-        score = hidden @ parameters
-        counted = np.ones(score.shape, bool) if counted is None else counted
-        score = np.where(counted, score, -np.inf)
+        score: Array = hidden @ parameters
+        score = np.where(np.ones(score.shape, np.bool_) if counted is None else counted, score, -np.inf)
         top = score.max(axis=1, keepdims=True)
         weight = np.exp(score - np.where(np.isfinite(top), top, 0))
         total = weight.sum(axis=1, keepdims=True)
-        self.weight = (weight / np.where(total > 0, total, 1)).astype(hidden.dtype)
+        self.weight: Array = (weight / np.where(total > 0, total, 1)).astype(hidden.dtype)
 
-    def forward(self, hidden):
+    def forward(self, hidden: Array) -> Array:
         """Pool hidden states (N, T, F) to features (N, F)."""
         return _weighted(self.weight, hidden)
 
-    def _dscore(self, dfeatures):
-        along = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
+    def _dscore(self, dfeatures: Array) -> tuple[Array, Array]:
+        along: Array = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
         mean = (self.weight * along).sum(axis=1, keepdims=True)
         return along - mean, self.weight * (along - mean)
 
-    def backward(self, dfeatures):
+    def backward(self, dfeatures: Array) -> tuple[Array, Array]:
         """Return the gradients by the hidden states, and by the parameters."""
         _, dscore = self._dscore(dfeatures)
         dhidden = self.weight[..., None] * dfeatures[:, None] + dscore[..., None] * self.vector
         return dhidden, np.einsum("nt,ntf->f", dscore, self.hidden)
 
-    def _weight_dot(self, hidden_dot, parameters_dot):
+    def _weight_dot(self, hidden_dot: Array, parameters_dot: Array) -> Array:
         score_dot = hidden_dot @ self.vector + self.hidden @ parameters_dot
         mean = (self.weight * score_dot).sum(axis=1, keepdims=True)
-        return self.weight * (score_dot - mean)
+        weight_dot: Array = self.weight * (score_dot - mean)
+        return weight_dot
 
-    def jvp(self, hidden_dot, parameters_dot):
+    def jvp(self, hidden_dot: Array, parameters_dot: Array) -> Array:
         """Differentiate the features along a direction."""
         weight_dot = self._weight_dot(hidden_dot, parameters_dot)
         return _weighted(weight_dot, self.hidden) + _weighted(self.weight, hidden_dot)
 
-    def backward_jvp(self, dfeatures, dfeatures_dot, hidden_dot, parameters_dot):
+    def backward_jvp(
+        self, dfeatures: Array, dfeatures_dot: Array, hidden_dot: Array, parameters_dot: Array
+    ) -> tuple[Array, Array]:
         """Differentiate what `backward` returns along a direction."""
         weight_dot = self._weight_dot(hidden_dot, parameters_dot)
         centred, dscore = self._dscore(dfeatures)
-        along_dot = np.einsum("ntf,nf->nt", self.hidden, dfeatures_dot)
+        along_dot: Array = np.einsum("ntf,nf->nt", self.hidden, dfeatures_dot)
         along_dot += np.einsum("ntf,nf->nt", hidden_dot, dfeatures)
-        along = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
+        along: Array = np.einsum("ntf,nf->nt", self.hidden, dfeatures)
         mean_dot = (weight_dot * along + self.weight * along_dot).sum(axis=1, keepdims=True)
         dscore_dot = weight_dot * centred + self.weight * (along_dot - mean_dot)
-        dhidden_dot = (
+        dhidden_dot: Array = (
             weight_dot[..., None] * dfeatures[:, None] + self.weight[..., None] * dfeatures_dot[:, None]
             + dscore_dot[..., None] * self.vector + dscore[..., None] * parameters_dot
         )
-        dvector_dot = np.einsum("nt,ntf->f", dscore_dot, self.hidden)
+        dvector_dot: Array = np.einsum("nt,ntf->f", dscore_dot, self.hidden)
         return dhidden_dot, dvector_dot + np.einsum("nt,ntf->f", dscore, hidden_dot)
 
 
-def _weighted(weight, hidden):
-    return np.matmul(weight[:, None], hidden)[:, 0]
+def _weighted(weight: Array, hidden: Array) -> Array:
+    product: Array = np.matmul(weight[:, None], hidden)
+    return product[:, 0]
 
 
-POOLS = {"mean": MeanPool, "max": MaxPool, "attention": AttentionPool}
+POOLS: dict[str, type[Pool]] = {"mean": MeanPool, "max": MaxPool, "attention": AttentionPool}
 
 
 # ---- step by step
@@ -146,14 +175,14 @@ class RunningMean:
         All that is remembered: the sum, the number of steps, and for the attention its largest score.
     """
 
-    def __init__(self, shape):
-        self.state = np.zeros((shape[0], shape[1] + 2))
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.state: Doubles = np.zeros((shape[0], shape[1] + 2))
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all steps."""
         self.state[...] = 0
 
-    def add(self, h):
+    def add(self, h: Array) -> Doubles:
         """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
         self.state[:, :-2] += h
         self.state[:, -2] += 1
@@ -166,7 +195,7 @@ class RunningMax(RunningMean):
     .. math:: f_t = \max(f_{t-1}, h_t)
     """
 
-    def add(self, h):
+    def add(self, h: Array) -> Doubles:
         """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
         first = self.state[:, -2:-1] == 0
         self.state[:, :-2] = np.where(first, h, np.maximum(self.state[:, :-2], h))
@@ -187,11 +216,11 @@ class RunningAttention(RunningMean):
     3, with the weighted sum of h beside that of the weights.
     """
 
-    def __init__(self, shape, vector):
+    def __init__(self, shape: tuple[int, int], vector: Array) -> None:
         super().__init__(shape)
         self.vector = vector
 
-    def add(self, h):
+    def add(self, h: Array) -> Doubles:
         """Take the hidden states (N, F) of a step, and return the features of all so far, float64."""
         score = (h @ self.vector).astype(np.float64)
         before = np.where(self.state[:, -2] == 0, -np.inf, self.state[:, -1])

@@ -4,14 +4,27 @@ It is written and read here, and not by the library of that name, so that a mode
 other package, an error of the disk is an OSError, and sizes are checked before memory is taken.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext._files import MAX_BYTES, MAX_TEXT, parse_json, replace_file, size_of
 
-DTYPES: dict[str, np.dtype] = {
+if TYPE_CHECKING:
+    import io
+    import os
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+    _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("float32"), "F64": np.dtype("float64"), "BOOL": np.dtype("bool"),
     "I8": np.dtype("int8"), "I16": np.dtype("int16"), "I32": np.dtype("int32"), "I64": np.dtype("int64"),
     "U8": np.dtype("uint8"), "U16": np.dtype("uint16"), "U32": np.dtype("uint32"), "U64": np.dtype("uint64"),
@@ -28,7 +41,7 @@ _MAX_RANK = 32
 _DIGEST = "sha256"
 
 
-def write_tensors(path, metadata, arrays):
+def write_tensors(path: _Path, metadata: Mapping[str, str], arrays: Mapping[str, _Array]) -> None:
     """Write a file, whole or not at all: the same bytes for the same content.
 
     Parameters
@@ -44,24 +57,25 @@ def write_tensors(path, metadata, arrays):
             file.write(_bytes(array))
 
 
-def pack_tensors(metadata, arrays):
+def pack_tensors(metadata: Mapping[str, str], arrays: Mapping[str, _Array]) -> bytes:
     """Return the bytes that `write_tensors` would write."""
     header, ordered = _header(metadata, arrays)
     return b"".join([header, *(array.tobytes() for array in ordered)])
 
 
-def _bytes(array):
-    return array.reshape(-1).view(np.uint8)
+def _bytes(array: _Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
-def _header(metadata, arrays):
+def _header(metadata: Mapping[str, str], arrays: Mapping[str, _Array]) -> tuple[bytes, list[_Array]]:
     little = {}
     for name, array in arrays.items():
         dtype = array.dtype.newbyteorder("=")
         little[name] = np.ascontiguousarray(array, dtype.newbyteorder("<")).reshape(array.shape)
     # Wide numbers first, as the library does, so that each tensor begins at a multiple of its width.
     names = sorted(little, key=lambda name: (-little[name].itemsize, name))
-    entries, end = {"__metadata__": {**metadata, _DIGEST: _digest(metadata, little)}}, 0
+    entries: dict[str, Any] = {"__metadata__": {**metadata, _DIGEST: _digest(metadata, little)}}
+    end = 0
     for name in names:
         array = little[name]
         entries[name] = {
@@ -78,7 +92,7 @@ def _header(metadata, arrays):
     return len(text).to_bytes(8, "little") + text, [little[name] for name in names]
 
 
-def _digest(metadata, arrays):
+def _digest(metadata: Mapping[str, str], arrays: Mapping[str, _Array]) -> str:
     total = hashlib.sha256()
     _add_metadata(total, metadata)
     for name in sorted(arrays):
@@ -88,12 +102,12 @@ def _digest(metadata, arrays):
     return total.hexdigest()
 
 
-def _add_metadata(total, metadata):
+def _add_metadata(total: hashlib._Hash, metadata: Mapping[str, str]) -> None:
     for item in sorted(metadata.items()):
         total.update(json.dumps(item, separators=(",", ":")).encode() + b"\n")
 
 
-def _add_tensor(total, name, dtype, shape, data):
+def _add_tensor(total: hashlib._Hash, name: str, dtype: str, shape: Sequence[int], data: bytes) -> None:
     total.update(json.dumps([name, dtype, list(shape), data.hex()], separators=(",", ":")).encode() + b"\n")
 
 
@@ -104,7 +118,7 @@ class TensorFile:
     `MAX_BYTES` of numbers at most.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: io.BufferedReader | io.BytesIO) -> None:
         self._file = file
         size = size_of(file)
         file.seek(0)
@@ -133,14 +147,14 @@ class TensorFile:
             raise ValueError(f"it has {size} bytes, and its header is for {self._start + end}")
         self.names = set(self._tensors)
         self.unread = set(self.names)
-        self._digests = {}
+        self._digests: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
 
-    def specification(self, name):
+    def specification(self, name: str) -> tuple[np.dtype[Any] | str, tuple[int, ...]]:
         """Return (dtype, shape) of a tensor; the dtype is the file's word where NumPy has none."""
         word, shape, _, _ = self._tensors[name]
         return DTYPES.get(word, word), shape
 
-    def read_raw(self, name):
+    def read_raw(self, name: str) -> npt.NDArray[np.uint8]:
         """Return the bytes of a tensor as an array of uint8."""
         if name not in self.names:
             raise ValueError(f"it has no tensor {name[:80]!r}")
@@ -157,7 +171,7 @@ class TensorFile:
         self._digests[name] = word, shape, hashlib.sha256(content).digest()
         return np.frombuffer(content, np.uint8)
 
-    def read(self, name, finite=True):
+    def read(self, name: str, finite: bool = True) -> _Array:
         """Return a tensor as an array; with `finite`, NaN and inf are refused."""
         if name not in self.names:
             raise ValueError(f"it has no tensor {name[:80]!r}")
@@ -172,7 +186,7 @@ class TensorFile:
             raise ValueError(f"{name[:80]!r} holds NaN or inf")
         return array
 
-    def check_digest(self):
+    def check_digest(self) -> None:
         """Raise ValueError unless all has been read and is what the file's SHA-256 says."""
         if self.unread:
             raise ValueError(f"it has a tensor {min(self.unread)[:80]!r} that belongs to nothing")
@@ -188,7 +202,7 @@ class TensorFile:
             )
 
 
-def _entry(name, entry):
+def _entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
     """Return (dtype, shape, begin, end) of a header's entry."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name[:80]!r} has no dtype, shape and data_offsets")

@@ -1,12 +1,25 @@
 """Tables of series in files: CSV with the standard library, Parquet through pyarrow or polars."""
 
+from __future__ import annotations
+
 import csv
 import difflib
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+    _Floats = npt.NDArray[np.float64]
+    Step = list[Any]  # as `arrange` says: a file of a model has it as JSON
 
 _MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "null", "none", "-", "<na>", "nat"))
 _SAMPLE = 1000  # rows whose cells say what a column holds
@@ -35,26 +48,29 @@ class Columns:
         Whether the file had offsets, so that time is in UTC.
     """
 
-    def __init__(self, numbers, time, names, rows, utc):
+    def __init__(
+        self, numbers: dict[str, _Floats], time: _Array | None, names: _Array | None, rows: _Array,
+        utc: bool
+    ) -> None:
         self.numbers, self.time, self.names, self.rows, self.utc = numbers, time, names, rows, utc
 
 
 class Group:
     """One series on an even grid: `key`, `time` (or None), and `numbers` by column."""
 
-    def __init__(self, key, time, numbers):
+    def __init__(self, key: str | None, time: _Array | None, numbers: dict[str, _Floats]) -> None:
         self.key, self.time, self.numbers = key, time, numbers
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(next(iter(self.numbers.values())))
 
-    def part(self, start, stop):
+    def part(self, start: int, stop: int) -> Group:
         """Return the steps from start to stop."""
         time = None if self.time is None else self.time[start:stop]
         return Group(self.key, time, {name: one[start:stop] for name, one in self.numbers.items()})
 
 
-def open_table(path):
+def open_table(path: str | os.PathLike[str]) -> Table:
     """Return a table whose names and kinds of columns are known; `read` brings columns into memory."""
     path = Path(path)
     if path.is_dir():
@@ -74,17 +90,31 @@ def open_table(path):
     return _Csv(path)
 
 
-class _Source:
-    """What both formats have: names, kinds ("number", "date", "text", "empty"), and the check of names."""
+class Table:
+    """A file of columns.
 
-    def check(self, role, name):
+    Attributes
+    ----------
+    path : Path
+    kinds : dict of str
+        "number", "date", "text", "empty" or "row number" by the name of a column.
+    """
+
+    path: Path
+    kinds: dict[str, str]
+
+    def read(self, numbers: Sequence[str], time: str | None = None, names: str | None = None) -> Columns:
+        """Read columns of numbers, that of the time, and that of the names of the series."""
+        raise NotImplementedError
+
+    def check(self, role: str, name: str) -> None:
         """Raise ValueError unless there is a column of this name."""
         if name not in self.kinds:
             near = difflib.get_close_matches(name, self.kinds, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{role} is {name!r}; expected a column of {self.path}: {self.listed()}{hint}")
 
-    def listed(self):
+    def listed(self) -> str:
         """Return the names of the columns and what they hold, for a message."""
         return ", ".join(f"{name} ({kind})" for name, kind in self.kinds.items())
 
@@ -92,8 +122,8 @@ class _Source:
 # ---- CSV
 
 
-class _Csv(_Source):
-    def __init__(self, path):
+class _Csv(Table):
+    def __init__(self, path: Path) -> None:
         self.path, self.decimal = path, "."
         lines = self._lines()
         self.skipped = 0
@@ -104,7 +134,7 @@ class _Csv(_Source):
             self.skipped += 1
         bare = header.split('"')[::2]  # what stands outside of quotes
         counts = {mark: sum(part.count(mark) for part in bare) for mark in (";", "\t", ",", "|")}
-        self.delimiter = max(counts, key=counts.get) if any(counts.values()) else ","
+        self.delimiter = max(counts, key=counts.__getitem__) if any(counts.values()) else ","
         rows = self._rows()
         _, names = next(rows, (0, []))
         names = [name.strip() for name in names]
@@ -134,7 +164,7 @@ class _Csv(_Source):
             if (np.diff(numbers) == 1).all() and numbers[0] in (0, 1):
                 self.kinds[first] = "row number"  # what pandas writes of an index that means nothing
 
-    def _lines(self):
+    def _lines(self) -> Iterator[str]:
         with open(self.path, encoding="utf-8-sig", newline="") as file:
             number = 0
             try:
@@ -149,7 +179,7 @@ class _Csv(_Source):
                     f"for example with: iconv -f latin1 -t utf-8 {self.path.name} > utf8.csv"
                 ) from None
 
-    def _rows(self):
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield line number and cells of the header and of each row that is not empty."""
         lines = itertools.islice(self._lines(), self.skipped, None)
         reader = csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True)
@@ -174,7 +204,7 @@ class _Csv(_Source):
             line = reader.line_num + self.skipped
             raise ValueError(f"{self.path}, line {line} is no CSV: {error}") from None
 
-    def _kind(self, column):
+    def _kind(self, column: list[str]) -> str:
         known = [cell.strip() for cell in column if cell.strip().lower() not in _MISSING]
         if not known:
             return "empty"
@@ -187,10 +217,10 @@ class _Csv(_Source):
             return "date"
         return "text"
 
-    def _pointed(self, cell):
+    def _pointed(self, cell: str) -> str:
         return cell.replace(",", ".", 1) if self.decimal == "," else cell
 
-    def _floats(self, name, cells, rows):
+    def _floats(self, name: str, cells: list[str], rows: Sequence[int]) -> _Floats:
         cells = [cell.strip() for cell in cells]
         if self.decimal == ",":
             cells = [cell.replace(",", ".", 1) for cell in cells]
@@ -217,10 +247,10 @@ class _Csv(_Source):
             raise ValueError(f"{self.path}, line {row}, column {name!r} is infinite; expected a number")
         return found
 
-    def read(self, numbers, time=None, names=None):
-        """Read some columns: `Columns`."""
+    def read(self, numbers: Sequence[str], time: str | None = None, names: str | None = None) -> Columns:
+        """As `Table.read`."""
         places = {name: self.header.index(name) for name in (*numbers, time, names) if name is not None}
-        parts = {name: [] for name in numbers}
+        parts: dict[str, list[_Floats]] = {name: [] for name in numbers}
         dates = _Dates(self.path, time)
         dated = time is not None and (self.kinds[time] != "number" or self._is_compact(time))
         stamps, keys, lines = [], [], []
@@ -255,7 +285,7 @@ class _Csv(_Source):
             np.array(keys, object) if names is not None else None, rows, dates.utc is True,
         )
 
-    def _is_compact(self, time):
+    def _is_compact(self, time: str) -> bool:
         """Whether a column of numbers is one of dates like 20200131."""
         place = self.header.index(time)
         cells = [cells[place].strip() for _, cells in itertools.islice(self._rows(), 1, 1 + _SAMPLE)]
@@ -263,7 +293,7 @@ class _Csv(_Source):
         return compact and _Dates(self.path, time).accept(cells)
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -274,17 +304,17 @@ def _is_number(text):
 class _Dates:
     """Reads a column of dates, chunk by chunk, in each of the formats that all of its cells allow."""
 
-    def __init__(self, path, name):
-        self.path, self.name, self.utc = path, name, None
-        self.found = {form: [] for form in _FORMATS}
-        self.monotonic = []
+    def __init__(self, path: Path | str, name: str | None) -> None:
+        self.path, self.name = path, name
+        self.utc: bool | None = None
+        self.found: dict[str, list[_Array]] = {form: [] for form in _FORMATS}
 
-    def _parse(self, form, cells):
+    def _parse(self, form: str, cells: Sequence[str]) -> list[datetime]:
         if form == "iso":
             return [datetime.fromisoformat(cell) for cell in cells]
         return [datetime.strptime(cell, form) for cell in cells]
 
-    def accept(self, cells):
+    def accept(self, cells: Sequence[str]) -> bool:
         """Whether some format reads all these cells."""
         for form in _FORMATS:
             try:
@@ -294,7 +324,7 @@ class _Dates:
             return True
         return False
 
-    def add(self, cells, rows):
+    def add(self, cells: Sequence[str], rows: Sequence[int] | _Array) -> None:
         """Read cells; drop the formats that do not."""
         left, furthest = {}, (0, rows[0])
         for form, before in self.found.items():
@@ -321,7 +351,7 @@ class _Dates:
             )
         self.found = left
 
-    def _array(self, dates, rows):
+    def _array(self, dates: list[datetime], rows: Sequence[int] | _Array) -> _Array:
         aware = [date.tzinfo is not None for date in dates]
         if self.utc is None:
             self.utc = aware[0]
@@ -335,7 +365,7 @@ class _Dates:
             dates = [date.astimezone(UTC).replace(tzinfo=None) for date in dates]
         return np.array(dates, "datetime64[us]")
 
-    def array(self):
+    def array(self) -> _Array:
         """Return the dates, if they can be read in one way only."""
         found = [np.concatenate(parts) for parts in self.found.values()]
         ways = [one for k, one in enumerate(found) if not any((one == other).all() for other in found[:k])]
@@ -353,7 +383,7 @@ class _MixedZonesError(ValueError):
     pass
 
 
-def _numbered(path, name, values, rows):
+def _numbered(path: Path, name: str, values: _Floats, rows: _Array) -> _Floats:
     if np.isnan(values).any():
         row = rows[int(np.argmax(np.isnan(values)))]
         raise ValueError(f"{path}, line {row}, column {name!r} is empty; expected the time of the row")
@@ -363,8 +393,8 @@ def _numbered(path, name, values, rows):
 # ---- Parquet
 
 
-class _Parquet(_Source):
-    def __init__(self, path):
+class _Parquet(Table):
+    def __init__(self, path: Path) -> None:
         self.path, self.delimiter = path, None
         try:
             self.data = _parquet(path)
@@ -381,8 +411,8 @@ class _Parquet(_Source):
         if "__index_level_0__" in self.kinds and self.kinds["__index_level_0__"] == "number":
             self.kinds["__index_level_0__"] = "row number"
 
-    def read(self, numbers, time=None, names=None):
-        """Read some columns: `Columns`."""
+    def read(self, numbers: Sequence[str], time: str | None = None, names: str | None = None) -> Columns:
+        """As `Table.read`."""
         rows = np.arange(1, len(next(iter(self.data.values()))) + 1)
         found = {}
         for name in numbers:
@@ -416,7 +446,7 @@ class _Parquet(_Source):
         return Columns(found, when, keys, rows, utc)
 
 
-def _parquet(path):
+def _parquet(path: Path) -> dict[str, _Array]:
     try:
         from pyarrow import parquet
     except ImportError:
@@ -433,7 +463,7 @@ def _parquet(path):
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
-def _array_kind(one):
+def _array_kind(one: _Array) -> str:
     if one.dtype.kind in "fiub":
         return "number"
     if one.dtype.kind == "M":
@@ -451,7 +481,7 @@ def _array_kind(one):
 # ---- series on a grid
 
 
-def arrange(path, columns, notes):
+def arrange(path: str, columns: Columns, notes: list[str]) -> tuple[list[Group], Step | None]:
     """Cut columns into series in the order of time, on even grids whose gaps are NaN.
 
     Parameters
@@ -517,7 +547,7 @@ def arrange(path, columns, notes):
     return groups, known[0] if known else None
 
 
-def _grid(where, time, lines):
+def _grid(where: str, time: _Array, lines: _Array) -> tuple[Step | None, _Array, _Array]:
     """Return the step of sorted times, their places on the grid, and the grid."""
     if len(time) < 2:
         return None, np.arange(len(time)), time
@@ -551,12 +581,12 @@ def _grid(where, time, lines):
     return described, places, np.concatenate([time[:1], following(time[0], described, int(places[-1]))])
 
 
-def _usual(differences):
+def _usual(differences: _Array) -> Any:
     values, counts = np.unique(differences, return_counts=True)
     return values[np.argmax(counts)]
 
 
-def _check_grid(where, time, lines, uneven, length, step):
+def _check_grid(where: str, time: _Array, lines: _Array, uneven: _Array, length: int, step: str) -> None:
     if uneven.any():
         at = int(np.argmax(uneven))
         raise ValueError(
@@ -572,7 +602,7 @@ def _check_grid(where, time, lines, uneven, length, step):
         )
 
 
-def _duration(step):
+def _duration(step: np.timedelta64) -> str:
     for unit, size in (("days", 86400e6), ("hours", 3600e6), ("minutes", 60e6), ("seconds", 1e6)):
         number = step.astype(np.int64) / size
         if number >= 1:
@@ -580,33 +610,34 @@ def _duration(step):
     return f"{step.astype(np.int64)} microseconds"
 
 
-def following(last, step, count):
+def following(last: Any, step: Step, count: int) -> _Array:
     """Return the `count` times that follow one."""
     ahead = np.arange(1, count + 1)
     if step[0] == "number":
-        return last + step[1] * ahead
+        return np.asarray(last + step[1] * ahead)
     if step[0] == "time":
-        return last + (step[1] * ahead).astype("timedelta64[us]")
+        return np.asarray(last + (step[1] * ahead).astype("timedelta64[us]"))
     day = last.astype("datetime64[D]")
-    hour = last - day
-    if step[0] == "business":
-        return np.busday_offset(day, ahead, roll="backward") + hour
     month = day.astype("datetime64[M]")
-    if step[2]:
-        return (month + step[1] * ahead + 1).astype("datetime64[D]") - _DAY + hour
-    return (month + step[1] * ahead).astype("datetime64[D]") + (day - month.astype("datetime64[D]")) + hour
+    if step[0] == "business":
+        days = np.busday_offset(day, ahead, roll="backward")
+    elif step[2]:
+        days = (month + step[1] * ahead + 1).astype("datetime64[D]") - _DAY
+    else:
+        days = (month + step[1] * ahead).astype("datetime64[D]") + (day - month.astype("datetime64[D]"))
+    return np.asarray(days + (last - day))
 
 
-def shown(time, utc=False):
+def shown(time: _Array, utc: bool = False) -> list[str]:
     """Return times as text, with hours where there are any."""
     if time.dtype.kind != "M":
         return [f"{value:.15g}" for value in time]
     whole = [unit for unit in ("D", "m", "s", "us") if (time == time.astype(f"datetime64[{unit}]")).all()]
     end = "Z" if utc and whole[0] != "D" else ""
-    return [f"{text}{end}" for text in np.datetime_as_string(time, unit=whole[0])]
+    return [f"{text}{end}" for text in time.astype(f"datetime64[{whole[0]}]").astype(str)]
 
 
-def write_csv(path, header, rows):
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table as CSV to a file that is replaced as a whole by the caller."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -19,7 +19,8 @@ from lstm_ext.model import Model
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    _Array = npt.NDArray[np.floating[Any]]
+    from lstm_ext._typing import Array, Doubles, FloatArray
+    from lstm_ext.lstm import LSTM, Tape
 
 __all__ = ["gradient_times_input", "integrated_gradients", "output_difference"]
 
@@ -30,20 +31,27 @@ class _Output:
     It works on a copy of the LSTM, for `LSTM.backward` adds to a gradient that is the user's.
     """
 
-    def __init__(self, model, x, output, step, lengths, mask, static):
+    def __init__(
+        self, explained: object, x: npt.ArrayLike, output: int, step: int | None,
+        lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None, static: npt.ArrayLike | None,
+    ) -> None:
         self.chain = None
-        if not isinstance(model, Model):
-            if not hasattr(model, "get_params"):
+        model: Model
+        if isinstance(explained, Model):
+            model = explained
+        else:
+            if not hasattr(explained, "get_params"):
                 raise TypeError(
-                    f"model is {type(model).__name__}; expected an lstm_ext.Model or a fitted estimator"
+                    f"model is {type(explained).__name__}, expected an lstm_ext.Model or a fitted estimator"
                 )
-            model, self.chain = model_of(model, "an attribution")
+            model, self.chain = model_of(explained, "an attribution")
             x = self.chain.scaled(_numbers("x", x, len(self.chain.x_mean)))
             if static is not None:
                 static = self.chain.scaled_static(static)
         outputs = len(model.weight)
         row = _index("output", output, outputs, f"the model has {outputs} outputs")
-        self.weight, self.bias = model.weight[row], model.bias[row]
+        self.weight: Array = model.weight[row]
+        self.bias: Any = model.bias[row]
         if self.chain is not None:  # in the units of the target, where they are a multiple of the readout's
             scale = self.chain.y_scale[row]
             self.weight = (scale * self.weight).astype(model.weight.dtype)
@@ -51,45 +59,48 @@ class _Output:
         if step is not None and not model.every_step:
             raise ValueError(f"step is {step!r}, and this model has one output for all steps")
         self.data = model._inputs(x, lengths, mask, static)
-        self.x = self.data.x
+        self.x: Array = self.data.x
         N, T = self.x.shape[:2]
-        self.counted = np.ones((N, T), bool) if self.data.counted is None else self.data.counted
-        self.model, self.lstm = model, copy.copy(model.lstm)
+        counted = self.data.counted
+        self.counted: Array = np.ones((N, T), np.bool_) if counted is None else counted
+        self.model = model
+        self.lstm: LSTM = copy.copy(model.lstm)
         if step is None:  # the last one that counts
-            self.at = (self.counted * np.arange(T)).max(axis=1, initial=0)
+            self.step: Array = (self.counted * np.arange(T)).max(axis=1, initial=0)
         else:
-            self.at = np.full(N, _index("step", step, T, f"x has {T} time steps"))
+            self.step = np.full(N, _index("step", step, T, f"x has {T} time steps"))
 
-    def baseline(self, values):
+    def baseline(self, given: npt.ArrayLike | None) -> Array:
         """Return the baseline as an array of x's shape and dtype."""
-        if self.chain is not None and values is not None:
-            values = self.chain.scaled(_numbers("baseline", values))
-        values = as_array("baseline", 0 if values is None else values)
+        if self.chain is not None and given is not None:
+            given = self.chain.scaled(_numbers("baseline", given))
+        values = as_array("baseline", 0 if given is None else given)
         if values.dtype.kind not in "bfiu":
-            raise TypeError(f"baseline must be real numbers, got dtype {values.dtype}")
+            raise TypeError(f"baseline is {values.dtype}, expected real numbers")
         if not np.isfinite(values).all():
             raise ValueError("baseline holds NaN or inf, expected finite numbers")
         try:
-            return np.broadcast_to(values, self.x.shape).astype(self.x.dtype)
+            baseline: Array = np.broadcast_to(values, self.x.shape).astype(self.x.dtype)
+            return baseline
         except ValueError:
             raise ValueError(
                 f"baseline has shape {values.shape}, expected {self.x.shape} or what broadcasts to it"
             ) from None
 
-    def value(self, points, tape=None):
+    def value(self, points: Array, tape: Tape | None = None) -> tuple[Array, FloatArray, FloatArray]:
         """Return f at points (K, N, T, I), as (K, N), and y and h_n of the K N sequences, run in one pass."""
         K, N = points.shape[:2]
-        options = {
+        options: dict[str, Any] = {
             name: None if value is None else np.concatenate([value] * K)
             for name, value in self.data.options.items()
         }
         y, (h_n, _) = self.lstm.forward(points.reshape(K * N, *points.shape[2:]), tape=tape, **options)
         features = self.model._features(y, h_n, np.concatenate([self.counted] * K))
         if self.model.every_step:
-            features = features[np.arange(K * N), np.tile(self.at, K)]
+            features = features[np.arange(K * N), np.tile(self.step, K)]
         return (features @ self.weight + self.bias).reshape(K, N), y, h_n
 
-    def gradient(self, points):
+    def gradient(self, points: Array) -> Doubles:
         """Return df/dx at points (K, N, T, I), in float64."""
         if not points.size:
             return np.zeros(points.shape)
@@ -100,30 +111,31 @@ class _Output:
             upon = np.repeat(self.weight[None], K * N, axis=0)
         else:
             upon = np.zeros_like(y)
-            upon[np.arange(K * N), np.tile(self.at, K)] = self.weight
+            upon[np.arange(K * N), np.tile(self.step, K)] = self.weight
         counted = np.concatenate([self.counted] * K)
         dx = self.lstm.backward(tape, *self.model._upon(upon, h_n, y, counted))[0]
-        return dx.reshape(points.shape).astype(np.float64)
+        return np.asarray(dx.reshape(points.shape), np.float64)
 
-    def product(self, difference, gradient):
+    def product(self, difference: Array, gradient: Doubles) -> FloatArray:
         """Difference times gradient; 0 where no input was read: no step that counts, or a missing value."""
         read = np.broadcast_to(self.counted[..., None], difference.shape)
         if self.lstm.nan is not None:
             read = read & ~np.isnan(difference)
         with np.errstate(invalid="ignore"):  # what lies beyond a sequence's end may be anything
-            return np.where(read, difference * gradient, 0).astype(self.lstm.dtype)
+            product: FloatArray = np.where(read, difference * gradient, 0).astype(self.lstm.dtype)
+        return product
 
 
-def _numbers(name, values, features=None):
-    values = as_array(name, values)
+def _numbers(name: str, given: npt.ArrayLike, features: int | None = None) -> Array:
+    values = as_array(name, given)
     if values.dtype.kind not in "bfiu":
-        raise TypeError(f"{name} is {values.dtype}; expected real numbers")
+        raise TypeError(f"{name} is {values.dtype}, expected real numbers")
     if features is not None and (values.ndim != 3 or values.shape[2] != features):
-        raise ValueError(f"{name} has shape {values.shape}; expected (batch, time, {features})")
+        raise ValueError(f"{name} has shape {values.shape}, expected (batch, time, {features})")
     return values
 
 
-def _index(name, value, size, bounds):
+def _index(name: str, value: int, size: int, bounds: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:
@@ -137,7 +149,7 @@ def gradient_times_input(
     model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
     baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
     mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
-) -> _Array:
+) -> FloatArray:
     r"""First-order contribution of each input to one output of a model.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \, \frac{\partial f}{\partial x_{nti}}(x_n)
@@ -186,7 +198,7 @@ def integrated_gradients(
     model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
     baseline: npt.ArrayLike | None = None, points: int = 32, lengths: npt.ArrayLike | None = None,
     mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
-) -> _Array:
+) -> FloatArray:
     r"""Contribution of each input to one output of a model, along the straight way from a baseline.
 
     .. math:: a_{nti} = (x_{nti} - b_{nti}) \int_0^1
@@ -232,13 +244,13 @@ def integrated_gradients(
     if points < 1:
         raise ValueError(f"points is {points}, expected 1 or more")
     nodes, weights = np.polynomial.legendre.leggauss(points)
-    alphas, weights = ((nodes + 1) / 2).astype(b.dtype), weights / 2  # from [-1, 1] to [0, 1]
+    alphas: Array = ((nodes + 1) / 2).astype(b.dtype)  # from [-1, 1] to [0, 1]
     difference, integral = f.x - b, np.zeros(b.shape)
     rows = max(1, 64 // max(1, len(b)))  # few sequences: several points in a pass, for speed
     for start in range(0, points, rows):
         part = slice(start, start + rows)
         way = b + alphas[part, None, None, None] * difference
-        integral += np.einsum("k,knti->nti", weights[part], f.gradient(way))
+        integral += np.einsum("k,knti->nti", weights[part] / 2, f.gradient(way))
     return f.product(difference, integral)
 
 
@@ -246,7 +258,7 @@ def output_difference(
     model: Model | Any, x: npt.ArrayLike, output: int = 0, *, step: int | None = None,
     baseline: npt.ArrayLike | None = None, lengths: npt.ArrayLike | None = None,
     mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
-) -> _Array:
+) -> FloatArray:
     r"""Output less the output of the baseline, :math:`f(x_n) - f(b_n)`: what is to be explained.
 
     Parameters
@@ -264,5 +276,6 @@ def output_difference(
         return np.zeros(len(f.x), f.x.dtype)
     b = f.baseline(baseline)
     b[np.isnan(f.x)] = np.nan  # what is missing is missing in both
-    with_x, with_b = f.value(np.stack([f.x, b]))[0]
-    return with_x - with_b
+    outputs = f.value(np.stack([f.x, b]))[0]
+    difference: FloatArray = outputs[0] - outputs[1]
+    return difference

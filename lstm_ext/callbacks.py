@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_ext._checks import count, nonnegative
 from lstm_ext.schedules import check_monitor, monitored
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from lstm_ext._typing import FloatArray
     from lstm_ext.model import Model
+    from lstm_ext.training import EpochRecord, Trainable
+
+    _Monitor = Literal["validation_loss", "loss"]
 
 __all__ = ["Callback", "EarlyStopping", "ProgressBar"]
 
@@ -26,7 +27,7 @@ class Callback:
     def on_batch_end(self, epoch: int, share: float, loss: float) -> None:
         """After every mini-batch: `share` of the epoch's are done, 0 to 1; its loss, or its last window's."""
 
-    def on_epoch_end(self, record: dict[str, Any]) -> object:
+    def on_epoch_end(self, record: EpochRecord) -> object:
         """After every epoch, with its record; training ends early where it returns True."""
 
     def on_fit_end(self) -> None:
@@ -60,23 +61,24 @@ class EarlyStopping(Callback):
 
     patience: int
     min_delta: float
-    monitor: str | None
+    monitor: _Monitor | None
     restore_best: bool
     best: float
     best_epoch: int
     last_epoch: int
 
     def __init__(
-        self, patience: int = 10, min_delta: float = 0.0, monitor: str | None = None,
+        self, patience: int = 10, min_delta: float = 0.0, monitor: _Monitor | None = None,
         restore_best: bool = True,
     ) -> None:
         self.patience, self.min_delta = count("patience", patience, 1), nonnegative("min_delta", min_delta)
         self.monitor, self.restore_best = check_monitor(monitor), bool(restore_best)
         self._start()
 
-    def _start(self):
+    def _start(self) -> None:
         self.best, self.best_epoch, self.last_epoch = math.inf, 0, 0
-        self._model = self._parameters = None
+        self._model: Trainable | None = None
+        self._parameters: FloatArray | None = None
 
     def __repr__(self) -> str:
         return (
@@ -95,22 +97,22 @@ class EarlyStopping(Callback):
             self._start()
         self._model = model
 
-    def on_epoch_end(self, record: dict[str, Any]) -> bool | None:
+    def on_epoch_end(self, record: EpochRecord) -> bool | None:
         """Compare the epoch's loss; keep the parameters if it is the best."""
         loss, self.last_epoch = monitored(self.monitor, record), record["epoch"]
         loss = loss if math.isfinite(loss) else math.inf
         if loss < self.best - self.min_delta or not self.best_epoch:
             self.best, self.best_epoch = loss, self.last_epoch
-            if self.restore_best:
+            if self.restore_best and self._model is not None:
                 self._parameters = self._model.parameters.copy()
         return self.done
 
-    def saved(self) -> tuple[dict[str, Any], npt.NDArray[np.floating[Any]] | None]:
+    def saved(self) -> tuple[dict[str, Any], FloatArray | None]:
         """Return what a checkpoint keeps: a dict of numbers, and the best parameters or None."""
         state = {"best": self.best, "best_epoch": self.best_epoch, "last_epoch": self.last_epoch}
         return state, self._parameters
 
-    def restore(self, state: dict[str, Any], parameters: npt.NDArray[np.floating[Any]] | None) -> None:
+    def restore(self, state: dict[str, Any] | None, parameters: FloatArray | None) -> None:
         """Take back what `saved` returned; of None, which is no state, nothing is best."""
         if state is None:
             self._start()
@@ -122,7 +124,7 @@ class EarlyStopping(Callback):
 
     def on_fit_end(self) -> None:
         """Give the model its best parameters."""
-        if self.restore_best and self._parameters is not None:
+        if self.restore_best and self._parameters is not None and self._model is not None:
             self._model.parameters = self._parameters
         self._model = None
 
@@ -133,18 +135,19 @@ class ProgressBar(Callback):
     Parameters
     ----------
     **options
-        Go to ``tqdm.tqdm``, for example ``desc`` or ``file``.
+        Go to ``tqdm.auto.tqdm``, for example ``desc`` or ``file``; in a notebook the bar is a widget.
     """
 
     def __init__(self, **options: Any) -> None:
         try:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
         except ImportError:
             raise ImportError(
                 "the progress bar needs tqdm: pip install tqdm, or give progress=False"
             ) from None
-        self._tqdm, self._options = tqdm, options
+        self._tqdm: Any = tqdm
         self._bar: Any = None
+        self._options = options
 
     def on_fit_begin(self, model: Any, epochs: int, done: int) -> None:
         """Draw the bar."""
@@ -158,11 +161,11 @@ class ProgressBar(Callback):
             self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
         self._bar.update(epoch - 1 + share - self._bar.n)
 
-    def on_epoch_end(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Show the epoch's losses."""
-        self._epoch_losses = ", ".join(
-            f"{name}={record[name]:.4g}" for name in ("loss", "validation_loss") if name in record
-        )
+        self._epoch_losses = f"loss={record['loss']:.4g}"
+        if "validation_loss" in record:
+            self._epoch_losses += f", validation_loss={record['validation_loss']:.4g}"
         self._bar.set_postfix_str(self._epoch_losses, refresh=False)
         self._bar.update(record["epoch"] - self._bar.n)
 

@@ -39,10 +39,9 @@ from lstm_ext._options import PARAMETER_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy.typing as npt
+    from lstm_ext._typing import Array, Doubles
 
-    _Array: TypeAlias = npt.NDArray[np.float64]
-    _Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator], npt.NDArray[Any]]
+    _Initializer: TypeAlias = Callable[[tuple[int, ...], np.random.Generator], Array]
     _Init: TypeAlias = str | Mapping[str, str | float | _Initializer | None] | None
 
 __all__ = [
@@ -50,22 +49,22 @@ __all__ = [
     "ones", "orthogonal", "zeros",
 ]
 
-def _fans(shape):
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """(fan_in, fan_out) of (out, in); a vector's are its length."""
     return (shape[-1], shape[0])
 
 
-def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Zeros, of the given shape; `rng` is not used."""
     return np.zeros(shape)
 
 
-def ones(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def ones(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Ones, of the given shape; `rng` is not used."""
     return np.ones(shape)
 
 
-def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     r"""Draw from U(-b, b), b = sqrt(6 / (fan_in + fan_out)).
 
     X. Glorot and Y. Bengio, 2010, *Understanding the difficulty of training deep feedforward neural
@@ -85,12 +84,12 @@ def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     return rng.uniform(-bound, bound, shape)
 
 
-def glorot_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def glorot_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw from N(0, 2 / (fan_in + fan_out)); source and arguments as in `glorot_uniform`, eq. 12."""
     return rng.normal(0, np.sqrt(2 / sum(_fans(shape))), shape)
 
 
-def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw from U(-b, b), b = sqrt(6 / fan_in).
 
     K. He, X. Zhang, S. Ren and J. Sun, 2015, *Delving deep into rectifiers*, ICCV, eq. 10. Arguments as
@@ -100,12 +99,12 @@ def he_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     return rng.uniform(-bound, bound, shape)
 
 
-def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def he_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw from N(0, 2 / fan_in); source and arguments as in `he_uniform`."""
     return rng.normal(0, np.sqrt(2 / _fans(shape)[0]), shape)
 
 
-def lecun_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def lecun_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw from U(-b, b), b = sqrt(3 / fan_in).
 
     Y. LeCun, L. Bottou, G. Orr and K.-R. Mueller, 1998, *Efficient backprop*, section 4.6. Arguments as
@@ -115,12 +114,12 @@ def lecun_uniform(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
     return rng.uniform(-bound, bound, shape)
 
 
-def lecun_normal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def lecun_normal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw from N(0, 1 / fan_in); source and arguments as in `lecun_uniform`."""
     return rng.normal(0, np.sqrt(1 / _fans(shape)[0]), shape)
 
 
-def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
+def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     """Draw a matrix with orthonormal columns, or rows where it is wider than high, uniformly (Haar).
 
     The Q of the QR factorisation of a normal matrix, its columns' signs those of R's diagonal (F.
@@ -140,11 +139,11 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> _Array:
         raise ValueError(f"orthogonal was asked for shape {tuple(shape)}, expected two axes")
     high = rng.standard_normal(shape if shape[0] >= shape[1] else shape[::-1])
     q, r = np.linalg.qr(high)
-    q = q * np.sign(np.diag(r))
+    q *= np.sign(np.diag(r))
     return q if shape[0] >= shape[1] else q.T
 
 
-def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[_Array, _Array]:
+def chrono(size: int, longest: float, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
     r"""Draw biases of the input and the forget gate for memories of up to `longest` steps.
 
     .. math:: b_f = \log u, \quad b_i = -b_f, \quad u \sim U(1, T_{max} - 1)
@@ -173,20 +172,21 @@ _NAMED = {
               orthogonal)
 }
 _GATED = ("weight_ih", "weight_hh", "bias", "norm_ih", "norm_hh")
-_DEFAULT = {
+_DEFAULT: dict[str, str | float | None] = {
     "weight_ih": "glorot_uniform", "weight_hh": "orthogonal", "weight_hr": "glorot_uniform",
     "weight_static": "glorot_uniform", "norm_ih": 1, "norm_hh": 1, "norm_c": 1, "forget_bias": 1,
 }
 
 
-def _initializer(kind, value):
+def _initializer(kind: str, value: object) -> _Initializer:
     """`value` of `init` as a function of (shape, rng)."""
     if isinstance(value, str):
         if value not in _NAMED:
             raise ValueError(f"init[{kind!r}] is {value!r}, expected one of {', '.join(_NAMED)}")
         return _NAMED[value]
     if isinstance(value, numbers.Real):
-        return lambda shape, rng: np.full(shape, float(value))
+        number = float(value)
+        return lambda shape, rng: np.full(shape, number)
     if callable(value):
         return value
     raise TypeError(f"init[{kind!r}] is {value!r}, expected a name, a number or a function of (shape, rng)")
@@ -203,10 +203,10 @@ def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bo
         if init == "torch":
             bound = 1 / np.sqrt(options["hidden_size"])
 
-            def uniform(shape, rng):
+            def uniform(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
                 return rng.uniform(-bound, bound, shape)
 
-            def twice(shape, rng):
+            def twice(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
                 return uniform(shape, rng) + uniform(shape, rng)
 
             weights = dict.fromkeys(("weight_ih", "weight_hh", "weight_hr", "weight_static"), uniform)
@@ -236,7 +236,7 @@ def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bo
 
 
 def draw(
-    views: Mapping[str, npt.NDArray[Any]], init: _Init, options: Mapping[str, Any], rng: np.random.Generator
+    views: Mapping[str, Array], init: _Init, options: Mapping[str, Any], rng: np.random.Generator
 ) -> None:
     """Fill an LSTM's parameters, views by name, in their order."""
     wanted, by_gate = checked(init, options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from scipy.special import (
@@ -27,11 +27,11 @@ from lstm_ext._checks import count, number, positive
 from lstm_ext._data import as_array, as_labels, as_number_array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-    _Array = npt.NDArray[np.floating[Any]]
+    from lstm_ext._typing import Array, Doubles, FloatArray
 
 __all__ = [
     "LOSSES",
@@ -51,30 +51,33 @@ __all__ = [
 ]
 
 
-def _weights(weights, shape):
+def _weights(
+    given: npt.ArrayLike | None, shape: tuple[int, ...]
+) -> tuple[Doubles | None, float]:
     """Weights as float64 of the given shape, and their sum; None stands for ones."""
-    if weights is None:
+    weights: Array | None = None
+    if given is None:
         total = float(math.prod(shape))
     else:
-        weights = as_array("weights", weights)
+        weights = as_array("weights", given)
         if weights.dtype.kind not in "bfiu":
-            raise TypeError(f"weights must be real numbers, got dtype {weights.dtype}")
+            raise TypeError(f"weights are {weights.dtype}, expected real numbers")
         if weights.shape != shape:
             raise ValueError(f"weights have shape {weights.shape}, expected {shape}")
         weights = weights.astype(np.float64)
         total = float(weights.sum())
         if not (np.isfinite(total) and (weights >= 0).all()):
-            raise ValueError("weights must be finite and >= 0")
+            raise ValueError("weights hold other numbers than expected, finite ones >= 0")
     if total == 0:
         raise ValueError("there is nothing to average over: no element counts")
     return weights, total
 
 
-def _check_numbers(target, expected, shape):
+def _check_numbers(target: Array, expected: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if target.dtype.kind not in "bfiu":
-        raise TypeError(f"y must be real numbers, got dtype {target.dtype}")
+        raise TypeError(f"y is {target.dtype}, expected real numbers")
     if target.shape != expected:
-        more = "" if expected == shape else f": y must have {expected}"
+        more = "" if expected == shape else f": expected {expected} for y"
         if target.shape == expected[:-1] and expected[-1] == 1:
             more += ": pass y[..., None]"
         raise ValueError(f"y has shape {target.shape}, the predictions have shape {shape}{more}")
@@ -93,7 +96,6 @@ class Loss:
     """
 
     outputs_per_target = 1
-    _by_output: Any = staticmethod(lambda weights, n: np.tile(weights, n))  # of each target to each output
     _options: tuple[str, ...] = ()  # names of the constructor's arguments, which are attributes, too
 
     def __repr__(self) -> str:
@@ -105,7 +107,11 @@ class Loss:
         """The constructor's arguments, by name."""
         return {name: getattr(self, name) for name in self._options}
 
-    def _complete(self, target, shape, weights):
+    def _by_output(self, weights: Doubles, n: int) -> Doubles:
+        """Return weights of targets as those of the outputs, n for each target."""
+        return np.tile(weights, n)
+
+    def complete_target(self, target: Array, shape: tuple[int, ...], weights: Array | None) -> Array:
         """Return the target with what the loss derives from the whole of it, once, before a training."""
         return target
 
@@ -126,7 +132,7 @@ class Loss:
 
     def value_and_gradient(
         self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
-    ) -> tuple[float, _Array]:
+    ) -> tuple[float, FloatArray]:
         """Loss, and its gradient with respect to the predictions.
 
         Parameters
@@ -144,14 +150,14 @@ class Loss:
         gradient : ndarray of shape (..., O)
             In the dtype of `prediction`, and 0 where the weight is 0.
         """
-        prediction, target, weights, total = self._checked(prediction, target, weights)
-        value, gradient = self._evaluate(prediction, target, weights, total)
-        return value, gradient.astype(prediction.dtype)
+        p, y, w, total = self._checked(prediction, target, weights)
+        value, gradient = self._evaluate(p, y, w, total)
+        return value, gradient.astype(p.dtype)
 
     def gradient_jvp(
         self, prediction: npt.ArrayLike, prediction_dot: npt.ArrayLike, target: npt.ArrayLike,
         weights: npt.ArrayLike | None = None,
-    ) -> _Array:
+    ) -> FloatArray:
         """Differentiate the gradient along a direction: the Hessian times `prediction_dot`.
 
         Parameters
@@ -166,26 +172,26 @@ class Loss:
         ndarray of shape (..., O)
             In the dtype of `prediction`, and 0 where the weight is 0.
         """
-        prediction, target, weights, total = self._checked(prediction, target, weights)
-        prediction_dot = as_array("prediction_dot", prediction_dot)
-        if prediction_dot.shape != prediction.shape:
-            raise ValueError(
-                f"prediction_dot has shape {prediction_dot.shape}, prediction has {prediction.shape}"
-            )
-        tangent = self._tangent(prediction, prediction_dot, target, weights, total)
-        return tangent.astype(prediction.dtype)
+        p, y, w, total = self._checked(prediction, target, weights)
+        p_dot = as_array("prediction_dot", prediction_dot)
+        if p_dot.shape != p.shape:
+            raise ValueError(f"prediction_dot has shape {p_dot.shape}, prediction has {p.shape}")
+        tangent: FloatArray = self._tangent(p, p_dot, y, w, total).astype(p.dtype)
+        return tangent
 
-    def _checked(self, prediction, target, weights):
-        prediction, target = as_array("prediction", prediction), as_array("y", target)
-        if prediction.dtype not in (np.float32, np.float64) or prediction.ndim == 0:
+    def _checked(
+        self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None
+    ) -> tuple[Array, Array, Doubles | None, float]:
+        p, y = as_array("prediction", prediction), as_array("y", target)
+        if p.dtype not in (np.float32, np.float64) or p.ndim == 0:
             raise TypeError(
-                "prediction must be a float32 or float64 array of shape (..., outputs), got "
-                f"{prediction.dtype} of shape {prediction.shape}"
+                f"prediction is {p.dtype} of shape {p.shape}, expected a float32 or float64 array of shape "
+                "(..., outputs)"
             )
-        weights, total = _weights(weights, prediction.shape[:-1])
-        target = self._complete(target, prediction.shape, weights)
-        self.check(target, prediction.shape, weights)
-        return prediction, target, weights, total
+        w, total = _weights(weights, p.shape[:-1])
+        y = self.complete_target(y, p.shape, w)
+        self.check(y, p.shape, w)
+        return p, y, w, total
 
     def value(
         self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
@@ -195,14 +201,18 @@ class Loss:
 
     def gradient(
         self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
-    ) -> _Array:
+    ) -> FloatArray:
         """Gradient alone; parameters as in `value_and_gradient`."""
         return self.value_and_gradient(prediction, target, weights)[1]
 
-    def _evaluate(self, prediction, target, weights, total):
+    def _evaluate(
+        self, prediction: Array, target: Array, weights: Array | None, total: float
+    ) -> tuple[float, Array]:
         raise NotImplementedError
 
-    def _tangent(self, prediction, prediction_dot, target, weights, total):
+    def _tangent(
+        self, prediction: Array, prediction_dot: Array, target: Array, weights: Array | None, total: float
+    ) -> Array:
         raise NotImplementedError
 
 
@@ -222,11 +232,13 @@ class MeanSquaredError(Loss):
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         error = p - y
         return error * error, 2 * error
 
-    def _evaluate(self, prediction, target, weights, total):
+    def _evaluate(
+        self, prediction: Array, target: Array, weights: Array | None, total: float
+    ) -> tuple[float, Array]:
         error = np.subtract(prediction, target, dtype=np.float64)
         weighted = error
         if weights is not None:
@@ -235,7 +247,9 @@ class MeanSquaredError(Loss):
         total *= prediction.shape[-1]
         return float(np.vdot(error, weighted)) / total, weighted * (2 / total)
 
-    def _tangent(self, prediction, prediction_dot, target, weights, total):
+    def _tangent(
+        self, prediction: Array, prediction_dot: Array, target: Array, weights: Array | None, total: float
+    ) -> Array:
         tangent = prediction_dot * (2 / (total * prediction.shape[-1]))
         if weights is not None:
             tangent = np.where(weights[..., None] == 0, 0, tangent * weights[..., None])
@@ -263,7 +277,7 @@ class CrossEntropy(Loss):
     ) -> None:
         """Refuse a target that is not class numbers from 0 to K - 1."""
         if target.dtype.kind not in "iu":
-            raise TypeError(f"y must be integer class numbers, got dtype {target.dtype}")
+            raise TypeError(f"y is {target.dtype}, expected integer class numbers")
         if target.shape != shape[:-1]:
             raise ValueError(f"y has shape {target.shape}, expected {shape[:-1]}: one class each")
         counted = target if weights is None else target[weights != 0]
@@ -273,7 +287,9 @@ class CrossEntropy(Loss):
                 f"{shape[-1]} classes, 0 to {shape[-1] - 1}"
             )
 
-    def _evaluate(self, prediction, target, weights, total):
+    def _evaluate(
+        self, prediction: Array, target: Array, weights: Array | None, total: float
+    ) -> tuple[float, Array]:
         logits = prediction.astype(np.float64)
         if weights is not None:
             logits[weights == 0] = 0
@@ -291,15 +307,18 @@ class CrossEntropy(Loss):
             gradient *= weights[..., None]
         return float(cost.sum()) / total, gradient / total
 
-    def _tangent(self, prediction, prediction_dot, target, weights, total):
+    def _tangent(
+        self, prediction: Array, prediction_dot: Array, target: Array, weights: Array | None, total: float
+    ) -> Array:
         logits = prediction.astype(np.float64)
-        counted = None if weights is None else weights[..., None] != 0
         if weights is not None:
-            logits = np.where(counted, logits, 0)
+            logits = np.where(weights[..., None] != 0, logits, 0)
         share = np.exp(logits - logits.max(axis=-1, keepdims=True))
         share /= share.sum(axis=-1, keepdims=True)
         tangent = share * (prediction_dot - (share * prediction_dot).sum(axis=-1, keepdims=True)) / total
-        return tangent if weights is None else np.where(counted, tangent * weights[..., None], 0)
+        if weights is not None:
+            tangent = np.where(weights[..., None] != 0, tangent * weights[..., None], 0)
+        return tangent
 
 
 class _Pointwise(Loss):
@@ -311,19 +330,21 @@ class _Pointwise(Loss):
         """Refuse a target that is not real numbers of the predictions' shape."""
         _check_numbers(target, shape, shape)
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         """Return costs and their derivatives by p, each of the shape of p."""
         raise NotImplementedError
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         """Return the derivative of the derivatives along `p_dot`."""
         raise NotImplementedError
 
-    def _terms(self, shape):
+    def _terms(self, shape: tuple[int, ...]) -> int:
         """Count the costs that an element is the mean of."""
         return shape[-1]
 
-    def _evaluate(self, prediction, target, weights, total):
+    def _evaluate(
+        self, prediction: Array, target: Array, weights: Array | None, total: float
+    ) -> tuple[float, Array]:
         p, y = _double(weights, prediction, target)
         cost, slope = self._cost(p, y)
         if weights is not None:
@@ -332,7 +353,9 @@ class _Pointwise(Loss):
         total *= self._terms(prediction.shape)
         return float(cost.sum()) / total, slope / total
 
-    def _tangent(self, prediction, prediction_dot, target, weights, total):
+    def _tangent(
+        self, prediction: Array, prediction_dot: Array, target: Array, weights: Array | None, total: float
+    ) -> Array:
         p, p_dot, y = _double(weights, prediction, prediction_dot, target)
         tangent = self._curvature(p, p_dot, y)
         if weights is not None:
@@ -340,7 +363,7 @@ class _Pointwise(Loss):
         return tangent / (total * self._terms(prediction.shape))
 
 
-def _double(weights, *arrays):
+def _double(weights: Array | None, *arrays: Array) -> list[Doubles]:
     """Arrays as float64, 0 where nothing counts: NaN times weight 0 is NaN."""
     if weights is None:
         return [np.asarray(a, np.float64) for a in arrays]
@@ -348,11 +371,11 @@ def _double(weights, *arrays):
     return [np.where(counted, a, np.float64(0)) for a in arrays]
 
 
-def _levels(levels):
+def _levels(given: npt.ArrayLike) -> Doubles:
     """Probabilities as an array, (Q,)."""
-    levels = np.atleast_1d(as_number_array("levels", levels, allow_nan=True))
+    levels: Doubles = np.atleast_1d(as_number_array("levels", given, allow_nan=True))
     if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"levels is {levels.tolist()}; expected numbers between 0 and 1")
+        raise ValueError(f"levels is {levels.tolist()}, expected numbers between 0 and 1")
     return levels
 
 
@@ -370,13 +393,13 @@ class Weighted(Loss):
         Of this module, but for `CrossEntropy`.
     """
 
-    loss: Loss
+    loss: MeanSquaredError | _Pointwise
 
     _options = ("loss",)
 
-    def __init__(self, loss: Loss) -> None:
+    def __init__(self, loss: MeanSquaredError | _Pointwise) -> None:
         if not isinstance(loss, MeanSquaredError | _Pointwise):
-            raise TypeError(f"loss is {loss!r}; expected a loss of numbers, of lstm_ext.losses")
+            raise TypeError(f"loss is {loss!r}, expected a loss of numbers, of lstm_ext.losses")
         self.loss = loss
 
     @property
@@ -384,7 +407,7 @@ class Weighted(Loss):
         """Outputs for each column of the target: those of the loss."""
         return self.loss.outputs_per_target
 
-    def _columns(self, shape):
+    def _columns(self, shape: tuple[int, ...]) -> int:
         return shape[-1] // self.loss.outputs_per_target
 
     def check(
@@ -393,20 +416,22 @@ class Weighted(Loss):
         """Refuse targets that the loss refuses, and weights that are not finite numbers >= 0."""
         k = self._columns(shape)
         if target.ndim != len(shape) or target.shape[-1] <= k:
-            raise ValueError(f"y has shape {target.shape}; expected targets and {k} weights for them")
+            raise ValueError(f"y has shape {target.shape}, expected targets and {k} weights for them")
         target, each = target[..., :-k], target[..., -k:]
         if not (np.isfinite(each).all() and (each >= 0).all()):
-            raise ValueError("the weights in y are not all finite numbers >= 0")
+            raise ValueError("the weights in y hold other numbers than expected, finite ones >= 0")
         known = np.where((each > 0)[..., : min(k, target.shape[-1])], target[..., :k], 0)
         self.loss.check(np.concatenate([known, target[..., k:]], axis=-1), shape, weights)
 
-    def _parts(self, target, shape):
+    def _parts(self, target: Array, shape: tuple[int, ...]) -> tuple[Array, Doubles]:
         k = self._columns(shape)
         target, each = target[..., :-k], target[..., -k:].astype(np.float64)
         known = np.where(each > 0, target[..., :k], 0)
         return np.concatenate([known, target[..., k:]], axis=-1), each
 
-    def _evaluate(self, prediction, target, weights, total):
+    def _evaluate(
+        self, prediction: Array, target: Array, weights: Array | None, total: float
+    ) -> tuple[float, Array]:
         target, each = self._parts(target, prediction.shape)
         p, y = _double(weights, prediction, target)
         cost, slope = self.loss._cost(p, y)
@@ -417,7 +442,9 @@ class Weighted(Loss):
         total *= cost.shape[-1]
         return float(cost.sum()) / total, slope / total
 
-    def _tangent(self, prediction, prediction_dot, target, weights, total):
+    def _tangent(
+        self, prediction: Array, prediction_dot: Array, target: Array, weights: Array | None, total: float
+    ) -> Array:
         target, each = self._parts(target, prediction.shape)
         p, p_dot, y = _double(weights, prediction, prediction_dot, target)
         if isinstance(self.loss, MeanSquaredError):
@@ -426,7 +453,8 @@ class Weighted(Loss):
             tangent, terms = self.loss._curvature(p, p_dot, y), self.loss._terms(prediction.shape)
         if weights is not None:
             each = each * weights[..., None]
-        return tangent * self.loss._by_output(each, tangent.shape[-1] // each.shape[-1]) / (total * terms)
+        each = self.loss._by_output(each, tangent.shape[-1] // each.shape[-1])
+        return tangent * each / (total * terms)
 
 
 class BinaryCrossEntropy(_Pointwise):
@@ -448,13 +476,14 @@ class BinaryCrossEntropy(_Pointwise):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if ((counted < 0) | (counted > 1)).any():
-            raise ValueError("y has numbers outside 0 to 1; expected 0 or 1 for each label")
+            raise ValueError("y has numbers outside 0 to 1, expected 0 or 1 for each label")
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         return np.logaddexp(0, p) - y * p, expit(p) - y
 
-    def _curvature(self, p, p_dot, y):
-        return expit(p) * expit(-p) * p_dot
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
+        curvature: Doubles = expit(p) * expit(-p)
+        return curvature * p_dot
 
 
 class MeanAbsoluteError(_Pointwise):
@@ -468,11 +497,11 @@ class MeanAbsoluteError(_Pointwise):
     The derivative at 0 is taken as 0; the second one is 0.
     """
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         error = p - y
         return np.abs(error), np.sign(error)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         return np.zeros_like(p)
 
 
@@ -501,12 +530,12 @@ class Huber(_Pointwise):
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = positive("delta", delta)
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         error = p - y
         slope = np.clip(error, -self.delta, self.delta)
         return slope * (error - 0.5 * slope), slope
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         return np.where(np.abs(p - y) <= self.delta, p_dot, 0.0)
 
 
@@ -540,9 +569,10 @@ class Quantile(_Pointwise):
             number("levels", q, lambda v: 0 < v < 1, "numbers between 0 and 1") for q in given
         )
         if not self.levels:
-            raise ValueError("levels must be numbers between 0 and 1, got none")
+            raise ValueError("levels is empty, expected numbers between 0 and 1")
 
-    _by_output: Any = staticmethod(lambda weights, n: np.repeat(weights, n, axis=-1))
+    def _by_output(self, weights: Doubles, n: int) -> Doubles:
+        return np.repeat(weights, n, axis=-1)
 
     @property
     def outputs_per_target(self) -> int:  # type: ignore[override]  # constant in the other losses
@@ -560,14 +590,14 @@ class Quantile(_Pointwise):
             )
         _check_numbers(target, (*shape[:-1], shape[-1] // len(self.levels)), shape)
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         q = np.tile(self.levels, y.shape[-1])
         error = np.repeat(y, len(self.levels), axis=-1) - p
         slope = np.where(error > 0, -q, 1 - q)
         slope[error == 0] = 0
         return -slope * error, slope
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         return np.zeros_like(p)
 
 
@@ -590,25 +620,26 @@ class Poisson(_Pointwise):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
-            raise ValueError(f"y must be counts >= 0, got {counted.min()}")
+            raise ValueError(f"y has {counted.min()}, expected counts >= 0")
 
-    def rate(self, prediction: npt.ArrayLike) -> _Array:
+    def rate(self, prediction: npt.ArrayLike) -> FloatArray:
         """Return the expected counts for predictions (..., O), of the same shape."""
         return np.exp(prediction)
 
-    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
         """Return quantiles of the counts for predictions (..., K), (..., K, Q)."""
         from scipy.stats import poisson
 
         rate = self.rate(as_array("prediction", prediction).astype(np.float64))
-        return poisson.ppf(_levels(levels), rate[..., None])
+        quantiles: Doubles = poisson.ppf(_levels(levels), rate[..., None])
+        return quantiles
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         with np.errstate(over="ignore"):
             rate = np.exp(p)
         return rate - y * p, rate - y
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         with np.errstate(over="ignore"):
             return np.exp(p) * p_dot
 
@@ -649,31 +680,32 @@ class GaussianNLL(_Pointwise):
             raise ValueError(f"there are {shape[-1]} outputs, expected an even number: means and scales")
         _check_numbers(target, (*shape[:-1], shape[-1] // 2), shape)
 
-    def _terms(self, shape):
+    def _terms(self, shape: tuple[int, ...]) -> int:
         return shape[-1] // 2
 
-    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
         mean, raw = np.split(as_array("prediction", prediction), 2, axis=-1)
         return mean, (self.min_scale + np.logaddexp(0, raw)).astype(raw.dtype)
 
-    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
         """Return quantiles for predictions (..., 2 K), (..., K, Q)."""
         mean, scale = self.mean_and_scale(as_array("prediction", prediction).astype(np.float64))
-        return mean[..., None] + scale[..., None] * ndtri(_levels(levels))
+        z: Doubles = ndtri(_levels(levels))
+        return mean[..., None] + scale[..., None] * z
 
-    def _parts(self, p, y):
+    def _parts(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles, Doubles]:
         mean, raw = np.split(p, 2, axis=-1)
         scale = self.min_scale + np.logaddexp(0, raw)
         return scale, (y - mean) / scale, raw
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         scale, z, raw = self._parts(p, y)
         s = expit(raw)
         cost = np.log(scale) + 0.5 * z * z + 0.5 * math.log(2 * math.pi)
         return cost, np.concatenate([-z / scale, s * (1 - z * z) / scale], axis=-1)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         scale, z, raw = self._parts(p, y)
         s = expit(raw)
         mean_dot, raw_dot = np.split(p_dot, 2, axis=-1)
@@ -687,7 +719,7 @@ class GaussianNLL(_Pointwise):
 class _Several(_Pointwise):
     """A negative log likelihood whose distribution has several numbers, each an output for each target."""
 
-    def _terms(self, shape):
+    def _terms(self, shape: tuple[int, ...]) -> int:
         return shape[-1] // self.outputs_per_target
 
     def check(
@@ -696,10 +728,10 @@ class _Several(_Pointwise):
         """Refuse a target that is not real numbers, one for every `outputs_per_target` outputs."""
         n = self.outputs_per_target
         if shape[-1] % n:
-            raise ValueError(f"there are {shape[-1]} outputs; expected a multiple of {n} for {self!r}")
+            raise ValueError(f"there are {shape[-1]} outputs, expected a multiple of {n} for {self!r}")
         _check_numbers(target, (*shape[:-1], shape[-1] // n), shape)
 
-    def _split(self, values):
+    def _split(self, values: npt.ArrayLike) -> list[Doubles]:
         """Return the numbers of each target: outputs_per_target arrays (..., K)."""
         return np.split(as_array("prediction", values).astype(np.float64), self.outputs_per_target, axis=-1)
 
@@ -739,31 +771,32 @@ class NegativeBinomial(_Several):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
-            raise ValueError(f"y has {counted.min()}; expected counts >= 0")
+            raise ValueError(f"y has {counted.min()}, expected counts >= 0")
 
-    def mean_and_dispersion(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
+    def mean_and_dispersion(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and dispersion for predictions (..., 2 K), each (..., K)."""
         log_mean, raw = self._split(prediction)
         return np.exp(log_mean), self.min_dispersion + np.logaddexp(0, raw)
 
-    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation for predictions (..., 2 K), each (..., K)."""
         mean, dispersion = self.mean_and_dispersion(prediction)
         return mean, np.sqrt(mean + dispersion * mean * mean)
 
-    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
         """Return quantiles of the counts for predictions (..., 2 K), (..., K, Q)."""
         from scipy.stats import nbinom
 
         mean, dispersion = (part[..., None] for part in self.mean_and_dispersion(prediction))
-        return nbinom.ppf(_levels(levels), 1 / dispersion, 1 / (1 + dispersion * mean))
+        quantiles: Doubles = nbinom.ppf(_levels(levels), 1 / dispersion, 1 / (1 + dispersion * mean))
+        return quantiles
 
-    def _numbers(self, p):
+    def _numbers(self, p: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         log_mean, raw = np.split(p, 2, axis=-1)
         with np.errstate(over="ignore"):
             return np.exp(log_mean), self.min_dispersion + np.logaddexp(0, raw), log_mean, raw
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         mean, alpha, log_mean, raw = self._numbers(p)
         r = 1 / alpha
         both = np.logaddexp(0, log_mean + np.log(alpha))  # log(1 + alpha mean)
@@ -772,7 +805,7 @@ class NegativeBinomial(_Several):
         slope = [(mean - y) / (1 + alpha * mean), r * r * bracket * expit(raw)]
         return cost, np.concatenate(slope, axis=-1)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         mean, alpha, log_mean, raw = self._numbers(p)
         log_mean_dot, raw_dot = np.split(p_dot, 2, axis=-1)
         r, s = 1 / alpha, expit(raw)
@@ -823,23 +856,24 @@ class StudentT(_Several):
     def __init__(self, min_scale: float = 1e-6) -> None:
         self.min_scale = positive("min_scale", min_scale)
 
-    def distribution(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array, _Array]:
+    def distribution(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return mean, scale and degrees of freedom for predictions (..., 3 K), each (..., K)."""
         mean, raw, raw_df = self._split(prediction)
         return mean, self.min_scale + np.logaddexp(0, raw), 2 + np.logaddexp(0, raw_df)
 
-    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation for predictions (..., 3 K), each (..., K)."""
         mean, scale, df = self.distribution(prediction)
         # Next to two degrees of freedom the variance has no bound: that of 2.1 is the largest said.
         return mean, scale * np.sqrt(1 + 2 / np.maximum(df - 2, 0.1))
 
-    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
         """Return quantiles for predictions (..., 3 K), (..., K, Q)."""
         mean, scale, df = (part[..., None] for part in self.distribution(prediction))
-        return mean + scale * stdtrit(df, _levels(levels))
+        t: Doubles = stdtrit(df, _levels(levels))
+        return mean + scale * t
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         mean, raw, raw_df = np.split(p, 3, axis=-1)
         _, scale, df = self.distribution(p)
         z = (y - mean) / scale
@@ -853,7 +887,7 @@ class StudentT(_Several):
         slope = [-pull / scale, (1 - pull * z) / scale * expit(raw), by_df * expit(raw_df)]
         return cost, np.concatenate(slope, axis=-1)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         mean, raw, raw_df = np.split(p, 3, axis=-1)
         mean_dot, raw_dot, raw_df_dot = np.split(p_dot, 3, axis=-1)
         _, scale, df = self.distribution(p)
@@ -920,16 +954,18 @@ class AsymmetricLaplaceMixture(_Several):
         """Outputs for each column of the target: four for each component."""
         return 4 * self.components
 
-    def distribution(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array, _Array, _Array]:
+    def distribution(
+        self, prediction: npt.ArrayLike
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return weights, locations, scales and asymmetries for predictions (..., 4 M K): (..., M, K)."""
         a, location, s, t = self._numbers(as_array("prediction", prediction).astype(np.float64))
         return softmax(a, axis=-2), location, self.min_scale + np.logaddexp(0, s), expit(t)
 
-    def _numbers(self, p):
-        p = p.reshape(*p.shape[:-1], 4, self.components, -1)
-        return (p[..., k, :, :] for k in range(4))
+    def _numbers(self, p: Doubles) -> Iterator[Doubles]:
+        parts = p.reshape(*p.shape[:-1], 4, self.components, -1)
+        return (parts[..., k, :, :] for k in range(4))
 
-    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[_Array, _Array]:
+    def mean_and_scale(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation for predictions (..., 4 M K), each (..., K)."""
         weight, location, b, tau = self.distribution(prediction)
         product = tau * (1 - tau)
@@ -939,29 +975,33 @@ class AsymmetricLaplaceMixture(_Several):
         spread = (weight * (variance + (center - mean[..., None, :]) ** 2)).sum(axis=-2)
         return mean, np.sqrt(spread)
 
-    def cdf(self, prediction: npt.ArrayLike, y: npt.ArrayLike) -> _Array:
+    def cdf(self, prediction: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
         """Return the probability of at most y, (..., K, Q), for predictions (..., 4 M K)."""
         weight, location, b, tau = (part[..., None] for part in self.distribution(prediction))
         z = (as_array("y", y)[..., None, :, :] - location) / b
         below = tau * np.exp((1 - tau) * np.minimum(z, 0))
         above = 1 - (1 - tau) * np.exp(-tau * np.maximum(z, 0))
-        return (weight * np.where(z < 0, below, above)).sum(axis=-3)
+        probability: Doubles = (weight * np.where(z < 0, below, above)).sum(axis=-3)
+        return probability
 
-    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> _Array:
+    def quantile(self, prediction: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
         """Return quantiles for predictions (..., 4 M K), (..., K, Q), by bisection."""
-        levels = _levels(levels)
+        p = _levels(levels)
         _, location, b, tau = (part[..., None] for part in self.distribution(prediction))
         own = location + b * np.where(
-            levels < tau, np.log(levels / tau) / (1 - tau), -np.log((1 - levels) / (1 - tau)) / tau
+            p < tau, np.log(p / tau) / (1 - tau), -np.log((1 - p) / (1 - tau)) / tau
         )
-        low, high = own.min(axis=-3), own.max(axis=-3)  # the mixture's lie between its components'
+        low: Doubles = own.min(axis=-3)  # the mixture's quantiles lie between its components'
+        high: Doubles = own.max(axis=-3)
         for _ in range(60):
             middle = 0.5 * (low + high)
-            less = self.cdf(prediction, middle) < levels
+            less = self.cdf(prediction, middle) < p
             low, high = np.where(less, middle, low), np.where(less, high, middle)
         return 0.5 * (low + high)
 
-    def _terms_of(self, p, y):
+    def _terms_of(
+        self, p: Doubles, y: Doubles
+    ) -> tuple[Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, Doubles]:
         a, location, s, t = self._numbers(p)
         b, tau = self.min_scale + np.logaddexp(0, s), expit(t)
         z = (y[..., None, :] - location) / b
@@ -970,7 +1010,7 @@ class AsymmetricLaplaceMixture(_Several):
         joint = log_share - np.logaddexp(0, t) - np.logaddexp(0, -t) - np.log(b) - side * z
         return log_share, b, tau, s, z, side, joint
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         log_share, b, tau, s, z, side, joint = self._terms_of(p, y)
         total = logsumexp(joint, axis=-2)
         belief = np.exp(joint - total[..., None, :])
@@ -985,7 +1025,7 @@ class AsymmetricLaplaceMixture(_Several):
         )
         return -total, slope.reshape(p.shape)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         log_share, b, tau, s, z, side, joint = self._terms_of(p, y)
         a_dot, location_dot, s_dot, t_dot = self._numbers(p_dot)
         share, belief = np.exp(log_share), softmax(joint, axis=-2)
@@ -1046,7 +1086,7 @@ class NashSutcliffe(_Pointwise):
 
     def prepare(
         self, y: npt.ArrayLike, *, groups: npt.ArrayLike | None = None, scale: npt.ArrayLike | None = None
-    ) -> _Array:
+    ) -> FloatArray:
         """Join targets and their scales.
 
         Parameters
@@ -1085,14 +1125,15 @@ class NashSutcliffe(_Pointwise):
             for k in range(len(labels)):
                 scale[number == k] = y[number == k].reshape(-1, rows[1]).std(axis=0, dtype=np.float64)
         else:
-            return self._complete(y, y.shape, None)
+            return self.complete_target(y, y.shape, None)
         return self._joined(y, scale)
 
-    def _joined(self, y, scale):
+    def _joined(self, y: Array, scale: Array) -> FloatArray:
         scale = scale.reshape(len(y), *(1,) * (y.ndim - 2), -1)
         return np.concatenate([y, np.broadcast_to(scale, y.shape).astype(y.dtype)], axis=-1)
 
-    def _complete(self, target, shape, weights):
+    def complete_target(self, target: Array, shape: tuple[int, ...], weights: Array | None) -> Array:
+        """Return targets and their scales; targets alone get the scale of their sequence."""
         if target.shape != shape or target.dtype.kind not in "bfiu":
             return target  # has its scales, or `check` will refuse it
         if len(shape) < 3:
@@ -1119,17 +1160,21 @@ class NashSutcliffe(_Pointwise):
         scale = target[..., shape[-1] :]
         scale = scale if weights is None else scale[weights != 0]
         if not (scale >= 0).all():
-            raise ValueError("the scales in y must be >= 0")
+            raise ValueError("the scales in y hold negative numbers or NaN, expected numbers >= 0")
 
-    def _cost(self, p, y):
+    def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         y, scale = np.split(y, 2, axis=-1)
         error = (p - y) / (scale + self.eps)
         return error * error, 2 * error / (scale + self.eps)
 
-    def _curvature(self, p, p_dot, y):
+    def _curvature(self, p: Doubles, p_dot: Doubles, y: Doubles) -> Doubles:
         return 2 * p_dot / (y[..., p.shape[-1] :] + self.eps) ** 2
 
 
+LossName: TypeAlias = Literal[
+    "mse", "cross_entropy", "mae", "huber", "quantile", "poisson", "gaussian", "binary_cross_entropy",
+    "negative_binomial", "student_t", "cmal", "nse",
+]
 #: Losses by the names that `Model` knows.
 LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,

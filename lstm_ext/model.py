@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from lstm_ext import _missing
 from lstm_ext._arrays import Lock
 from lstm_ext._checks import count, made
 from lstm_ext._data import as_array
-from lstm_ext._fixed import Fixed
+from lstm_ext._fixed import FixedFloat
+from lstm_ext._passes import checked_static
 from lstm_ext._pooling import POOLINGS, POOLS
 from lstm_ext._provided import provided
+from lstm_ext._typing import Float
 from lstm_ext.distributed import as_group
-from lstm_ext.losses import LOSSES
+from lstm_ext.losses import LOSSES, Loss
 from lstm_ext.lstm import LSTM
 from lstm_ext.training import SequenceData, Stored
 from lstm_ext.training import fit as fit_model
@@ -26,33 +30,33 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from lstm_ext._pooling import Pool, Pooling
+    from lstm_ext._typing import Array, Doubles, FloatArray
     from lstm_ext.callbacks import Callback, EarlyStopping
+    from lstm_ext.losses import LossName
     from lstm_ext.schedules import Schedule
+    from lstm_ext.training import EpochRecord, History
 
-    _Array = npt.NDArray[np.floating[Any]]
+    _State = tuple[FloatArray, FloatArray]
+    _StateLike = tuple[npt.ArrayLike | None, npt.ArrayLike | None]
 
     class _Loss(Protocol):
-        def check(
-            self,
-            target: npt.NDArray[Any],
-            shape: tuple[int, ...],
-            weights: npt.NDArray[Any] | None = None,
-        ) -> None: ...
+        def check(self, target: Array, shape: tuple[int, ...], weights: Array | None = None) -> None: ...
         def value_and_gradient(
-            self, prediction: _Array, target: npt.NDArray[Any], weights: npt.NDArray[Any] | None = None
-        ) -> tuple[float, _Array]: ...
+            self, prediction: FloatArray, target: Array, weights: Array | None = None
+        ) -> tuple[float, FloatArray]: ...
 
     class _Optimizer(Protocol):
-        def step(self, parameters: _Array, gradient: _Array) -> None: ...
+        def step(self, parameters: FloatArray, gradient: FloatArray) -> None: ...
 
 __all__ = ["Model"]
 
 # A model puts its LSTM's weights into a vector of its own: each LSTM belongs to one model.
-_MODEL_OF: weakref.WeakKeyDictionary[LSTM, weakref.ref[Model]] = weakref.WeakKeyDictionary()
+_MODEL_OF: weakref.WeakKeyDictionary[LSTM, weakref.ref[Model[Any]]] = weakref.WeakKeyDictionary()
 _TOGETHER = 256  # sequences that `evaluate` holds in memory at once
 
 
-class Model(Fixed):
+class Model(FixedFloat[Float]):
     r"""An LSTM, a linear readout of its hidden states, and a loss.
 
     .. math:: p = W h + b
@@ -105,48 +109,54 @@ class Model(Fixed):
     gradient and one tape.
     """
 
-    lstm: LSTM
+    lstm: LSTM[Float]
     output_size: int
     every_step: bool
-    pooling: str
+    pooling: Pooling
     loss: _Loss
+    _parameters: npt.NDArray[Float]
+    _gradient: npt.NDArray[Float]
 
     _fixed = frozenset(("lstm", "output_size", "every_step", "loss", "pooling"))
 
     def __init__(
-        self, lstm: LSTM, output_size: int, *, every_step: bool = False, loss: str | _Loss = "mse",
-        pooling: str = "last", rng: int | np.random.Generator | None = None,
+        self, lstm: LSTM[Float], output_size: int, *, every_step: bool = False,
+        loss: LossName | _Loss = "mse", pooling: Pooling = "last",
+        rng: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(lstm, LSTM):
-            raise TypeError(f"lstm must be an LSTM, got {type(lstm).__name__}")
+            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
         if not lstm.batch_first:
-            raise ValueError("lstm must have batch_first=True")
+            raise ValueError("lstm has batch_first=False, expected batch_first=True")
         output_size = count("output_size", output_size, 1)
         if isinstance(loss, str):
             if loss not in LOSSES:
-                raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+                raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
             loss = LOSSES[loss]()
         made("loss", loss)
         if not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
-            raise TypeError(f"loss must be a name or have value_and_gradient, got {loss!r}")
+            raise TypeError(f"loss is {loss!r}, expected a name or one with check and value_and_gradient")
         if not isinstance(pooling, str) or pooling not in POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
+            raise ValueError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
-            raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
+            raise ValueError(f"pooling is {pooling!r}, expected 'last' with every_step=True")
         each = getattr(loss, "outputs_per_target", 1)
         if output_size % each:
-            raise ValueError(f"output_size is {output_size}; {loss!r} expects {each} for each column of y")
+            raise ValueError(
+                f"output_size is {output_size}, expected {each} for each column of y with {loss!r}"
+            )
         self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
         bound = math.sqrt(6 / sum(self.weight.shape))
         self.weight[...] = np.random.default_rng(rng).uniform(-bound, bound, self.weight.shape)
 
-    def _lay_out(self):
+    def _lay_out(self) -> None:
         """Allocate the flat vectors and make the LSTM's and the readout's views of them."""
-        model = _MODEL_OF.get(self.lstm, lambda: None)()
+        known = _MODEL_OF.get(self.lstm)
+        model = None if known is None else known()
         if model is not None and model is not self:
             raise ValueError(
-                "lstm is part of another Model, which would no longer train; expected one of its own, for "
+                "lstm is part of another Model, which would no longer train, expected one of its own, for "
                 "example copy.deepcopy(lstm)"
             )
         _MODEL_OF[self.lstm] = weakref.ref(self)
@@ -169,7 +179,7 @@ class Model(Fixed):
         self._lock = Lock("model")
 
     @property
-    def _directions(self):
+    def _directions(self) -> int:
         return 2 if self.lstm.bidirectional else 1
 
     @property
@@ -179,7 +189,7 @@ class Model(Fixed):
         return any((lstm.dropout, lstm.recurrent_dropout, lstm.weight_dropout, *lstm.zoneout))
 
     @property
-    def parameters(self) -> _Array:
+    def parameters(self) -> npt.NDArray[Float]:
         """Flat vector of all parameters, (n,). Assigning copies into it."""
         return self._parameters
 
@@ -188,12 +198,12 @@ class Model(Fixed):
         _assign("parameters", self._parameters, values)
 
     @property
-    def gradient(self) -> _Array:
+    def gradient(self) -> npt.NDArray[Float]:
         """Flat vector that `loss_and_gradient` fills, (n,), in the order of `parameters`."""
         return self._gradient
 
     @property
-    def attention(self) -> _Array:
+    def attention(self) -> npt.NDArray[Float]:
         """With ``pooling="attention"`` the vector v, (`lstm.output_size`,), else empty: a view."""
         return self._attention
 
@@ -202,7 +212,7 @@ class Model(Fixed):
         _assign("attention", self._attention, values)
 
     @property
-    def weight(self) -> _Array:
+    def weight(self) -> npt.NDArray[Float]:
         """Weights of the readout, (O, `lstm.output_size`): a view into `parameters`.
 
         Assigning copies into it.
@@ -214,7 +224,7 @@ class Model(Fixed):
         _assign("weight", self._weight, values)
 
     @property
-    def bias(self) -> _Array:
+    def bias(self) -> npt.NDArray[Float]:
         """Bias of the readout, (O,): a view into `parameters`. Assigning copies into it."""
         return self._bias
 
@@ -222,13 +232,13 @@ class Model(Fixed):
     def bias(self, values: npt.ArrayLike) -> None:
         _assign("bias", self._bias, values)
 
-    def named_parameters(self) -> dict[str, _Array]:
+    def named_parameters(self) -> dict[str, npt.NDArray[Float]]:
         """Return views into `parameters` by name: ``lstm.weight_ih_l0`` to ``bias``."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_parameters().items()}
         pool = {"attention": self._attention} if self._attention.size else {}
         return lstm | pool | {"weight": self.weight, "bias": self.bias}
 
-    def named_gradients(self) -> dict[str, _Array]:
+    def named_gradients(self) -> dict[str, npt.NDArray[Float]]:
         """Return views into `gradient`, by the names of `named_parameters`."""
         lstm = {f"lstm.{name}": view for name, view in self.lstm.named_gradients().items()}
         pool = {"attention": self._dattention} if self._attention.size else {}
@@ -239,6 +249,26 @@ class Model(Fixed):
         return (
             f"Model({self.lstm!r}, output_size={self.output_size}, every_step={self.every_step}, "
             f"loss={self.loss!r}{pooling})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the parts, what each returns and its number of parameters, for notebooks."""
+        n_lstm, features = self.lstm.parameters.size, self.lstm.output_size
+        steps = "N, T, " if self.every_step else "N, "
+        parts: list[tuple[str, str, int]] = [(repr(self.lstm), f"N, T, {features}", n_lstm)]
+        if self.pooling != "last":
+            parts.append((f"{self.pooling} over time", f"N, {features}", self._attention.size))
+        parts += [
+            ("linear readout", f"{steps}{self.output_size}", self._weight.size + self._bias.size),
+            (f"loss {self.loss!r}", "", 0),
+        ]
+        rows = "".join(
+            f"<tr><td>{escape(part)}</td><td>{f'({shape})' if shape else ''}</td><td>{count or ''}</td></tr>"
+            for part, shape, count in parts
+        )
+        return (
+            f"<table><caption>Model, {self._parameters.size} parameters, {self.lstm.dtype.name}</caption>"
+            f"<tr><th>part</th><th>returns</th><th>parameters</th></tr>{rows}</table>"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -263,44 +293,52 @@ class Model(Fixed):
 
     # What comes in ----------------------------------------------------------------------------
 
-    def _inputs(self, x, lengths, mask, static):
+    def _inputs(
+        self, given: npt.ArrayLike | Stored, lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None,
+        static: npt.ArrayLike | None,
+    ) -> SequenceData:
         gaps = self.lstm.nan in ("zero", "hold")
-        x = x.with_gaps(gaps) if isinstance(x, Stored) else as_array("x", x, nan=gaps)
+        x: Array | Stored
+        x = given.with_gaps(gaps) if isinstance(given, Stored) else as_array("x", given, nan=gaps)
         if x.ndim != 3:
             raise ValueError(f"x has shape {x.shape}, expected (batch, time, features)")
         if x.shape[2] != self.lstm.input_size:
             raise ValueError(
-                f"x has {x.shape[2]} features, this model takes {self.lstm.input_size}"
+                f"x has {x.shape[2]} features, expected {self.lstm.input_size} (input_size)"
             )
         if x.dtype.kind not in "bfiu":
-            raise TypeError(f"x must be real numbers, got dtype {x.dtype}")
+            raise TypeError(f"x is {x.dtype}, expected real numbers")
+        steps = counted = None
         if lengths is not None:
             if mask is not None:
                 raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
-            lengths = as_array("lengths", lengths)
-            if lengths.dtype.kind not in "iu":
-                raise TypeError(f"lengths must be integers, got dtype {lengths.dtype}")
-            if lengths.shape != x.shape[:1]:
-                raise ValueError(f"lengths have shape {lengths.shape}, expected {x.shape[:1]}")
-            if lengths.size and not (lengths.min() >= 0 and lengths.max() <= x.shape[1]):
+            steps = as_array("lengths", lengths)
+            if steps.dtype.kind not in "iu":
+                raise TypeError(f"lengths are {steps.dtype}, expected integers")
+            if steps.shape != x.shape[:1]:
+                raise ValueError(f"lengths have shape {steps.shape}, expected {x.shape[:1]}")
+            if steps.size and not (steps.min() >= 0 and steps.max() <= x.shape[1]):
                 raise ValueError(
-                    f"lengths run from {lengths.min()} to {lengths.max()}, "
-                    f"x has {x.shape[1]} time steps"
+                    f"lengths run from {steps.min()} to {steps.max()}, x has {x.shape[1]} time steps"
                 )
-            lengths = lengths.astype(np.intp, copy=False)  # differences of unsigned ones wrap around
+            steps = steps.astype(np.intp, copy=False)  # differences of unsigned ones wrap around
         if mask is not None:
-            mask = as_array("mask", mask)
-            if mask.dtype != np.bool_ or mask.shape != x.shape[:2]:
-                raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool {x.shape[:2]}")
-        static = None if static is None else as_array("static", static)
-        static = self.lstm._passes.checked_static(static, len(x))
-        given, data = x, SequenceData(x, None, lengths, mask, static)
+            counted = as_array("mask", mask)
+            if counted.dtype != np.bool_ or counted.shape != x.shape[:2]:
+                raise ValueError(f"mask is {counted.dtype} {counted.shape}, expected bool {x.shape[:2]}")
+        features = None if static is None else as_array("static", static)
+        data = SequenceData(x, None, steps, counted, checked_static(self.lstm, features, len(x)))
         with np.errstate(over="ignore"):
-            x = data.x = x.astype(self.lstm.dtype, copy=False)
-        if not isinstance(x, Stored) and given.dtype.kind == "f" and given.itemsize > x.itemsize:
-            _refuse_overflow(given, x, data.counted)
-        if self.lstm.nan == "raise" and not isinstance(x, Stored):  # which is looked at when it is read
-            self.lstm._filled(x, lengths, mask)
+            data.x = x.astype(self.lstm.dtype, copy=False)
+        if isinstance(x, Stored):  # its numbers are looked at when they are read
+            return data
+        if x.dtype.kind == "f" and x.itemsize > data.x.itemsize:
+            _refuse_overflow(x, data.x, data.counted)
+        if self.lstm.nan == "raise":
+            _missing.fill(
+                data.x, "raise", self.lstm.nan_mask, self.lstm.dtype, True, self.lstm.input_size, steps,
+                counted,
+            )
         return data
 
     def prepare(
@@ -323,39 +361,39 @@ class Model(Fixed):
         data = self._inputs(x, lengths, mask, static)
         if sample_weight is not None:
             data.weight = self._sample_weight(sample_weight, data.x.shape[:2])
-        y = as_array("y", y)
-        if y.shape[:1] != data.x.shape[:1]:
-            raise ValueError(f"y has shape {y.shape}, x has {data.x.shape[0]} sequences")
+        target = as_array("y", y)
+        if target.shape[:1] != data.x.shape[:1]:
+            raise ValueError(f"y has shape {target.shape}, x has {data.x.shape[0]} sequences")
         shape = (*data.x.shape[: 2 if self.every_step else 1], self.output_size)
         weights = data.weights(self.every_step)
-        if hasattr(self.loss, "_complete"):
-            y = self.loss._complete(y, shape, weights)
-        self.loss.check(y, shape, weights)
-        data.y = y
+        if isinstance(self.loss, Loss):
+            target = self.loss.complete_target(target, shape, weights)
+        self.loss.check(target, shape, weights)
+        data.y = target
         return data
 
-    def _sample_weight(self, weight, shape):
-        weight = as_array("sample_weight", weight)
+    def _sample_weight(self, given: npt.ArrayLike, shape: tuple[int, ...]) -> Doubles:
+        weight = as_array("sample_weight", given)
         if weight.dtype.kind not in "bfiu":
-            raise TypeError(f"sample_weight must be real numbers, got dtype {weight.dtype}")
+            raise TypeError(f"sample_weight is {weight.dtype}, expected real numbers")
         allowed = (shape[:1], shape) if self.every_step else (shape[:1],)
         if weight.shape not in allowed:
             expected = " or ".join(map(str, allowed))
             raise ValueError(f"sample_weight has shape {weight.shape}, expected {expected}")
-        weight = weight.astype(np.float64)
-        if not (np.isfinite(weight).all() and (weight >= 0).all()):
-            raise ValueError("sample_weight must be finite numbers >= 0")
-        return weight
+        weights: Doubles = weight.astype(np.float64)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError("sample_weight holds other numbers than expected, finite ones >= 0")
+        return weights
 
     # What comes out ---------------------------------------------------------------------------
 
-    def _pool(self, y, counted):
+    def _pool(self, y: FloatArray, counted: Array | None) -> Pool | None:
         """Return how the hidden states of all steps become one vector; None where they do not."""
         if self.pooling == "last":
             return None
         return POOLS[self.pooling](y, counted, self._attention)
 
-    def _features(self, y, h_n, counted=None):
+    def _features(self, y: FloatArray, h_n: FloatArray, counted: Array | None = None) -> FloatArray:
         """Hidden states that the readout reads: (N, T, D*H) or (N, D*H)."""
         if self.every_step:
             return y
@@ -368,7 +406,7 @@ class Model(Fixed):
     def predict(
         self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None,
-    ) -> _Array:
+    ) -> npt.NDArray[Float]:
         """Predictions for sequences.
 
         Parameters
@@ -390,10 +428,10 @@ class Model(Fixed):
         """
         return self._predict(self._inputs(x, lengths, mask, static))
 
-    def _predict(self, data):
+    def _predict(self, data: SequenceData) -> npt.NDArray[Float]:
         y, (h_n, _) = self.lstm(data.x, **data.options)
         counted = data.counted
-        prediction = self._features(y, h_n, counted) @ self.weight.T + self.bias
+        prediction: npt.NDArray[Any] = self._features(y, h_n, counted) @ self.weight.T + self.bias
         if self.every_step and counted is not None:
             prediction[~counted] = 0
         return prediction
@@ -429,7 +467,7 @@ class Model(Fixed):
             raise ValueError("there is nothing to average over: no element counts")
         return total / counted
 
-    def _value(self, data, weights):
+    def _value(self, data: SequenceData, weights: Array | None) -> float:
         return self.loss.value_and_gradient(self._predict(data), data.y, weights)[0]
 
     def loss_and_gradient(
@@ -468,8 +506,8 @@ class Model(Fixed):
 
     def gradient_of(
         self, data: SequenceData, seed: int | None = None,
-        state: tuple[npt.ArrayLike | None, npt.ArrayLike | None] | None = None,
-    ) -> tuple[float, tuple[_Array, _Array]]:
+        state: _StateLike | None = None,
+    ) -> tuple[float, _State]:
         """Fill `gradient` with that of the loss of what `prepare` has returned, or of a part of it.
 
         Parameters
@@ -507,11 +545,14 @@ class Model(Fixed):
             self.lstm.backward(self._tape, dy, dstate, input_gradient=False)
         return value, final
 
-    def _upon(self, dfeatures, h_n, y=None, counted=None):
+    def _upon(
+        self, dfeatures: FloatArray, h_n: FloatArray, y: FloatArray | None = None,
+        counted: Array | None = None,
+    ) -> tuple[FloatArray | None, tuple[FloatArray, None] | None]:
         """Return (dy, dstate) that carry the gradient of what the readout reads; pooling needs y."""
         if self.every_step:
             return dfeatures, None
-        pool = self._pool(y, counted)
+        pool = None if y is None else self._pool(y, counted)
         if pool is not None:
             return pool.backward(dfeatures)[0], None
         dh_n = np.zeros_like(h_n)
@@ -524,7 +565,7 @@ class Model(Fixed):
         lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
-    ) -> _Array:
+    ) -> npt.NDArray[Float]:
         r"""Hessian of the loss times a direction, at the present parameters: exact.
 
         .. math:: H v = \frac{d}{d\epsilon} \nabla L(\theta + \epsilon v) \Big|_{\epsilon = 0}
@@ -544,7 +585,8 @@ class Model(Fixed):
         ndarray, (n,)
             In the LSTM's dtype. `gradient` stays as it is.
         """
-        if not hasattr(self.loss, "gradient_jvp"):
+        gradient_jvp = getattr(self.loss, "gradient_jvp", None)
+        if gradient_jvp is None:
             raise TypeError(
                 f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
             )
@@ -572,7 +614,7 @@ class Model(Fixed):
         prediction_dot = features_dot @ self.weight.T + features @ v_weight.T + v_bias
         weights = data.weights(self.every_step)
         d = self.loss.value_and_gradient(prediction, data.y, weights)[1]
-        d_dot = self.loss.gradient_jvp(prediction, prediction_dot, data.y, weights)
+        d_dot: FloatArray = gradient_jvp(prediction, prediction_dot, data.y, weights)
 
         product = np.empty_like(self._parameters)
         dfeatures, dfeatures_dot = d @ self.weight, d_dot @ self.weight + d @ v_weight
@@ -600,7 +642,7 @@ class Model(Fixed):
         self, theta: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike, lengths: npt.ArrayLike | None = None,
         *, mask: npt.ArrayLike | None = None, static: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None, seed: int | None = None,
-    ) -> tuple[float, npt.NDArray[np.float64]]:
+    ) -> tuple[float, Doubles]:
         """Loss and gradient at `theta`, which become the model's parameters.
 
         For ``scipy.optimize.minimize(model.value_and_gradient, theta, args=(x, y), jac=True,
@@ -620,20 +662,20 @@ class Model(Fixed):
         """
         data = self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         self.parameters = theta
-        return self.gradient_of(data, seed)[0], self._gradient.astype(np.float64)
+        return self.gradient_of(data, seed)[0], np.array(self._gradient, np.float64)
 
     def hessp(
         self, theta: npt.ArrayLike, direction: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike,
         lengths: npt.ArrayLike | None = None, *, mask: npt.ArrayLike | None = None,
         static: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
         seed: int | None = None,
-    ) -> npt.NDArray[np.float64]:
+    ) -> Doubles:
         """Hessian at `theta` times a direction, as `hvp`, in float64; `theta` becomes the parameters."""
         self.parameters = theta
         product = self.hvp(
             x, y, direction, lengths, mask=mask, static=static, sample_weight=sample_weight, seed=seed
         )
-        return product.astype(np.float64)
+        return np.asarray(product, np.float64)
 
     def fit(
         self, x: npt.ArrayLike, y: npt.ArrayLike, *, epochs: int, batch_size: int = 32,
@@ -643,11 +685,11 @@ class Model(Fixed):
         rng: int | np.random.Generator | None = None,
         validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
         early_stopping: EarlyStopping | None = None,
-        callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
-        callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+        callbacks: Sequence[Callback | Callable[[EpochRecord], object]] = (),
+        callback: Callback | Callable[[EpochRecord], object] | None = None, progress: bool = False,
         bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: int = 1, resume: bool = False, comm: Any = None,
-    ) -> list[dict[str, Any]]:
+    ) -> History:
         """Train on mini-batches, shuffled anew in every epoch.
 
         Parameters
@@ -753,7 +795,7 @@ class Model(Fixed):
         provided("native files").save_object(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Model:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a model that `save` has written, or a former version, or `lstm_ext.io.save`.
 
         Nothing in the file is executed, and no more memory is taken than its length accounts for.
@@ -777,9 +819,9 @@ class Model(Fixed):
         model = native.load(path)
         if not isinstance(model, Model):
             raise native.FormatError(
-                f"{os.fspath(path)} holds {type(model).__name__}; expected a Model: lstm_ext.io.load reads it"
+                f"{os.fspath(path)} holds {type(model).__name__}, expected a Model: lstm_ext.io.load reads it"
             )
-        if cls is not Model:
+        if not isinstance(model, cls):
             own = cls.__new__(cls)
             state = model.__getstate__()
             del model  # its LSTM becomes the other's
@@ -788,12 +830,12 @@ class Model(Fixed):
         return model
 
 
-def _pool_parameters(pooling, features):
+def _pool_parameters(pooling: str, features: int) -> int:
     """Count the parameters of a pooling."""
     return features if pooling == "attention" else 0
 
 
-def _refuse_overflow(x, converted, counted):
+def _refuse_overflow(x: Array, converted: Array, counted: Array | None) -> None:
     """Refuse finite numbers that the dtype of the LSTM has no room for, in steps that count."""
     wrong = np.isinf(converted)
     if not wrong.any():
@@ -804,15 +846,15 @@ def _refuse_overflow(x, converted, counted):
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
-            f"x{list(where)} is {x[where]:g}; expected numbers that {converted.dtype} can hold: scale x, or "
+            f"x{list(where)} is {x[where]:g}, expected numbers that {converted.dtype} can hold: scale x, or "
             "take an LSTM of dtype='float64'"
         )
 
 
-def _assign(name, target, values):
-    values = as_array(name, values)
+def _assign(name: str, target: FloatArray, given: npt.ArrayLike) -> None:
+    values = as_array(name, given)
     if values.shape != target.shape:
         raise ValueError(f"{name} has shape {values.shape}, expected {target.shape}")
     if values.dtype.kind not in "bfiu":
-        raise TypeError(f"{name} must be real numbers, got dtype {values.dtype}")
+        raise TypeError(f"{name} is {values.dtype}, expected real numbers")
     target[...] = values

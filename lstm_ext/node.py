@@ -40,7 +40,7 @@ from lstm_ext._options import BLAS_INT_MAX, as_size
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    _Array = npt.NDArray[np.floating[Any]]
+    from lstm_ext._typing import FloatArray
 
 __all__ = [
     "LstmNetwork",
@@ -95,43 +95,45 @@ def rand_arr(a: float, b: float, *shape: int) -> npt.NDArray[np.float64]:
     return values
 
 
-def _sizes(mem_cell_ct, x_dim):
+def _sizes(mem_cell_ct: int, x_dim: int) -> tuple[int, int]:
     """Check both sizes; return them as int."""
-    sizes = [as_size("mem_cell_ct", mem_cell_ct), as_size("x_dim", x_dim)]
+    sizes = as_size("mem_cell_ct", mem_cell_ct), as_size("x_dim", x_dim)
     if 5 * sizes[0] + sizes[1] > BLAS_INT_MAX:
         raise ValueError(
-            f"mem_cell_ct={mem_cell_ct} and x_dim={x_dim} are too large: "
-            f"5 * mem_cell_ct + x_dim must be at most {BLAS_INT_MAX}"
+            f"5 * mem_cell_ct + x_dim is {5 * sizes[0] + sizes[1]}, expected at most {BLAS_INT_MAX}: "
+            f"mem_cell_ct is {mem_cell_ct} and x_dim is {x_dim}"
         )
     return sizes
 
 
-def _dtype(dtype):
+def _dtype(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:
+    known: np.dtype[np.floating[Any]]
     for known in (np.dtype(np.float64), np.dtype(np.float32)):
         if np.dtype(dtype) == known:
             return known
-    raise TypeError(f"dtype must be float64 or float32, not {dtype!r}")
+    raise TypeError(f"dtype is {dtype!r}, expected float64 or float32")
 
 
-def _param_array(name, doc):
+def _param_array(name: str, doc: str) -> Any:
     """Return the property of LstmParam with this name: wg, bg, wg_diff, ..."""
     gate, bias = "ifgo".index(name[1]), name[0] == "b"
     view = _node.Param._diff if name.endswith("_diff") else _node.Param._value
 
-    def get(self):
+    def get(self: _node.Param) -> FloatArray:
         return view(self, gate, bias)
 
-    def assign(self, value):
-        array = view(self, gate, bias)
-        value = as_numbers(value, name)
-        if value.shape != array.shape:
-            raise ValueError(f"{name} has shape {array.shape}, got an array of {value.shape}")
-        array[...] = value
+    def assign(self: _node.Param, value: npt.ArrayLike) -> None:
+        array, values = view(self, gate, bias), as_numbers(value, name)
+        if values.shape != array.shape:
+            raise ValueError(f"{name} has shape {values.shape}, expected {array.shape}")
+        array[...] = values
 
     return property(get, assign, doc=doc)
 
 
-def _new_param(cls, mem_cell_ct, x_dim, dtype):
+def _new_param(
+    cls: type[LstmParam], mem_cell_ct: int, x_dim: int, dtype: npt.DTypeLike
+) -> LstmParam:
     """Return a param of zeros, for a copy or an unpickled one to fill."""
     param = cls.__new__(cls)
     _node.Param.__init__(param, mem_cell_ct, x_dim, _dtype(dtype))
@@ -198,29 +200,29 @@ class LstmParam(_node.Param):
         for name, value in state.items():
             setattr(self, name, value)
 
-    wg: Any = _param_array("wg", "Weights of the candidate.")
-    wi: Any = _param_array("wi", "Weights of the input gate.")
-    wf: Any = _param_array("wf", "Weights of the forget gate.")
-    wo: Any = _param_array("wo", "Weights of the output gate.")
-    bg: Any = _param_array("bg", "Bias of the candidate.")
-    bi: Any = _param_array("bi", "Bias of the input gate.")
-    bf: Any = _param_array("bf", "Bias of the forget gate.")
-    bo: Any = _param_array("bo", "Bias of the output gate.")
-    wg_diff: Any = _param_array("wg_diff", "Gradient in wg.")
-    wi_diff: Any = _param_array("wi_diff", "Gradient in wi.")
-    wf_diff: Any = _param_array("wf_diff", "Gradient in wf.")
-    wo_diff: Any = _param_array("wo_diff", "Gradient in wo.")
-    bg_diff: Any = _param_array("bg_diff", "Gradient in bg.")
-    bi_diff: Any = _param_array("bi_diff", "Gradient in bi.")
-    bf_diff: Any = _param_array("bf_diff", "Gradient in bf.")
-    bo_diff: Any = _param_array("bo_diff", "Gradient in bo.")
+    wg: FloatArray = _param_array("wg", "Weights of the candidate.")
+    wi: FloatArray = _param_array("wi", "Weights of the input gate.")
+    wf: FloatArray = _param_array("wf", "Weights of the forget gate.")
+    wo: FloatArray = _param_array("wo", "Weights of the output gate.")
+    bg: FloatArray = _param_array("bg", "Bias of the candidate.")
+    bi: FloatArray = _param_array("bi", "Bias of the input gate.")
+    bf: FloatArray = _param_array("bf", "Bias of the forget gate.")
+    bo: FloatArray = _param_array("bo", "Bias of the output gate.")
+    wg_diff: FloatArray = _param_array("wg_diff", "Gradient in wg.")
+    wi_diff: FloatArray = _param_array("wi_diff", "Gradient in wi.")
+    wf_diff: FloatArray = _param_array("wf_diff", "Gradient in wf.")
+    wo_diff: FloatArray = _param_array("wo_diff", "Gradient in wo.")
+    bg_diff: FloatArray = _param_array("bg_diff", "Gradient in bg.")
+    bi_diff: FloatArray = _param_array("bi_diff", "Gradient in bi.")
+    bf_diff: FloatArray = _param_array("bf_diff", "Gradient in bf.")
+    bo_diff: FloatArray = _param_array("bo_diff", "Gradient in bo.")
 
 
-def _state_array(k, name, doc):
-    def get(self):
+def _state_array(k: int, name: str, doc: str) -> Any:
+    def get(self: _node.State) -> FloatArray:
         return self._get(k)
 
-    def assign(self, value):
+    def assign(self: _node.State, value: npt.ArrayLike) -> None:
         self._set(k, value, name)
 
     return property(get, assign, doc=doc)
@@ -251,14 +253,14 @@ class LstmState(_node.State):
     def __init__(self, mem_cell_ct: int, x_dim: int) -> None:
         super().__init__(*_sizes(mem_cell_ct, x_dim))
 
-    i: Any = _state_array(0, "i", "Input gate.")
-    f: Any = _state_array(1, "f", "Forget gate.")
-    g: Any = _state_array(2, "g", "Candidate.")
-    o: Any = _state_array(3, "o", "Output gate.")
-    s: Any = _state_array(4, "s", "State.")
-    h: Any = _state_array(5, "h", "Output.")
-    bottom_diff_s: Any = _state_array(6, "bottom_diff_s", "Gradient of the loss in s_prev.")
-    bottom_diff_h: Any = _state_array(7, "bottom_diff_h", "Gradient of the loss in h_prev.")
+    i: FloatArray = _state_array(0, "i", "Input gate.")
+    f: FloatArray = _state_array(1, "f", "Forget gate.")
+    g: FloatArray = _state_array(2, "g", "Candidate.")
+    o: FloatArray = _state_array(3, "o", "Output gate.")
+    s: FloatArray = _state_array(4, "s", "State.")
+    h: FloatArray = _state_array(5, "h", "Output.")
+    bottom_diff_s: FloatArray = _state_array(6, "bottom_diff_s", "Gradient of the loss in s_prev.")
+    bottom_diff_h: FloatArray = _state_array(7, "bottom_diff_h", "Gradient of the loss in h_prev.")
 
 
 class LstmNode(_node.Node):
@@ -282,17 +284,17 @@ class LstmNode(_node.Node):
     """
 
     @property
-    def xc(self):
+    def xc(self) -> FloatArray | None:
         """The input next to the recurrent input."""
         return self._get(0, self.param.x_dim + self.param.mem_cell_ct)
 
     @property
-    def h_prev(self):
+    def h_prev(self) -> FloatArray | None:
         """The output of the step before."""
         return self._get(self.param.x_dim, self.param.x_dim + self.param.mem_cell_ct)
 
     @property
-    def s_prev(self):
+    def s_prev(self) -> FloatArray | None:
         """The state of the step before."""
         return self._get(self.param.x_dim + self.param.mem_cell_ct, None)
 
@@ -314,7 +316,7 @@ class LstmNetwork(_node.Network):
         keeps them for the next.
     """
 
-    def _new_node(self):
+    def _new_node(self) -> LstmNode:
         param = self.lstm_param
         return LstmNode(param, LstmState(param.mem_cell_ct, param.x_dim))
 
@@ -323,12 +325,12 @@ class ToyLossLayer:
     """The squared error of the first element: an example of what `LstmNetwork.y_list_is` takes."""
 
     @classmethod
-    def loss(cls, pred: _Array, label: float) -> float:
+    def loss(cls, pred: FloatArray, label: float) -> float:
         """Return ``(pred[0] - label)**2``."""
         return (float(pred[0]) - label) ** 2
 
     @classmethod
-    def bottom_diff(cls, pred: _Array, label: float) -> _Array:
+    def bottom_diff(cls, pred: FloatArray, label: float) -> FloatArray:
         """Return the gradient of `loss` in `pred`, an array of its shape and dtype."""
         diff = np.zeros(pred.shape, pred.dtype)
         diff[0] = 2 * (float(pred[0]) - label)

@@ -17,34 +17,32 @@ from lstm_ext._arrays import Owner
 from lstm_ext._checks import nonnegative, number, positive
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    _Vector = npt.NDArray[np.floating[Any]]
+    from lstm_ext._typing import Array, FloatArray
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop", "clip_by_global_norm", "clip_by_value", "global_norm"]
 
 
-def _decay(name, value):
+def _decay(name: str, value: float) -> float:
     return number(name, value, lambda v: 0 <= v < 1, "a number in [0, 1)")
 
 
-def _flat(name, array, *, written=False):
+def _flat(name: str, array: Array, *, written: bool = False) -> None:
     """Refuse what the compiled loops cannot take; they check nothing themselves."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+        raise TypeError(f"{name} is {type(array).__name__}, expected a NumPy array")
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(
-            f"{name} must be float32 or float64 in native byte order, got {array.dtype.str}"
+            f"{name} is {array.dtype.str}, expected float32 or float64 in native byte order"
         )
     if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+        raise ValueError(f"{name} has shape {array.shape}, expected one dimension")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(f"{name} must be contiguous and aligned, got strides {array.strides}")
+        raise ValueError(f"{name} has strides {array.strides}, expected a contiguous and aligned array")
     if written and not array.flags.writeable:
-        raise ValueError(f"{name} is read-only, and would be written to")
+        raise ValueError(f"{name} is read-only, expected a writable array")
 
 
-def _norm_and_scale(gradient, max_norm):
+def _norm_and_scale(gradient: FloatArray, max_norm: float) -> tuple[float, float]:
     norm = _optim.norm(gradient)
     if not math.isfinite(norm):
         raise FloatingPointError(
@@ -53,7 +51,7 @@ def _norm_and_scale(gradient, max_norm):
     return norm, (max_norm / norm if norm > max_norm else 1.0)
 
 
-def global_norm(gradient: _Vector) -> float:
+def global_norm(gradient: FloatArray) -> float:
     r"""Euclidean norm of a flat gradient, :math:`\lVert g \rVert_2`.
 
     Parameters
@@ -71,7 +69,7 @@ def global_norm(gradient: _Vector) -> float:
     return _optim.norm(gradient)
 
 
-def clip_by_global_norm(gradient: _Vector, max_norm: float) -> float:
+def clip_by_global_norm(gradient: FloatArray, max_norm: float) -> float:
     r"""Scale a flat gradient down, in place, to a norm of at most `max_norm`.
 
     .. math:: g \leftarrow g \cdot \min(1, \mathrm{max\_norm} / \lVert g \rVert_2)
@@ -103,7 +101,7 @@ def clip_by_global_norm(gradient: _Vector, max_norm: float) -> float:
     return norm
 
 
-def clip_by_value(gradient: _Vector, max_value: float) -> None:
+def clip_by_value(gradient: FloatArray, max_value: float) -> None:
     r"""Bring each element of a flat gradient, in place, into [-max_value, max_value].
 
     .. math:: g_k \leftarrow \max(-\mathrm{max\_value}, \min(g_k, \mathrm{max\_value}))
@@ -142,7 +140,7 @@ class _Optimizer:
         self.max_value = None if max_value is None else positive("max_value", max_value)
         self._t = 0
         self._moments: dict[str, Any] = {}
-        self._clipped = None  # working memory: the gradient clipped by value
+        self._clipped: FloatArray | None = None  # working memory: the gradient clipped by value
         self._owner = Owner("optimizer")
 
     def __repr__(self) -> str:
@@ -156,14 +154,14 @@ class _Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"_owner": Owner("optimizer"), **state})
 
-    def _names(self):
+    def _names(self) -> tuple[str, ...]:
         """Names of the vectors that this optimizer remembers."""
         raise NotImplementedError
 
-    def _update(self, parameters, gradient, scale):
+    def _update(self, parameters: FloatArray, gradient: FloatArray, scale: float) -> None:
         raise NotImplementedError
 
-    def step(self, parameters: _Vector, gradient: _Vector) -> None:
+    def step(self, parameters: FloatArray, gradient: FloatArray) -> None:
         """Change `parameters` in place by one step along `gradient`.
 
         The first step fixes the number of parameters and their dtype.
@@ -188,7 +186,7 @@ class _Optimizer:
         with self._owner:
             self._step(parameters, gradient)
 
-    def _step(self, parameters, gradient):
+    def _step(self, parameters: FloatArray, gradient: FloatArray) -> None:
         _flat("parameters", parameters, written=True)
         _flat("gradient", gradient)
         if gradient.shape != parameters.shape or gradient.dtype != parameters.dtype:
@@ -207,10 +205,10 @@ class _Optimizer:
                 )
         scale = 1.0
         if self.max_value is not None:
-            like = self._clipped
-            if like is None or like.shape != gradient.shape or like.dtype != gradient.dtype:
-                self._clipped = np.empty_like(gradient, subok=False)
-            gradient = np.clip(gradient, -self.max_value, self.max_value, out=self._clipped)
+            clipped = self._clipped
+            if clipped is None or clipped.shape != gradient.shape or clipped.dtype != gradient.dtype:
+                self._clipped = clipped = np.empty_like(gradient, subok=False)
+            gradient = np.clip(gradient, -self.max_value, self.max_value, out=clipped)
         if self.max_norm is not None:
             _, scale = _norm_and_scale(gradient, self.max_norm)
         for name in self._names():
@@ -232,16 +230,16 @@ class _Optimizer:
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict) or "t" not in state:
-            raise TypeError("state must be a dict with an entry 't', as read from .state")
+            raise TypeError(f"state is {state!r:.80}, expected a dict with an entry 't', as read from .state")
         moments = {name: value for name, value in state.items() if name != "t"}
         t = state["t"]
         if isinstance(t, bool) or not isinstance(t, int | np.integer) or t < 0:
-            raise ValueError(f"state['t'] must be an integer >= 0, got {t!r}")
+            raise ValueError(f"state['t'] is {t!r}, expected an integer >= 0")
         expected = set(self._names()) if t else set()
         if set(moments) != expected:
             raise ValueError(
-                f"state of {type(self).__name__} after {t} steps has the vectors "
-                f"{sorted(expected)}, got {sorted(moments)}"
+                f"state has the vectors {sorted(moments)}, expected {sorted(expected)} for "
+                f"{type(self).__name__} after {t} steps"
             )
         for name, value in moments.items():
             _flat(f"state[{name!r}]", value)
@@ -298,29 +296,22 @@ class Adam(_Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay, max_norm, max_value)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
+            raise ValueError(f"betas is {betas!r}, expected two numbers in [0, 1)")
         self.betas = (_decay("betas[0]", betas[0]), _decay("betas[1]", betas[1]))
         self.eps = positive("eps", eps)
 
-    def _names(self):
+    def _names(self) -> tuple[str, ...]:
         return ("m", "v")
 
-    def _decay(self):
+    def _decay(self) -> tuple[float, float]:
         """Weight decay within the gradient, and the factor of the parameters beside it."""
         return self.weight_decay, 1.0
 
-    def _update(self, parameters, gradient, scale):
+    def _update(self, parameters: FloatArray, gradient: FloatArray, scale: float) -> None:
+        decay, shrink = self._decay()
         _optim.adam(
-            parameters,
-            gradient,
-            self._moments["m"],
-            self._moments["v"],
-            scale,
-            *self._decay(),
-            self.lr,
-            *self.betas,
-            self.eps,
-            self._t,
+            parameters, gradient, self._moments["m"], self._moments["v"], scale, decay, shrink, self.lr,
+            *self.betas, self.eps, self._t,
         )
 
 
@@ -357,7 +348,7 @@ class AdamW(Adam):
             lr, betas=betas, eps=eps, weight_decay=weight_decay, max_norm=max_norm, max_value=max_value
         )
 
-    def _decay(self):
+    def _decay(self) -> tuple[float, float]:
         return 0.0, 1.0 - self.lr * self.weight_decay
 
 
@@ -408,10 +399,10 @@ class RMSprop(_Optimizer):
         self.alpha = _decay("alpha", alpha)
         self.eps = positive("eps", eps)
 
-    def _names(self):
+    def _names(self) -> tuple[str, ...]:
         return ("square",)
 
-    def _update(self, parameters, gradient, scale):
+    def _update(self, parameters: FloatArray, gradient: FloatArray, scale: float) -> None:
         square = self._moments["square"]
         _optim.rmsprop(
             parameters, gradient, square, scale, self.weight_decay, self.lr, self.alpha, self.eps
@@ -462,10 +453,10 @@ class SGD(_Optimizer):
         super().__init__(lr, weight_decay, max_norm, max_value)
         self.momentum = _decay("momentum", momentum)
 
-    def _names(self):
+    def _names(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def _update(self, parameters, gradient, scale):
+    def _update(self, parameters: FloatArray, gradient: FloatArray, scale: float) -> None:
         if self.momentum:
             velocity = self._moments["velocity"]
             _optim.sgd_momentum(

@@ -8,9 +8,14 @@ is put back when the training ends.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lstm_ext._checks import count, number, positive, share
+
+if TYPE_CHECKING:
+    from lstm_ext.training import EpochRecord
+
+    _Monitor = Literal["validation_loss", "loss"]
 
 __all__ = ["Cosine", "Plateau", "Schedule", "Step", "WarmUp"]
 
@@ -42,7 +47,7 @@ class Schedule:
     def begin(self) -> None:
         """Forget an earlier training: one begins that goes on from nothing."""
 
-    def observe(self, record: dict[str, Any]) -> None:
+    def observe(self, record: EpochRecord) -> None:
         """Take note of the record of an epoch that has ended."""
 
     @property
@@ -53,7 +58,7 @@ class Schedule:
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if state:
-            raise ValueError(f"{self!r} has no state, got {state!r}")
+            raise ValueError(f"state is {state!r}, expected an empty dict: {self!r} has no state")
 
     def __mul__(self, other: Schedule) -> Schedule:
         if not isinstance(other, Schedule):
@@ -62,7 +67,7 @@ class Schedule:
 
 
 class _Product(Schedule):
-    def __init__(self, first, second):
+    def __init__(self, first: Schedule, second: Schedule) -> None:
         self.parts = (first, second)
 
     def __repr__(self) -> str:
@@ -75,16 +80,16 @@ class _Product(Schedule):
         for part in self.parts:
             part.begin()
 
-    def observe(self, record: dict[str, Any]) -> None:
+    def observe(self, record: EpochRecord) -> None:
         for part in self.parts:
             part.observe(record)
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         return {"parts": [part.state for part in self.parts]}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         for part, values in zip(self.parts, state["parts"], strict=True):
             part.state = values
 
@@ -200,13 +205,13 @@ class Plateau(Schedule):
     patience: int
     min_delta: float
     least: float
-    monitor: str | None
+    monitor: _Monitor | None
 
     _options = ("gamma", "patience", "min_delta", "least", "monitor")
 
     def __init__(
         self, gamma: float = 0.1, *, patience: int = 10, min_delta: float = 1e-4, least: float = 0.0,
-        monitor: str | None = None,
+        monitor: _Monitor | None = None,
     ) -> None:
         self.gamma = number("gamma", gamma, lambda v: 0 < v < 1, "a number between 0 and 1")
         self.patience = count("patience", patience, 0)
@@ -223,7 +228,7 @@ class Plateau(Schedule):
         """Forget an earlier training."""
         self._factor, self._best, self._waited = 1.0, math.inf, 0
 
-    def observe(self, record: dict[str, Any]) -> None:
+    def observe(self, record: EpochRecord) -> None:
         """Take note of the record of an epoch that has ended."""
         loss = monitored(self.monitor, record)
         if not math.isfinite(self._best) or loss < self._best - self.min_delta * abs(self._best):
@@ -234,23 +239,23 @@ class Plateau(Schedule):
             self._factor, self._waited = max(self._factor * self.gamma, self.least), 0
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Factor, lowest loss and epochs waited: a dict of numbers. Assigning such a dict restores it."""
         return {"factor": self._factor, "best": self._best, "waited": self._waited}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         self._factor, self._best, self._waited = state["factor"], state["best"], state["waited"]
 
 
-def check_monitor(monitor: str | None) -> str | None:
+def check_monitor(monitor: _Monitor | None) -> _Monitor | None:
     """Return `monitor`, which must be a loss of an epoch's record or None."""
     if monitor not in (None, "validation_loss", "loss"):
-        raise ValueError(f"monitor must be 'validation_loss', 'loss' or None, got {monitor!r}")
+        raise ValueError(f"monitor is {monitor!r}, expected 'validation_loss', 'loss' or None")
     return monitor
 
 
-def monitored(monitor: str | None, record: dict[str, Any]) -> float:
+def monitored(monitor: _Monitor | None, record: EpochRecord) -> float:
     """Return the loss of a record that `monitor` names."""
     if monitor is None:
         return record.get("validation_loss", record["loss"])

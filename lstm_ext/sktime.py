@@ -7,7 +7,7 @@ Each holds an estimator of `lstm_ext.sklearn`, which computes. Needs sktime 1.2 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,18 +19,29 @@ from sktime.regression.base import BaseRegressor
 from lstm_ext import sklearn as estimators
 from lstm_ext.sklearn._series import following, read
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lstm_ext.sklearn._series import Series
+    from lstm_ext.sklearn._types import Array, Floats, Integers
+
+    Estimator = TypeVar("Estimator")
+    Panel = Floats | list[pd.DataFrame]  # (n, channels, time), or frames (time, channels)
+
 __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor"]
 
 
-def _parameters_of(estimator, without):
+def _parameters_of(
+    estimator: Callable[..., Any], without: tuple[str, ...]
+) -> Callable[[type[Estimator]], type[Estimator]]:
     """Return a decorator that gives a class the constructor parameters of an estimator, but for `without`.
 
     sktime reads them from the signature of ``__init__``. It is made here: they are written once.
     """
     given = [p for p in inspect.signature(estimator).parameters.values() if p.name not in without]
 
-    def decorate(cls):
-        def __init__(self, *args, **kwargs):
+    def decorate(cls: type[Estimator]) -> type[Estimator]:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             for parameter in given:
@@ -39,38 +50,43 @@ def _parameters_of(estimator, without):
             self.set_tags(**self._tags_of_parameters())
 
         first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        signature = __init__.__signature__ = inspect.Signature([first, *given])
+        signature = inspect.Signature([first, *given])
+        __init__.__signature__ = signature  # type: ignore[attr-defined]  # inspect reads it
         __init__.__qualname__, __init__.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
-        cls.__init__ = __init__
+        cls.__init__ = __init__  # type: ignore[method-assign]  # as the decorator promises
         return cls
 
     return decorate
 
 
 class _Adapter:
-    """What the three have in common."""
+    """The common part of the three."""
 
-    def _tags_of_parameters(self):
+    _estimator: type[Any]  # of lstm_ext.sklearn
+    lstm_options: dict[str, Any] | None
+    get_params: Callable[..., dict[str, Any]]  # sktime's
+
+    def _tags_of_parameters(self) -> dict[str, bool]:
         """Return the tags that depend on the parameters."""
         missing = isinstance(self.lstm_options, dict) and self.lstm_options.get("nan") in ("zero", "hold")
         return {"capability:missing_values": missing}
 
-    def _new(self, **more):
+    def _new(self, **options: Any) -> Any:
         """Return the estimator of `lstm_ext.sklearn`, not fitted."""
-        return self._estimator(**self.get_params(deep=False), **more)
+        return self._estimator(**self.get_params(deep=False), **options)
 
 
-def _rows_of(X, index, name="X"):
+def _rows_of(X: pd.DataFrame, index: pd.Index, name: str = "X") -> pd.DataFrame:
     """Return the rows of a frame that belong to an index."""
-    at = X.index.get_indexer(index)
-    if (at < 0).any():
-        missing = index[int(np.argmin(at))]
+    positions = X.index.get_indexer(index)
+    if (positions < 0).any():
+        missing = index[int(np.argmin(positions))]
         raise ValueError(f"{name} has no row for {missing}; expected one for each step of y and fh")
-    return X.iloc[at]
+    return X.iloc[positions]
 
 
 @_parameters_of(estimators.LSTMForecaster, without=("horizon", "coverage", "warm_start"))
-class LSTMForecaster(_Adapter, BaseForecaster):
+class LSTMForecaster(_Adapter, BaseForecaster):  # type: ignore[misc]  # sktime has no types
     """Forecast time series, for sktime: exponential smoothing, ridge regression on lags, and LSTMs.
 
     The parameters are those of `lstm_ext.sklearn.LSTMForecaster` but for `horizon`, `coverage` and
@@ -108,6 +124,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):
     (3,)
     """
 
+    forecaster_: estimators.LSTMForecaster
     _estimator = estimators.LSTMForecaster
     _tags = {  # noqa: RUF012
         "authors": "The lstm-ext developers",
@@ -131,10 +148,10 @@ class LSTMForecaster(_Adapter, BaseForecaster):
         "capability:random_state": True,
     }
 
-    def _tags_of_parameters(self):
+    def _tags_of_parameters(self) -> dict[str, bool]:
         return {**super()._tags_of_parameters(), "requires-fh-in-fit": self.strategy == "direct"}
 
-    def _fit(self, y, X, fh):
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: Any) -> Self:
         X = None if X is None else _rows_of(X, y.index)
         horizon = 1
         if self.strategy == "direct":
@@ -143,7 +160,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):
         self._past_y, self._past_X = y, X
         return self
 
-    def _update(self, y, X=None, update_params=True):
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
         if (X is None) != (self._past_X is None):
             given, expected = ("None", "inputs, as in fit") if X is None else ("given", "None, as in fit")
             raise ValueError(f"X is {given}; expected {expected}")
@@ -153,11 +170,11 @@ class LSTMForecaster(_Adapter, BaseForecaster):
         self._past_y = past
         return self
 
-    def _read(self, y):
+    def _read(self, y: pd.DataFrame) -> Series:
         """Return series as the forecaster reads them; refuse what it cannot go on from."""
         return read("y", y, allow_nan=self.get_tag("capability:missing_values"))
 
-    def _steps(self, y, fh):
+    def _steps(self, y: pd.DataFrame, fh: Any) -> tuple[list[Integers], list[int]]:
         """Return the steps ahead that fh stands for: of each series an array, and the last of each."""
         levels = list(range(y.index.nlevels - 1))
         if not levels:
@@ -174,7 +191,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):
             raise NotImplementedError("fh has a step that a series of y already has; expected later steps")
         return steps, [int(one.max()) for one in steps]
 
-    def _ahead(self, fh, X):
+    def _ahead(self, fh: Any, X: pd.DataFrame | None) -> tuple[dict[str, Any], Integers]:
         """Return the arguments of the forecaster's `predict`, and which rows of its answer fh asks for."""
         y = self._past_y
         steps, last = self._steps(y, fh)
@@ -191,32 +208,32 @@ class LSTMForecaster(_Adapter, BaseForecaster):
                     .droplevel(list(range(len(key))))
                     for key, future in zip(keys, futures, strict=True)
                 ]
-        words = {"horizon": horizon, "X": X, "y": y, "X_past": self._past_X}
-        return words, np.concatenate([number * horizon + one - 1 for number, one in enumerate(steps)])
+        options = {"horizon": horizon, "X": X, "y": y, "X_past": self._past_X}
+        return options, np.concatenate([number * horizon + one - 1 for number, one in enumerate(steps)])
 
-    def _predict(self, fh, X):
-        words, rows = self._ahead(fh, X)
-        found = self.forecaster_.predict(**words).iloc[rows]
+    def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
+        options, rows = self._ahead(fh, X)
+        found = self.forecaster_.predict(**options).iloc[rows]
         return pd.DataFrame(found.to_numpy().reshape(len(rows), -1), found.index, self._get_columns())
 
-    def _bounds(self, fh, X, coverage):
+    def _bounds(self, fh: Any, X: pd.DataFrame | None, coverage: Sequence[float]) -> tuple[pd.Index, Floats]:
         """Return the index of fh, and lower and upper bounds, (coverages, 2, rows, columns)."""
-        words, rows = self._ahead(fh, X)
+        options, rows = self._ahead(fh, X)
         bounds = []
         for share in coverage:
             if share > 0:
-                pair = self.forecaster_.predict_interval(**words, coverage=float(share))
+                pair = self.forecaster_.predict_interval(**options, coverage=float(share))
             else:  # so the median is asked for
-                pair = [self.forecaster_.predict(**words)] * 2
+                pair = [self.forecaster_.predict(**options)] * 2
             bounds.append([bound.iloc[rows].to_numpy().reshape(len(rows), -1) for bound in pair])
         return pair[0].index[rows], np.array(bounds)
 
-    def _predict_interval(self, fh, X, coverage):
+    def _predict_interval(self, fh: Any, X: pd.DataFrame | None, coverage: Sequence[float]) -> pd.DataFrame:
         index, bounds = self._bounds(fh, X, coverage)
         values = bounds.transpose(2, 3, 0, 1).reshape(len(index), -1)
         return pd.DataFrame(values, index, self._get_columns("predict_interval", coverage=coverage))
 
-    def _predict_quantiles(self, fh, X, alpha):
+    def _predict_quantiles(self, fh: Any, X: pd.DataFrame | None, alpha: Sequence[float]) -> pd.DataFrame:
         # sktime's own way from intervals mixes up the columns of a multivariate y for several alpha.
         index, bounds = self._bounds(fh, X, [abs(1 - 2 * a) for a in alpha])
         values = np.stack([pair[int(a >= 0.5)] for a, pair in zip(alpha, bounds, strict=True)], axis=2)
@@ -243,7 +260,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):
         ]
 
 
-def _sequences(X):
+def _sequences(X: Panel) -> list[Floats]:
     """Return sktime's panel, (n, channels, time) or a list of frames, as a list of (time, features)."""
     return [one.T for one in X] if isinstance(X, np.ndarray) else [frame.to_numpy() for frame in X]
 
@@ -264,7 +281,7 @@ _SMALL = {"hidden_size": 2, "max_iter": 2, "random_state": 0}
 
 
 @_parameters_of(estimators.LSTMClassifier, without=("every_step", "warm_start"))
-class LSTMClassifier(_Adapter, BaseClassifier):
+class LSTMClassifier(_Adapter, BaseClassifier):  # type: ignore[misc]  # sktime has no types
     """Classify time series with an LSTM, for sktime.
 
     Parameters
@@ -291,18 +308,21 @@ class LSTMClassifier(_Adapter, BaseClassifier):
     (60,)
     """
 
+    estimator_: estimators.LSTMClassifier
     _estimator = estimators.LSTMClassifier
     _tags = {**_PANEL_TAGS, "capability:predict_proba": True}  # noqa: RUF012
 
-    def _fit(self, X, y):
+    def _fit(self, X: Panel, y: Array) -> Self:
         self.estimator_ = self._new().fit(_sequences(X), y)
         return self
 
-    def _predict(self, X):
-        return self.estimator_.predict(_sequences(X))
+    def _predict(self, X: Panel) -> Array:
+        labels: Array = self.estimator_.predict(_sequences(X))
+        return labels
 
-    def _predict_proba(self, X):
-        return self.estimator_.predict_proba(_sequences(X))
+    def _predict_proba(self, X: Panel) -> Floats:
+        probabilities: Floats = self.estimator_.predict_proba(_sequences(X))
+        return probabilities
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> Any:
@@ -320,7 +340,7 @@ class LSTMClassifier(_Adapter, BaseClassifier):
 
 
 @_parameters_of(estimators.LSTMRegressor, without=("every_step", "warm_start"))
-class LSTMRegressor(_Adapter, BaseRegressor):
+class LSTMRegressor(_Adapter, BaseRegressor):  # type: ignore[misc]  # sktime has no types
     """Regression on time series with an LSTM, for sktime.
 
     Parameters
@@ -346,17 +366,19 @@ class LSTMRegressor(_Adapter, BaseRegressor):
     (60,)
     """
 
+    estimator_: estimators.LSTMRegressor
     _estimator = estimators.LSTMRegressor
     _tags = {**_PANEL_TAGS}  # noqa: RUF012
 
-    def _fit(self, X, y):
+    def _fit(self, X: Panel, y: Array) -> Self:
         if np.ndim(self.quantiles):
             raise ValueError(f"quantiles is {self.quantiles!r}; expected one number")
         self.estimator_ = self._new().fit(_sequences(X), y)
         return self
 
-    def _predict(self, X):
-        return self.estimator_.predict(_sequences(X))
+    def _predict(self, X: Panel) -> Floats:
+        predicted: Floats = self.estimator_.predict(_sequences(X))
+        return predicted
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> Any:

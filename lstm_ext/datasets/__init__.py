@@ -42,7 +42,7 @@ class Series:
         )
 
 
-def _load(name, index_dtype, units, description):
+def _load(name: str, index_dtype: str, units: str, description: str) -> Series:
     text = resources.files(__name__).joinpath(name).read_text(encoding="ascii")
     header, *rows = (line.split(",") for line in text.splitlines())
     return Series(

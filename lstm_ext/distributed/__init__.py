@@ -9,3 +9,7 @@ it has ``Iallreduce`` and ``Ibcast``, too, every wait ends after `timeout`.
 from lstm_ext.distributed._group import DataParallel, RankError, as_group
 
 __all__ = ["DataParallel", "RankError", "as_group"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,12 +10,9 @@ import numpy as np
 from lstm_ext.training import POOL, Batches
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
+    from lstm_ext._typing import Array
     from lstm_ext.distributed._group import DataParallel
     from lstm_ext.training import SequenceData
-
-    _Array = npt.NDArray[Any]
 
 
 class _ShardedBatches(Batches):
@@ -25,15 +22,15 @@ class _ShardedBatches(Batches):
         super().__init__(*arguments)
         self.group = group
 
-    def _blocks(self, index: _Array) -> list[tuple[int, _Array]]:
+    def _blocks(self, index: Array) -> list[tuple[int, Array]]:
         """Cut a mini-batch, or what this rank has of it, into this rank's numbered blocks."""
         return [(self.group.rank, index)]
 
-    def number_of_blocks(self, index: _Array) -> int:
+    def number_of_blocks(self, index: Array) -> int:
         """How many blocks the mini-batch has on all ranks together."""
         return self.group.size
 
-    def windows(self, index: _Array) -> list[tuple[Any, Any]]:
+    def windows(self, index: Array) -> list[tuple[Any, Any]]:
         """Return this rank's part as pairs of blocks and how many there are in all.
 
         An error, of a file that cannot be read, stands in the place of the blocks: `step` tells the others.
@@ -43,7 +40,7 @@ class _ShardedBatches(Batches):
         except Exception as error:
             return [(error, self.number_of_blocks(index))]
 
-    def _windows(self, index: _Array) -> list[tuple[Any, Any]]:
+    def _windows(self, index: Array) -> list[tuple[Any, Any]]:
         data, total = self.data, self.number_of_blocks(index)
         blocks = [(number, part, self._trimmed(part)) for number, part in self._blocks(index)]
         if self.bptt is None:
@@ -56,7 +53,7 @@ class _ShardedBatches(Batches):
             for end in ends
         ]
 
-    def _trimmed(self, index: _Array) -> SequenceData:
+    def _trimmed(self, index: Array) -> SequenceData:
         lengths = self.data.lengths
         if lengths is None or not len(index):
             return self.data
@@ -70,12 +67,12 @@ class CutBatches(_ShardedBatches):
         """Raise ValueError on all ranks if there is nothing to learn from."""
         self.require_sequences(self.used.size)
 
-    def number_of_blocks(self, index: _Array) -> int:
+    def number_of_blocks(self, index: Array) -> int:
         """Return how many blocks the mini-batch has on all ranks together."""
         size = self.group.block
         return self.group.size if size is None else -(-len(index) // size)
 
-    def _blocks(self, index: _Array) -> list[tuple[int, _Array]]:
+    def _blocks(self, index: Array) -> list[tuple[int, Array]]:
         rank, ranks, size = self.group.rank, self.group.size, self.group.block
         if size is None:
             return [(rank, index[rank::ranks])]  # where sorted by length, all get some of each
@@ -88,13 +85,15 @@ class CutBatches(_ShardedBatches):
 class GivenBatches(_ShardedBatches):
     """Each rank draws from its own sequences, in proportion to their number."""
 
+    steps: int
+
     def join(self) -> None:
         """Count the steps of an epoch; raise ValueError on all ranks if there is nothing to learn from."""
         total = int(self.group.gather(self.used.size).sum())
         self.require_sequences(total)
         self.steps = -(-total // self.size)
 
-    def draw(self, rng: np.random.Generator) -> list[_Array]:
+    def draw(self, rng: np.random.Generator) -> list[Array]:
         """Draw this rank's parts of the mini-batches of an epoch."""
         seed = int(rng.integers(2**63))  # the same on all ranks
         order = self.shuffled(self.used, np.random.default_rng([seed, self.group.rank]))

@@ -19,9 +19,8 @@ from lstm_ext.training import Stored, TrainingState, packed, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy.typing as npt
-
-    from lstm_ext.training import SequenceData
+    from lstm_ext._typing import Array, Doubles
+    from lstm_ext.training import History, Run, SequenceData
 
 __all__ = ["DataParallel", "RankError"]
 
@@ -45,16 +44,16 @@ def as_group(comm: Any) -> DataParallel:
 class _SingleProcess:
     """The communicator of a process that has no others."""
 
-    def Get_rank(self):  # MPI's names
+    def Get_rank(self) -> int:  # MPI's names
         return 0
 
-    def Get_size(self):
+    def Get_size(self) -> int:
         return 1
 
-    def Allreduce(self, send, receive):
+    def Allreduce(self, send: Array, receive: Array) -> None:
         receive[...] = send
 
-    def Bcast(self, array, root):
+    def Bcast(self, array: Array, root: int) -> None:
         pass
 
 
@@ -120,7 +119,7 @@ class DataParallel:
     """
 
     comm: Any
-    shards: str
+    shards: Literal["given", "cut"]
     block: int | None
     check_every: int
     timeout: float | None
@@ -135,9 +134,9 @@ class DataParallel:
         comm = _SingleProcess() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
-            raise TypeError(f"comm must have {', '.join(_METHODS)}, and {comm!r} has no {', '.join(missing)}")
+            raise TypeError(f"comm is {comm!r} without {', '.join(missing)}, expected {', '.join(_METHODS)}")
         if shards not in ("given", "cut"):
-            raise ValueError(f"shards must be 'given' or 'cut', got {shards!r}")
+            raise ValueError(f"shards is {shards!r}, expected 'given' or 'cut'")
         if block is not None:
             block = count("block", block, 1)
             if shards != "cut":
@@ -160,14 +159,14 @@ class DataParallel:
     # Collective operations ------------------------------------------------------------------
 
     def add(
-        self, send: npt.NDArray[np.float64], receive: npt.NDArray[np.float64] | None = None
-    ) -> npt.NDArray[np.float64]:
+        self, send: Doubles, receive: Doubles | None = None
+    ) -> Doubles:
         """Return the sum over all ranks of a float64 array; `receive`: the array to put it in."""
         receive = np.empty_like(send) if receive is None else receive
         self._do("allreduce", send, receive)
         return receive
 
-    def gather(self, *values: float) -> npt.NDArray[np.float64]:
+    def gather(self, *values: float) -> Doubles:
         """Return numbers of every rank, by a sum over arrays that are 0 elsewhere.
 
         (size,) float64 for one number of each rank, (k, size) for k.
@@ -187,7 +186,7 @@ class DataParallel:
         self._do("bcast", array, root)
         return array.tobytes()
 
-    def _do(self, name, array, argument):
+    def _do(self, name: str, array: Array, argument: Array | int) -> None:
         start = time.perf_counter()
         # Also without a timeout: MPI never matches one rank's Iallreduce with another's Allreduce.
         at_once = getattr(self.comm, f"I{name}", None)
@@ -197,7 +196,7 @@ class DataParallel:
             self._wait(at_once(array, argument), start, name)
         self.seconds += time.perf_counter() - start
 
-    def _wait(self, request, start, name):
+    def _wait(self, request: Any, start: float, name: str) -> None:
         while not request.Test():
             waited = time.perf_counter() - start
             if self.timeout is not None and waited > self.timeout:
@@ -294,12 +293,12 @@ class DataParallel:
             ]
             differences.append(f"{name} is {' and '.join(parts)}")
         raise _told(
-            ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
+            ValueError(f"{'; '.join(differences)}, expected the same on all {self.size} ranks{why}")
         )
 
     # As a ProcessGroup ---------------------------------------------
 
-    def batches(self, *arguments: Any) -> Any:
+    def batches(self, *arguments: Any) -> CutBatches | GivenBatches:
         """Return what draws this rank's parts of the mini-batches."""
         return (CutBatches if self.shards == "cut" else GivenBatches)(self, *arguments)
 
@@ -355,23 +354,23 @@ class DataParallel:
         batches.join()
         return total
 
-    def share(self, state: TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(self, state: TrainingState, history: History) -> History:
         """Give all ranks what rank 0 begins with: parameters, optimizer, generator, history."""
         content = None
         with self.agreed():
             if self.first:
-                content = packed(*state, history)
+                content = packed(state, history)
         content = self.broadcast(content)
         with self.agreed():
             if not self.first:
-                history = unpack(content, "what rank 0 begins with", *state)
+                history = unpack(content, "what rank 0 begins with", state)
         return history
 
-    def run(self, *arguments: Any) -> Any:
+    def run(self, *arguments: Any) -> Run:
         """Return what makes the steps."""
         return ParallelRun(self, *arguments)
 
-    def compare(self, parameters: npt.NDArray[Any], steps: int) -> None:
+    def compare(self, parameters: Array, steps: int) -> None:
         """Raise RankError on all ranks unless their parameters have the same bits."""
         self.settle(None)
         sums = self.gather(zlib.crc32(parameters.data))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lstm_ext.distributed._group import DataParallel
-    from lstm_ext.training import CallbackList, SequenceData, Trainable
+    from lstm_ext.training import CallbackList, EpochRecord, SequenceData, Trainable
 
 _TOGETHER = 32  # sequences of a shared validation set that one rank evaluates at a time
 
@@ -55,7 +55,7 @@ class ParallelRun(Run):
             raise ValueError("there is nothing to average over in validation: no element counts")
         return float(loss / weight)
 
-    def epoch(self, epoch: int, callbacks: CallbackList) -> dict[str, Any]:
+    def epoch(self, epoch: int, callbacks: CallbackList) -> EpochRecord:
         """Make the steps of an epoch; return its record."""
         record = super().epoch(epoch, callbacks)
         self.group.settle(None)  # what was raised after the last step

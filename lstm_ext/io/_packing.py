@@ -37,7 +37,8 @@ LOSSES = _public(losses, losses.Loss)
 OPTIMIZERS = _public(optim, optim._Optimizer)
 # scikit-learn is imported when one of these is met.
 ESTIMATORS = ("LSTMRegressor", "LSTMClassifier", "LSTMForecaster", "SequenceScaler")
-_READING = "lstm_ext.sklearn._readings"
+_OUTPUTS = "lstm_ext.sklearn._outputs"
+_ATTRIBUTES = {"_decoder": "_reading"}  # those of estimators that have another name in files
 SCALERS = ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler")
 # Their fitted attributes.
 _SCALER_STATE = {
@@ -117,12 +118,13 @@ class Packer:
             steps = state.pop("t")
             self._parameters(state, place)
             return {"is": kind, **self._settings(value, place), "t": steps}
-        if cls.__module__ == _READING and kind == "Reading":
-            # What a regressor makes of its outputs: made again from the words it was made from.
-            levels = value.loss.levels if value.name == "quantile" else (None,)
-            return {"is": kind, "name": value.name, "quantiles": list(levels) if value.axis else levels[0]}
+        if cls.__module__ == _OUTPUTS and kind == "OutputDecoder":
+            levels = value.levels or (None,)
+            quantiles = list(levels) if value.axis else levels[0]
+            return {"is": "Reading", "name": value.name, "quantiles": quantiles}
         if kind in ESTIMATORS and cls is class_of(kind):
             found = value._saved_state() if hasattr(cls, "_saved_state") else vars(value)
+            found = {_ATTRIBUTES.get(name, name): v for name, v in found.items()}
             state = {name: self.pack(v, _join(place, name)) for name, v in found.items()}
             return {"is": kind, "state": state}
         if is_pipeline(value):
@@ -276,7 +278,8 @@ class Unpacker:
             if not name.isidentifier() or hasattr(cls, name):
                 raise FormatError(f"{shorten(name)} is no attribute that {kind} can be given")
         estimator = cls.__new__(cls)
-        values = {name: self.unpack(v, _join(place, name)) for name, v in state.items()}
+        names = {saved: name for name, saved in _ATTRIBUTES.items()}
+        values = {names.get(name, name): self.unpack(v, _join(place, name)) for name, v in state.items()}
         if hasattr(cls, "_restore_state"):
             estimator._restore_state(values)
         else:
@@ -328,7 +331,7 @@ class Unpacker:
 
     def _reading(self, words, place):
         check_words(words, ("name", "quantiles"))
-        return importlib.import_module(_READING).Reading(words["name"], words["quantiles"])
+        return importlib.import_module(_OUTPUTS).OutputDecoder(words["name"], words["quantiles"])
 
     def _array(self, words, place):
         check_words(words, ())

@@ -11,14 +11,18 @@ from sklearn.base import clone
 from lstm_ext.sklearn._series import read
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from collections.abc import Iterator, Sequence
 
-    _Floats = npt.NDArray[np.float64]
+    import pandas as pd
+
+    from lstm_ext.sklearn._forecaster import LSTMForecaster
+    from lstm_ext.sklearn._series import Series
+    from lstm_ext.sklearn._types import Floats, Integers
 
 _MEASURES = ("MAE", "RMSE", "MASE", "coverage")
 
 
-def naive_error(y, period):
+def naive_error(y: Floats, period: int) -> Floats:
     """Return the mean absolute error of the (seasonal) naive forecast of one step within y (T, D), (D,)."""
     period = period if len(y) > period else 1
     with np.errstate(invalid="ignore"):
@@ -45,14 +49,22 @@ class Backtest:
         What the intervals are for.
     """
 
+    table: dict[str, dict[str, float]]
+    origins: Integers
+    truth: Floats
+    forecast: Floats
+    lower: Floats
+    upper: Floats
+    coverage: float
+
     def __init__(
-        self, table: dict[str, dict[str, float]], origins: npt.NDArray[Any], truth: _Floats,
-        forecast: _Floats, lower: _Floats, upper: _Floats, coverage: float, series: Any,
+        self, table: dict[str, dict[str, float]], origins: Integers, truth: Floats,
+        forecast: Floats, lower: Floats, upper: Floats, coverage: float, series: Series,
     ) -> None:
         self.table, self.origins, self.truth, self.forecast = table, origins, truth, forecast
         self.lower, self.upper, self.coverage, self._series = lower, upper, coverage, series
 
-    def _rows(self):
+    def _rows(self) -> Iterator[tuple[str, list[str]]]:
         for name, row in self.table.items():
             yield name, [f"{row[m]:.4g}" if m in row else "" for m in _MEASURES]
 
@@ -118,50 +130,54 @@ class Backtest:
         return ax
 
 
-def backtest(forecaster, y, horizon, origins, X, step, coverage):
+def backtest(
+    forecaster: LSTMForecaster, y: Any, horizon: int | None, origins: int | Sequence[int], X: Any,
+    step: int | None, coverage: float | None,
+) -> Backtest:
     """Compute what `LSTMForecaster.backtest` returns."""
     horizon = forecaster.horizon if horizon is None else horizon
     for name, value in (("horizon", horizon), ("step", step)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-            raise ValueError(f"{name} is {value!r}, expected an integer of at least 1")
+            raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")
     coverage = forecaster.coverage if coverage is None else coverage
     series = read("y", y, allow_nan=forecaster._allow_nan)
     shortest = min(series.lengths)
     inputs = None
     if X is not None:
         inputs = forecaster._exogenous("X", X, series, series.lengths, "as y", None, forecaster._allow_nan)
-    if isinstance(origins, Integral) and not isinstance(origins, bool):
+    if isinstance(origins, int | np.integer) and not isinstance(origins, bool):
         if origins < 1:
-            raise ValueError(f"origins is {origins}, expected at least 1")
+            raise ValueError(f"origins is {origins}; expected at least 1")
         step = max(1, horizon // 4) if step is None else step
         ends = shortest - horizon - step * np.arange(origins)[::-1]
     else:
-        ends = np.sort(np.asarray(list(origins)))
+        ends = np.sort(np.asarray(origins))
         if ends.dtype.kind not in "iu" or not len(ends):
-            raise ValueError(f"origins is {origins!r}, expected how many, or the steps known at each")
+            raise ValueError(f"origins is {origins!r}; expected how many, or the steps known at each")
     if ends[0] < 4 or ends[-1] + horizon > shortest:
         raise ValueError(
             f"the origins lie from {ends[0]} to {ends[-1]}, and the shortest series has {shortest} steps; "
-            "expected "
-            f"at least 4, and horizon={horizon} steps after the last: take fewer origins or a smaller step"
+            f"expected at least 4, and horizon={horizon} steps after the last: take fewer origins or a "
+            "smaller "
+            "step"
         )
-    found = {"forecast": [], "lower": [], "upper": []}
-    naive, seasonal, truth, errors = [], [], [], []
-    several = [one for one in series.values]
+    found: dict[str, list[Floats]] = {"forecast": [], "lower": [], "upper": []}
+    naive, seasonal, followed, errors = [], [], [], []
+    several = series.values
     for end in ends:
         # Series of different lengths end together: each is cut as far before its own end.
         cuts = [len(one) - shortest + int(end) for one in several]
         past = [one[:cut] for one, cut in zip(several, cuts, strict=True)]
-        words = {}
+        exogenous: dict[str, Any] = {}
         if inputs is not None:
-            words["X"] = [one[:cut] for one, cut in zip(inputs, cuts, strict=True)]
+            exogenous["X"] = [one[:cut] for one, cut in zip(inputs, cuts, strict=True)]
         dated = [_with_dates(one, index) for one, index in zip(past, series.indexes, strict=True)]
-        fitted = clone(forecaster).set_params(horizon=int(horizon)).fit(dated, **words)
+        fitted = clone(forecaster).set_params(horizon=int(horizon)).fit(dated, **exogenous)
         if inputs is not None:
-            words["X"] = [one[cut : cut + horizon] for one, cut in zip(inputs, cuts, strict=True)]
-        bounds = fitted.predict_interval(coverage=coverage, **words)
+            exogenous["X"] = [one[cut : cut + horizon] for one, cut in zip(inputs, cuts, strict=True)]
+        bounds = fitted.predict_interval(coverage=coverage, **exogenous)
         for name, values in zip(
-            ("forecast", "lower", "upper"), (fitted.predict(**words), *bounds), strict=True
+            ("forecast", "lower", "upper"), (fitted.predict(**exogenous), *bounds), strict=True
         ):
             found[name].append(np.stack(values))
         period = fitted.period_
@@ -177,10 +193,10 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
                 ]
             )
         )
-        truth.append(np.stack([one[cut : cut + horizon] for one, cut in zip(several, cuts, strict=True)]))
+        followed.append(np.stack([one[cut : cut + horizon] for one, cut in zip(several, cuts, strict=True)]))
         errors.append(np.stack([naive_error(one, period) for one in past])[:, None])
     arrays = {name: np.stack(values) for name, values in found.items()}
-    truth, unit = np.stack(truth), np.stack(errors)
+    truth, unit = np.stack(followed), np.stack(errors)
     table = {
         name: _measures(values, truth, unit)
         for name, values in (
@@ -195,7 +211,7 @@ def backtest(forecaster, y, horizon, origins, X, step, coverage):
     return Backtest(table, ends, truth, **arrays, coverage=coverage, series=series)
 
 
-def _with_dates(values, index):
+def _with_dates(values: Floats, index: pd.Index | None) -> Floats | pd.DataFrame:
     """Return values with the index that they have, which suggests a period."""
     if index is None:
         return values
@@ -204,14 +220,14 @@ def _with_dates(values, index):
     return pd.DataFrame(values, index[: len(values)])
 
 
-def _last(one):
+def _last(one: Floats) -> Floats:
     """Return the last value of each column that is known."""
     return np.array(
         [column[~np.isnan(column)][-1] if (~np.isnan(column)).any() else np.nan for column in one.T]
     )
 
 
-def _measures(forecast, truth, unit):
+def _measures(forecast: Floats, truth: Floats, unit: Floats) -> dict[str, float]:
     error = np.abs(forecast - truth)
     return {
         "MAE": float(np.nanmean(error)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
 from scipy.stats import t as student
@@ -14,22 +14,41 @@ from sklearn.utils.validation import check_is_fitted
 from lstm_ext._data import as_number_array
 from lstm_ext.sklearn._backtest import backtest, naive_error
 from lstm_ext.sklearn._hybrid import PARTS, Fit, Past, combined, inverse, regressed, smoothed
-from lstm_ext.sklearn._network import Network
+from lstm_ext.sklearn._network import Network, naming_the_option
 from lstm_ext.sklearn._sequences import check_columns, frame_columns
 from lstm_ext.sklearn._series import Series, check_same_index, following, packed, read, unpacked
 from lstm_ext.sklearn._smoothing import recent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    import numpy.typing as npt
+    import pandas as pd
 
-    from lstm_ext.callbacks import Callback
     from lstm_ext.model import Model
     from lstm_ext.sklearn._backtest import Backtest
+    from lstm_ext.sklearn._hybrid import State
+    from lstm_ext.sklearn._outputs import OutputDecoder
+    from lstm_ext.sklearn._types import (
+        Auto,
+        Callbacks,
+        ComputeDtype,
+        Floats,
+        ForecastLoss,
+        Numbers,
+        RandomState,
+        Sequential,
+        Solver,
+        Strategy,
+        Transform,
+    )
 
-    _Floats = npt.NDArray[np.float64]
-    _Callback = Callback | Callable[[dict[str, Any]], object]
+
+class _Task(NamedTuple):
+    """Series to continue, their standardized inputs up to the horizon, and the horizon."""
+
+    series: Series
+    X: list[Floats]
+    horizon: int
 
 
 class LSTMForecaster(Network):
@@ -61,7 +80,7 @@ class LSTMForecaster(Network):
         y has an index of dates.
     strategy : {"recursive", "direct"}, default="recursive"
         "recursive" learns one step, and takes each forecast for what was measured; any horizon can be asked
-        for. "direct" learns all steps up to `horizon`; nothing that was forecast is fed back.
+        for. "direct" learns all steps up to `horizon`; no forecast is an input of another.
     difference : int, None or "auto", default="auto"
         "auto": the weighted mean of forecasts with and without differences to the last value. An int:
         everything learns how the series differs from its value so many steps before. None: no differences.
@@ -69,7 +88,7 @@ class LSTMForecaster(Network):
         Of the series. "auto": logarithms where all values are positive and they forecast better. "boxcox":
         the power that is most likely (G. E. P. Box and D. R. Cox, *J. R. Stat. Soc. B* 26:211, 1964).
     n_members : int, default=5
-        LSTMs whose mean is taken; 0: smoothing and regressions alone.
+        LSTMs whose mean is taken; 0: only smoothing and regressions.
     loss : {"mse", "mae", "huber", "quantile", "poisson", "gaussian"}, default="mse"
         Of the LSTMs, as in `LSTMRegressor`. With "gaussian" and "quantile" the width of intervals varies with
         what the LSTM reads. "poisson" is for counts: the LSTM forecasts their rate by itself, beside
@@ -131,7 +150,7 @@ class LSTMForecaster(Network):
     in advance, is a further column of y. Where both carry an index, it is compared.
 
     With ``lstm_options={"nan": "hold"}`` or ``"zero"`` y and X may have NaN: what is missing is no target,
-    and is read as lying on a straight line between its neighbours.
+    and is read as lying on a straight line between its neighbors.
 
     Intervals are split-conformal (J. Lei and others, *J. Am. Stat. Assoc.* 113:1094, 2018), over parts of
     time that are left out in turn (R. F. Barber and others, *Ann. Stat.* 49:486, 2021). They assume that the
@@ -147,23 +166,26 @@ class LSTMForecaster(Network):
     True
     """
 
+    batch_size: int
     model_: Model
-    models_: list[Model]
-    period_: int
-    transform_: str
-    window_: int
-    weights_: dict[str, _Floats]
-    lstm_share_: _Floats
-    fitted_values_: Any
-    n_series_: int
-    n_outputs_: int
-    n_exogenous_: int
     n_iter_: int
     loss_: float
     loss_curve_: list[float]
     validation_loss_curve_: list[float] | None
+    models_: list[Model]
+    period_: int
+    transform_: str
+    window_: int
+    weights_: dict[str, Floats]
+    lstm_share_: Floats
+    fitted_values_: Any
+    n_series_: int
+    n_outputs_: int
+    n_exogenous_: int
+    _state: State
+    _decoder: OutputDecoder
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **Network._parameter_constraints,
         "window": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "horizon": [Interval(Integral, 1, None, closed="left")],
@@ -177,38 +199,21 @@ class LSTMForecaster(Network):
     }
 
     def __init__(
-        self, window: int | str = "auto", horizon: int = 1, *, period: int | str = "auto",
-        strategy: str = "recursive", difference: int | str | None = "auto", transform: str | None = "auto",
-        n_members: int = 5, loss: str = "mse", coverage: float = 0.9, hidden_size: int = 32,
-        num_layers: int = 1, solver: str = "adam", learning_rate_init: float = 0.003, batch_size: int = 32,
-        max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0,
-        tol: float = 1e-4, n_iter_no_change: int | str = "auto", early_stopping: bool = True,
-        validation_fraction: float = 0.1, warm_start: bool = False, scale: bool = True,
-        dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
-        callbacks: Sequence[_Callback] | None = None, random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        self, window: int | Auto = "auto", horizon: int = 1, *, period: int | Auto = "auto",
+        strategy: Strategy = "recursive", difference: int | Auto | None = "auto",
+        transform: Transform | None = "auto", n_members: int = 5, loss: ForecastLoss = "mse",
+        coverage: float = 0.9, hidden_size: int = 32, num_layers: int = 1, solver: Solver = "adam",
+        learning_rate_init: float = 0.003, batch_size: int = 32, max_iter: int | Auto = "auto",
+        alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
+        n_iter_no_change: int | Auto = "auto", early_stopping: bool = True, validation_fraction: float = 0.1,
+        warm_start: bool = False, scale: bool = True, dtype: ComputeDtype = "float32",
+        lstm_options: dict[str, Any] | None = None, callbacks: Callbacks | None = None,
+        random_state: RandomState | None = None, verbose: bool = False,
     ) -> None:
         super().__init__(
-            hidden_size,
-            num_layers,
-            solver,
-            learning_rate_init,
-            batch_size,
-            max_iter,
-            alpha,
-            momentum,
-            max_norm,
-            tol,
-            n_iter_no_change,
-            early_stopping,
-            validation_fraction,
-            warm_start,
-            scale,
-            dtype,
-            lstm_options,
-            callbacks,
-            random_state,
-            verbose,
+            hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
+            max_norm, tol, n_iter_no_change, early_stopping, validation_fraction, warm_start, scale, dtype,
+            lstm_options, callbacks, random_state, verbose,
         )
         self.window = window
         self.horizon = horizon
@@ -223,35 +228,41 @@ class LSTMForecaster(Network):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         super()._check_parameters()
-        for word in ("bidirectional", "reverse"):
-            if (self.lstm_options or {}).get(word):
-                raise ValueError(f"lstm_options has {word!r}, and a forecast reads forwards")
+        for name in ("bidirectional", "reverse"):
+            if (self.lstm_options or {}).get(name):
+                raise ValueError(f"lstm_options has {name!r}; expected none that reads a series backwards")
         if self.strategy == "recursive" and self.loss == "quantile":
             raise ValueError(
-                "loss='quantile' needs strategy='direct': quantiles of one step do not add up to those of "
-                "several; loss='gaussian' does, and every loss has intervals"
+                "loss is 'quantile'; expected another with strategy='recursive', whose steps' quantiles do "
+                "not add "
+                "up: loss='gaussian', or strategy='direct'. Every loss has intervals"
             )
         if self.loss == "poisson":
             if isinstance(self.difference, Integral):
-                raise ValueError("loss='poisson' is for counts, and difference makes others of them")
+                raise ValueError(
+                    f"difference is {self.difference}; expected None or 'auto' with loss='poisson', for "
+                    "counts"
+                )
             if self.transform in ("log", "boxcox"):
                 raise ValueError(
-                    f"loss='poisson' is for counts, and transform={self.transform!r} makes others of them"
+                    f"transform is {self.transform!r}; expected None or 'auto' with loss='poisson', for "
+                    "counts"
                 )
             if not self.n_members:
-                raise ValueError("loss='poisson' is a loss of LSTMs, and n_members is 0")
+                raise ValueError("n_members is 0; expected 1 or more with loss='poisson', a loss of LSTMs")
 
     @property
-    def _lag(self):
+    def _lag(self) -> int:
         """The steps of an explicit difference, else 0."""
         return int(self.difference) if isinstance(self.difference, Integral) else 0
 
     # ---- learning
 
     def fit(
-        self, y: Any, unused: None = None, *, X: Any = None, sample_weight: Any = None, comm: Any = None
+        self, y: Sequential, unused: None = None, *, X: Sequential | None = None,
+        sample_weight: Sequential | None = None, comm: Any = None,
     ) -> Self:
         """Learn from series.
 
@@ -281,39 +292,41 @@ class LSTMForecaster(Network):
         if unused is not None:
             raise TypeError(
                 "fit has a second argument by position; expected fit(y, X=X): the series comes first, and "
-                "fit(X, y) "
-                "would forecast the inputs"
+                "fit(X, y) would forecast the inputs"
             )
         with self._all_or_nothing(comm):
             self._learn(y, X, sample_weight, comm)
         return self
 
-    def _learn(self, y, X, sample_weight, comm):
+    def _learn(self, y: Any, X: Any, sample_weight: Any, comm: Any) -> None:
         self._check_parameters()
-        comm = self._team(comm)
+        comm = self._process_group(comm)
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but y is None.")
-        series = read("y", y, allow_nan=self._allow_nan)
-        inputs = self._exogenous("X", X, series, series.lengths, "as y", None, self._allow_nan)
+        with naming_the_option(self._allow_nan):
+            series = read("y", y, allow_nan=self._allow_nan)
+            inputs = self._exogenous("X", X, series, series.lengths, "as y", None, self._allow_nan)
         if self.loss == "poisson" and any((one < 0).any() for one in series.values):
-            raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
+            raise ValueError("y has negative values; expected counts >= 0 with loss='poisson'")
         ahead = self.horizon if self.strategy == "direct" else 1
         goes_on = self._goes_on(False) or (self.warm_start and hasattr(self, "weights_"))
         least = self._lag + (4 if self.window == "auto" else self.window) + ahead
         for number, length in enumerate(series.lengths):
             if length < least:
                 window = 4 if self.window == "auto" else self.window
-                words = f"window={window}, horizon={ahead}, difference={self._lag}"
-                raise ValueError(f"series {number} of y has {length} steps, expected {least}: {words}")
+                raise ValueError(
+                    f"series {number} of y has {length} steps; expected {least} with window={window}, "
+                    f"horizon={ahead}, difference={self._lag}"
+                )
         if all(np.isnan(one[self._lag :]).all() for one in series.values):
-            raise ValueError("y has no window that something is known to follow: all its values are missing")
+            raise ValueError("y has only missing values; expected numbers")
 
         n_outputs, n_exogenous = series.values[0].shape[1], inputs[0].shape[1]
         if goes_on:
             self._check_architecture(n_exogenous, n_outputs)
         weights = _step_weights(sample_weight, series)
         rng = self._generator()
-        self._x_mean, self._x_scale = _standardisation(inputs, self.scale)
+        self._x_mean, self._x_scale = _standardization(inputs, self.scale)
         fitted = Fit(self, series, [self._scaled_inputs(X) for X in inputs], ahead, weights)
         fitted.choose_transform()
         models = copy.deepcopy(self.models_) if goes_on else None
@@ -322,7 +335,7 @@ class LSTMForecaster(Network):
 
         self.n_series_, self.n_outputs_, self.n_exogenous_ = len(series), n_outputs, n_exogenous
         self._built = self._architecture(n_exogenous, n_outputs)
-        self._reading, self.models_ = fitted.reading, members
+        self._decoder, self.models_ = fitted.decoder, members
         if members:
             self.model_ = members[0]
         elif hasattr(self, "model_"):
@@ -343,14 +356,13 @@ class LSTMForecaster(Network):
         self._names = {"y": frame_columns(y), "X": None if X is None else frame_columns(X)}
         self._remember(series, inputs)
 
-    def _remember(self, series, inputs):
+    def _remember(self, series: Series, inputs: list[Floats]) -> None:
         """Keep what `predict` goes on from."""
-        at = [recent(length, self.period_) for length in series.lengths]
         keep = self.window_ + self._state["lag"] + 1
-        at = [min(start, max(0, length - keep)) for start, length in zip(at, series.lengths, strict=True)]
-        self._history = [one[start:].copy() for one, start in zip(series.values, at, strict=True)]
-        self._history_X = [one[start:].copy() for one, start in zip(inputs, at, strict=True)]
-        self._form = {
+        starts = [min(recent(length, self.period_), max(0, length - keep)) for length in series.lengths]
+        self._history = [one[start:].copy() for one, start in zip(series.values, starts, strict=True)]
+        self._history_X = [one[start:].copy() for one, start in zip(inputs, starts, strict=True)]
+        self._form: dict[str, Any] = {
             "several": series.several,
             "flat": series.flat,
             "make": series.make,
@@ -362,45 +374,67 @@ class LSTMForecaster(Network):
             else [[_plain(name) for name in series.labels[0]], _plain(series.labels[1])],
         }
 
-    def _scaled_inputs(self, X):
+    def _scaled_inputs(self, X: Floats) -> Floats:
         return _held((X - self._x_mean) / self._x_scale)
 
-    def _exogenous(self, name, X, series, steps, why, columns, nan=False, indexes=None):
+    def _exogenous(
+        self, name: str, X: Any, series: Series, steps: list[int], why: str, columns: int | None,
+        nan: bool = False, indexes: list[pd.Index | None] | None = None,
+    ) -> list[Floats]:
         """Return X as a list, each with as many steps as it has to have, and `why` says why."""
         if X is None:
             if columns:
-                raise ValueError(f"{name} is None, expected {columns} columns: fit had exogenous inputs")
+                raise ValueError(f"{name} is None; expected {columns} columns: fit had exogenous inputs")
             return [np.empty((n, 0)) for n in steps]
         if columns == 0:
-            raise ValueError(f"{name} was given, and fit had no exogenous inputs")
-        if getattr(X, "ndim", None) == 1 and not hasattr(X, "index") and X.dtype.kind != "O":
-            raise ValueError(
-                f"{name} has shape {np.shape(X)}; expected (time, inputs): {name}[:, None] is one input"
-            )
+            raise ValueError(f"{name} was given; expected None, as fit had no exogenous inputs")
         found = read(name, X, allow_nan=nan, columns=columns)
-        if found.make in ("panel", "long") and series.keys is not None:
+        if found.flat and found.make == "array":
+            raise ValueError(
+                f"{name} has shape ({found.lengths[0]},); expected (time, inputs): {name}[:, None] is one "
+                "input"
+            )
+        if found.keys is not None and series.keys is not None:
             order = found.keys.get_indexer(series.keys)
             if (order < 0).any():
-                raise ValueError(f"{name} lacks the series {series.keys[int(np.argmin(order))]!r} of y")
+                raise ValueError(
+                    f"{name} lacks the series {series.keys[int(np.argmin(order))]!r}; expected those of y"
+                )
             found.values, found.indexes = ([part[k] for k in order] for part in (found.values, found.indexes))
         checked, given = found.values, found.indexes
         if len(checked) == 1 < len(steps) and not found.several:
             checked, given = checked * len(steps), given * len(steps)  # the same for all series: a calendar
         if len(checked) != len(steps):
             raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: there are {len(steps)} series, "
-                f"{name} has {len(checked)}"
+                f"Found input variables with inconsistent numbers of samples: {name} has {len(checked)} "
+                "series; "
+                f"expected {len(steps)}"
             )
         expected = series.indexes if indexes is None else indexes
         for number, (one, n, index, other) in enumerate(zip(checked, steps, given, expected, strict=True)):
             if len(one) != n:
-                raise ValueError(f"{name} has {len(one)} steps for series {number}, expected {n}, {why}")
+                raise ValueError(f"{name} has {len(one)} steps for series {number}; expected {n}, {why}")
             check_same_index(name, index, other, number, found.several)
         return checked
 
     # ---- forecasts
 
-    def predict(self, horizon: Any = None, X: Any = None, *, y: Any = None, X_past: Any = None) -> Any:
+    @overload
+    def predict(
+        self, horizon: int | None = None, X: Sequential | None = None, *, y: Numbers,
+        X_past: Sequential | None = None,
+    ) -> Floats: ...
+
+    @overload
+    def predict(
+        self, horizon: int | Sequential | None = None, X: Sequential | None = None, *,
+        y: Sequential | None = None, X_past: Sequential | None = None,
+    ) -> Any: ...
+
+    def predict(
+        self, horizon: int | Sequential | None = None, X: Sequential | None = None, *,
+        y: Sequential | None = None, X_past: Sequential | None = None,
+    ) -> Any:
         """Continue series: those that `fit` had, or others.
 
         Parameters
@@ -423,11 +457,11 @@ class LSTMForecaster(Network):
         """
         check_is_fitted(self)
         task = self._task(horizon, X, y, X_past)
-        return task["series"].answer(list(self._forecast(task)[0]), task["horizon"])
+        return task.series.answer(list(self._forecast(task)[0]), task.horizon)
 
     def predict_interval(
-        self, horizon: Any = None, X: Any = None, *, y: Any = None, X_past: Any = None,
-        coverage: float | None = None,
+        self, horizon: int | Sequential | None = None, X: Sequential | None = None, *,
+        y: Sequential | None = None, X_past: Sequential | None = None, coverage: float | None = None,
     ) -> tuple[Any, Any]:
         """Bounds between which the series will be, each step with a probability of `coverage`.
 
@@ -448,10 +482,11 @@ class LSTMForecaster(Network):
         check_is_fitted(self)
         coverage = self._built["coverage"] if coverage is None else coverage
         if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
-            raise ValueError(f"coverage is {coverage!r}, expected a number between 0 and 1")
+            raise ValueError(f"coverage is {coverage!r}; expected a number between 0 and 1")
+        coverage = float(coverage)
         task = self._task(horizon, X, y, X_past)
         _, middle, width, past = self._forecast(task)
-        half = width * self._quantile(task["horizon"], coverage)
+        half = width * self._quantile(task.horizon, coverage)
         answers = []
         for sign in (-1, 1):
             bound = np.stack(
@@ -462,10 +497,10 @@ class LSTMForecaster(Network):
             )
             if self._built["loss"] == "poisson":
                 bound = np.maximum(bound, 0)
-            answers.append(task["series"].answer(list(bound), task["horizon"]))
-        return tuple(answers)
+            answers.append(task.series.answer(list(bound), task.horizon))
+        return answers[0], answers[1]
 
-    def _quantile(self, horizon, coverage):
+    def _quantile(self, horizon: int, coverage: float) -> Floats:
         """Return how many units of width an interval is to each side, (horizon, D)."""
         state = self._state["interval"]
         size = state["size"]
@@ -486,14 +521,11 @@ class LSTMForecaster(Network):
         wide = student.ppf((1 + coverage) / 2, max(count - 1, 1))
         if 1 / max(count, 1) > (1 - coverage):
             factor = np.maximum(factor, wide)
-        return (
-            size
-            * factor
-            * student.ppf((1 + coverage) / 2, max(state["free"], 2))
-            / student.ppf((1 + coverage) / 2, np.inf)
-        )
+        level = (1 + coverage) / 2
+        half: Floats = size * factor * student.ppf(level, max(state["free"], 2)) / student.ppf(level, np.inf)
+        return half
 
-    def score(self, y: Any, unused: None = None, *, X: Any = None) -> float:
+    def score(self, y: Sequential, unused: None = None, *, X: Sequential | None = None) -> float:
         r"""Return how well the series of `fit` are forecast: minus the mean absolute scaled error.
 
         .. math:: -\frac{1}{h} \sum_{k=1}^{h} |\hat y_{T+k} - y_{T+k}| / q, \qquad
@@ -520,20 +552,20 @@ class LSTMForecaster(Network):
             raise TypeError("score has a second argument by position; expected score(y, X=X)")
         truth = read("y", y, allow_nan=True, columns=self.n_outputs_)
         if len(truth) != self.n_series_:
-            raise ValueError(f"y has {len(truth)} series, expected {self.n_series_}: fit had as many")
+            raise ValueError(f"y has {len(truth)} series; expected {self.n_series_}: fit had as many")
         lengths = set(truth.lengths)
         if len(lengths) > 1 or 0 in lengths:
             raise ValueError(f"y has series of {sorted(lengths)} steps; expected one length, of at least 1")
         task = self._task(lengths.pop(), X, None, None)
-        for number, (index, other) in enumerate(zip(truth.indexes, task["series"].indexes, strict=True)):
+        for number, (index, other) in enumerate(zip(truth.indexes, task.series.indexes, strict=True)):
             if index is not None and other is not None:
-                check_same_index("y", index, following(other, task["horizon"]), number, truth.several)
+                check_same_index("y", index, following(other, task.horizon), number, truth.several)
         errors = []
         for one, forecast, past in zip(truth.values, self._forecast(task)[0], self._history, strict=True):
             errors.append(np.abs(forecast - one) / naive_error(past, self.period_))
         return -float(np.nanmean(errors))
 
-    def update(self, y: Any, *, X: Any = None) -> Self:
+    def update(self, y: Sequential, *, X: Sequential | None = None) -> Self:
         """Take in what was measured since, without learning anew.
 
         Level, trend, season and scale follow; regressions, LSTMs and weights stay. `fit` learns anew.
@@ -553,7 +585,7 @@ class LSTMForecaster(Network):
         check_columns("y", frame_columns(y), self._names["y"])
         new = read("y", y, allow_nan=self._takes_missing, columns=self.n_outputs_)
         if len(new) != self.n_series_:
-            raise ValueError(f"y has {len(new)} series, expected {self.n_series_}: fit had as many")
+            raise ValueError(f"y has {len(new)} series; expected {self.n_series_}: fit had as many")
         before = self._remembered()
         if new.keys is not None and before.keys is not None:
             order = new.keys.get_indexer(before.keys)
@@ -580,8 +612,8 @@ class LSTMForecaster(Network):
         return self
 
     def backtest(
-        self, y: Any, horizon: int | None = None, origins: int | Sequence[int] = 8, *, X: Any = None,
-        step: int | None = None, coverage: float | None = None,
+        self, y: Sequential, horizon: int | None = None, origins: int | Sequence[int] = 8, *,
+        X: Sequential | None = None, step: int | None = None, coverage: float | None = None,
     ) -> Backtest:
         """Forecast from several origins, learning anew at each, and compare with naive forecasts.
 
@@ -610,10 +642,10 @@ class LSTMForecaster(Network):
     # ---- the way from series to forecasts
 
     @property
-    def _takes_missing(self):
+    def _takes_missing(self) -> bool:
         return self._built["lstm_options"].get("nan") in ("zero", "hold")
 
-    def _remembered(self):
+    def _remembered(self) -> Series:
         """Return the series that were remembered, as `read` returns series."""
         import_needed = self._form["make"] != "array" or any(self._form["indexes"])
         form = self._form
@@ -633,25 +665,25 @@ class LSTMForecaster(Network):
             form["labels"],
         )
 
-    def _task(self, horizon, X, y, X_past):
+    def _task(self, horizon: Any, X: Any, y: Any, X_past: Any) -> _Task:
         """Check what is to be continued."""
         if horizon is not None and not isinstance(horizon, Integral) and np.ndim(horizon) > 0 and y is None:
             horizon, y = None, horizon
         horizon = self._built["horizon"] if horizon is None else horizon
         if isinstance(horizon, bool | np.bool_) or not isinstance(horizon, Integral) or horizon < 1:
-            raise ValueError(f"horizon is {horizon!r}, expected an integer of at least 1")
+            raise ValueError(f"horizon is {horizon!r}; expected an integer of at least 1")
         if self._built["strategy"] == "direct" and horizon > self._built["horizon"]:
             raise ValueError(
-                f"horizon is {horizon}, this forecaster has learned {self._built['horizon']} steps: fit "
-                "with a "
-                "longer horizon, or strategy='recursive'"
+                f"horizon is {horizon}; expected at most {self._built['horizon']}, the steps that were "
+                "learned: fit "
+                "with a longer horizon, or strategy='recursive'"
             )
         for name, given, fitted in (("y", y, "y"), ("X_past", X_past, "X"), ("X", X, "X")):
             if given is not None:
                 check_columns(name, frame_columns(given), self._names[fitted])
         if y is None:
             if X_past is not None:
-                raise ValueError("X_past was given without y")
+                raise ValueError("X_past was given without y; expected both")
             series, past = self._remembered(), self._history_X
         else:
             series = read("y", y, allow_nan=self._takes_missing, columns=self.n_outputs_)
@@ -661,24 +693,23 @@ class LSTMForecaster(Network):
             least = self.window_ + self._state["lag"]
             for number, length in enumerate(series.lengths):
                 if length < least:
-                    raise ValueError(f"series {number} of y has {length} steps, expected at least {least}")
+                    raise ValueError(f"series {number} of y has {length} steps; expected at least {least}")
             if self._built["loss"] == "poisson" and any((one < 0).any() for one in series.values):
-                raise ValueError("y has negative values, and loss='poisson' is for counts >= 0")
+                raise ValueError("y has negative values; expected counts >= 0 with loss='poisson'")
             if self._state["transform"] in ("log", "boxcox"):
                 for number, one in enumerate(series.values):
                     if (one <= 0).any():
                         raise ValueError(
                             f"series {number} of y has the value {np.nanmin(one):g}; expected values "
-                            "above 0: this "
-                            f"forecaster has learned with transform={self._state['transform']!r}"
+                            f"above 0 with transform={self._state['transform']!r}"
                         )
         lag = self._state["lag"]
         if lag:
             for number, one in enumerate(series.values):
                 if np.isnan(one[-lag:]).any():
                     raise ValueError(
-                        f"series {number} of y has a gap in its last {lag} steps, to which forecasts with "
-                        f"difference={lag} are added: fill it"
+                        f"series {number} of y has a gap in its last {lag} steps; expected none with "
+                        f"difference={lag}: fill it"
                     )
         expected = None
         if X is not None:
@@ -687,15 +718,15 @@ class LSTMForecaster(Network):
             "X", X, series, [int(horizon)] * len(series), "the horizon", self.n_exogenous_, indexes=expected
         )
         inputs = [self._scaled_inputs(np.concatenate(pair)) for pair in zip(past, future, strict=True)]
-        return {"series": series, "X": inputs, "horizon": int(horizon)}
+        return _Task(series, inputs, int(horizon))
 
-    def _forecast(self, task):
+    def _forecast(self, task: _Task) -> tuple[Floats, Floats, Floats, list[Past]]:
         """Return forecasts (N, h, D), the same transformed, the unit of their width, and the pasts."""
-        state, horizon = self._state, task["horizon"]
-        pasts = [Past(state, y, X) for y, X in zip(task["series"].values, task["X"], strict=True)]
+        state, horizon = self._state, task.horizon
+        pasts = [Past(state, y, X) for y, X in zip(task.series.values, task.X, strict=True)]
         paths = {
             "smoothing": smoothed(pasts, state["period"], horizon),
-            **regressed(state, pasts, horizon, -1, self.models_, self._reading, state["share"]),
+            **regressed(state, pasts, horizon, -1, self.models_, self._decoder, state["share"]),
         }
         forecasts, middle = combined(state, pasts, paths, state["weights"])
         scale = np.stack([past.scale for past in pasts])[:, None]
@@ -703,20 +734,20 @@ class LSTMForecaster(Network):
         return forecasts, middle, scale * spread, pasts
 
 
-def _step_weights(sample_weight, series):
-    """Return what each step of each series counts, a list of (T_i,)."""
+def _step_weights(sample_weight: Any, series: Series) -> list[Floats]:
+    """Return the weight of each step of each series, a list of (T_i,)."""
     lengths = series.lengths
     if sample_weight is None:
         return [np.ones(length) for length in lengths]
     if series.several and not isinstance(sample_weight, list | tuple):
         each = as_number_array("sample_weight", sample_weight, allow_nan=False, ndim=1)
         if len(each) != len(series):
-            raise ValueError(f"sample_weight has {len(each)} numbers, expected {len(series)}, one a series")
+            raise ValueError(f"sample_weight has {len(each)} numbers; expected {len(series)}, one a series")
         weights = [np.full(length, weight) for length, weight in zip(lengths, each, strict=True)]
     else:
         given = sample_weight if series.several else [sample_weight]
         if len(given) != len(series):
-            raise ValueError(f"sample_weight has {len(given)} parts, expected {len(series)}, one a series")
+            raise ValueError(f"sample_weight has {len(given)} parts; expected {len(series)}, one a series")
         weights = []
         for number, (one, length) in enumerate(zip(given, lengths, strict=True)):
             name = f"sample_weight[{number}]" if series.several else "sample_weight"
@@ -724,7 +755,7 @@ def _step_weights(sample_weight, series):
                 one = np.full(length, one)
             one = as_number_array(name, one, allow_nan=False, ndim=1)
             if len(one) != length:
-                raise ValueError(f"{name} has {len(one)} steps, expected {length}, as y")
+                raise ValueError(f"{name} has {len(one)} steps; expected {length}, as y")
             weights.append(one)
     if any((one < 0).any() for one in weights):
         raise ValueError("sample_weight has negative values; expected numbers >= 0")
@@ -733,7 +764,7 @@ def _step_weights(sample_weight, series):
     return weights
 
 
-def _standardisation(inputs, scale):
+def _standardization(inputs: list[Floats], scale: bool) -> tuple[Floats, Floats]:
     """Mean and standard deviation of the columns of X, over all series; NaN does not count."""
     rows = np.concatenate(inputs)
     mean, deviation = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
@@ -746,7 +777,7 @@ def _standardisation(inputs, scale):
     return mean, deviation
 
 
-def _held(X):
+def _held(X: Floats) -> Floats:
     """Return X (T, K) with each missing value replaced by the last one that is known, or 0, the mean."""
     missing = np.isnan(X)
     if missing.any():
@@ -755,14 +786,14 @@ def _held(X):
     return X
 
 
-def _mean_curve(curves, name):
+def _mean_curve(curves: list[dict[str, list[float]]], name: str) -> list[float]:
     """Return the mean of the members' curves, each as long as it is."""
     found = [curve[name] for curve in curves if curve[name]]
     longest = max((len(one) for one in found), default=0)
     return [float(np.mean([one[k] for one in found if k < len(one)])) for k in range(longest)]
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Return a name as text or a number that a file can hold."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]

@@ -1,5 +1,9 @@
 """What `LSTMForecaster` computes: smoothing, regressions on lags, LSTMs, and their weighted mean."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import boxcox_normmax
@@ -9,17 +13,31 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.sklearn import _lags
 from lstm_ext.sklearn._network import to_dtype
-from lstm_ext.sklearn._readings import Reading
+from lstm_ext.sklearn._outputs import OutputDecoder
 from lstm_ext.sklearn._series import usual_periods
 from lstm_ext.sklearn._smoothing import filled, find_period, recent, seasonal_adjustment, smooth
 from lstm_ext.training import fit_lbfgs
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    import numpy.typing as npt
+
+    from lstm_ext.distributed import DataParallel
+    from lstm_ext.sklearn._forecaster import LSTMForecaster
+    from lstm_ext.sklearn._series import Series
+    from lstm_ext.sklearn._types import Bools, Floats, Integers, Reals
+    from lstm_ext.training import EpochRecord
+
+    State = dict[str, Any]  # what was learned, by name
+    Member = tuple[Model, int]  # an LSTM, and the block of time that it has not learned from
 
 PARTS = ("smoothing", "differences", "levels")
 _N_BLOCKS = 5  # parts of time that are left out in turn, where members do not say how many
 _ORIGINS = 400  # from which forecasts are judged, over all series
 _EXAMINED = 20  # series whose periods are looked for
 _LEADS = 12  # steps ahead for which errors are known at the least, if the series allows
-# Of a member's training: steps of the optimiser without a lower validation loss, least and most; and in all.
+# Of a member's training: steps of the optimizer without a lower validation loss, least and most; and in all.
 _LEAST_PATIENCE, _MOST_PATIENCE, _MOST_STEPS = 100, 1000, 5000
 _MOST_JUDGED = 1000  # windows on which a member's validation loss is taken
 _DIRECT_TARGETS = 2**23  # numbers that the targets of direct forecasts may be
@@ -32,7 +50,7 @@ _SURE = 1.5  # standard errors that the gain has to have, to be used at all
 # ---- transforms
 
 
-def transformed(state, y):
+def transformed(state: State, y: Floats) -> Floats:
     """Return the series on the scale of the transform."""
     name = state["transform"]
     if name == "log":
@@ -46,7 +64,7 @@ def transformed(state, y):
     return y
 
 
-def _untransformed(state, z):
+def _untransformed(state: State, z: Floats) -> Floats:
     name = state["transform"]
     if name == "log":
         return np.exp(z)
@@ -59,20 +77,20 @@ def _untransformed(state, z):
     return z
 
 
-def inverse(state, z, past):
+def inverse(state: State, z: Floats, past: Past) -> Floats:
     """Return transformed levels (h, D) in the series' own units, kept within what is plausible."""
     if state["transform"] == "none":
         return z
     # A forecast on a log scale that runs away becomes infinite: ten ranges beyond the past are enough.
     low, high = np.nanmin(past.levels, axis=0), np.nanmax(past.levels, axis=0)
-    room = 10 * np.maximum(high - low, 1e-6) + 1
-    return _untransformed(state, np.clip(z, low - room, high + room))
+    margin = 10 * np.maximum(high - low, 1e-6) + 1
+    return _untransformed(state, np.clip(z, low - margin, high + margin))
 
 
 # ---- the past of a series
 
 
-def _scale_of(adjusted):
+def _scale_of(adjusted: Floats) -> Floats:
     step = np.diff(adjusted, axis=0)
     scale = np.sqrt(np.mean(step**2, axis=0)) if len(step) else np.zeros(adjusted.shape[1])
     spread = adjusted.std(axis=0)
@@ -80,11 +98,12 @@ def _scale_of(adjusted):
     return np.where(scale > tiny, scale, np.where(spread > tiny, spread, 1.0))
 
 
-def _slow(u, window):
+def _slow(u: Floats, window: int) -> Floats:
     """Exponential moving average of u (T, D) over about `window` steps."""
     share = 2 / (window + 1)
     first = u[: max(1, min(window, len(u)) // 2)].mean(axis=0)
-    return lfilter([share], [1.0, share - 1], u, axis=0, zi=((1 - share) * first)[None])[0]
+    average: Floats = lfilter([share], [1.0, share - 1], u, axis=0, zi=((1 - share) * first)[None])[0]
+    return average
 
 
 class Past:
@@ -95,7 +114,7 @@ class Past:
     state : dict
     y : ndarray of shape (T, D)
     X : ndarray of shape (T + h, K)
-        Standardised.
+        Standardized.
     whole : bool
         Keep all steps, to learn from them; else those that a forecast needs.
 
@@ -113,7 +132,7 @@ class Past:
         A moving average of u, which the LSTM reads u relative to.
     """
 
-    def __init__(self, state, y, X, whole=False):
+    def __init__(self, state: State, y: Floats, X: Floats, whole: bool = False) -> None:
         lag, period, window = state["lag"], state["period"], state["window"]
         self.lag, self.levels = lag, transformed(state, y)
         z = self.levels[lag:] - self.levels[:-lag] if lag else self.levels
@@ -138,11 +157,11 @@ class Past:
             self.u = np.concatenate([np.repeat(self.u[:1], max(short, 0), axis=0), self.u[-window - 1 :]])
             self.X = self.X[-window - ahead :]
 
-    def seasons(self, horizon):
+    def seasons(self, horizon: int) -> Floats:
         """Season of the steps that follow, (h, D)."""
         return self.season[np.arange(horizon) % len(self.season)]
 
-    def in_levels(self, path):
+    def in_levels(self, path: Floats) -> Floats:
         """Add up differences, if the state has them: transformed levels of a path (h, D) of z."""
         if not self.lag:
             return path
@@ -155,33 +174,36 @@ class Past:
 # ---- forecasts
 
 
-def smoothed(pasts, period, horizon):
+def smoothed(pasts: list[Past], period: int, horizon: int) -> Floats:
     """Forecasts of exponential smoothing, (N, h, D), in the units of z."""
-    found = [None] * len(pasts)
+    found = np.empty((len(pasts), horizon, pasts[0].z.shape[1]))
     for rows in _alike([len(past.z) for past in pasts]):
         z = np.concatenate([pasts[row].z for row in rows], axis=1)
         ahead = smooth(z, period, [len(z)], horizon)[0][0]
         for row, part in zip(rows, np.split(ahead, len(rows), axis=1), strict=True):
             found[row] = part
-    return np.stack(found)
+    return found
 
 
-def _alike(keys):
+def _alike(keys: Sequence[Hashable]) -> list[list[int]]:
     """Return the positions of each different key, a few at a time."""
-    places = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return [rows[start : start + 64] for rows in places.values() for start in range(0, len(rows), 64)]
+    positions: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    return [rows[start : start + 64] for rows in positions.values() for start in range(0, len(rows), 64)]
 
 
-def _readout(models, hidden, reading, size):
-    """Mean over the members of what they say: corrections (N, ..., D) and widths, or None."""
-    corrections, widths = [], []
+def _readout(
+    models: list[Model], hidden: list[Reals], decoder: OutputDecoder, size: Floats
+) -> tuple[Floats, Floats | None]:
+    """Mean over the members: corrections (N, ..., D) and widths, or None."""
+    corrections: list[Reals] = []
+    widths: list[Reals] = []
     for model, state in zip(models, hidden, strict=True):
         outputs = state.astype(np.float64) @ model.weight.T.astype(np.float64) + model.bias.astype(np.float64)
-        values = reading.read(outputs, np.zeros_like(size), size)
+        values = decoder.decode(outputs, np.zeros_like(size), size)
         middle = values[0]
-        if reading.axis:
+        if decoder.axis:
             widths.append((values[0][..., -1] - values[0][..., 0]) / 2)
             middle = values[0][..., 1]
         elif len(values) > 1:
@@ -190,7 +212,10 @@ def _readout(models, hidden, reading, size):
     return np.mean(corrections, axis=0), np.mean(widths, axis=0) if widths else None
 
 
-def regressed(state, pasts, horizon, block, models, reading, share):
+def regressed(
+    state: State, pasts: list[Past], horizon: int, block: int, models: list[Model], decoder: OutputDecoder,
+    share: Floats,
+) -> dict[str, Any]:
     """Forecasts of both regressions, and of that of the levels with the LSTMs.
 
     Parameters
@@ -201,7 +226,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
     block : int
         The part of time that the regressions have not learned from; -1: none.
     models : list of Model
-    reading : Reading
+    decoder : OutputDecoder
     share : ndarray of shape (D,)
         Of the LSTMs' correction that is used.
 
@@ -216,7 +241,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
     short, direct = state["level_window"], state["ahead"] > 1
     level = state["levels"][block] if direct else state["levels"][block, 0]
     difference = state["differences"][block] if direct else state["differences"][block, 0]
-    paths = {
+    paths: dict[str, Any] = {
         "differences": _lags.forecast(difference, v, X, horizon),
         "base": _lags.forecast(level, u[:, -short:], X[:, state["window"] - short :], horizon),
         "spread": None,
@@ -235,7 +260,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
                 horizon,
                 level,
                 models,
-                reading,
+                decoder,
                 share,
                 paths["base"][k : k + size],
             )
@@ -244,8 +269,8 @@ def regressed(state, pasts, horizon, block, models, reading, share):
         paths["levels"] = np.concatenate([part[0] for part in parts])
         if parts[0][1] is not None:
             usual = state["usual_spread"]
-            spread = np.concatenate([part[1] for part in parts]) / usual[: parts[0][1].shape[1]]
-            paths["spread"] = np.clip(spread, 0.2, 5.0)
+            spread = np.concatenate([part[1] for part in parts if part[1] is not None])
+            paths["spread"] = np.clip(spread / usual[: spread.shape[1]], 0.2, 5.0)
     mean, scale = (np.stack([getattr(past, name) for past in pasts])[:, None] for name in ("mean", "scale"))
     season = np.stack([past.seasons(horizon) for past in pasts])
     for name in (*PARTS[1:], "base"):
@@ -255,7 +280,7 @@ def regressed(state, pasts, horizon, block, models, reading, share):
     return paths
 
 
-def _features(state, u, slow, X, dtype):
+def _features(state: State, u: Floats, slow: Floats, X: Floats, dtype: npt.DTypeLike) -> Reals:
     """Return what the LSTM reads: steps of u, u relative to its moving average, X of the next step."""
     step = np.diff(u, axis=-2) / state["step_size"]
     rows = [step, (u[..., 1:, :] - slow) / state["slow_size"], X]
@@ -264,7 +289,10 @@ def _features(state, u, slow, X, dtype):
     return to_dtype("y", np.concatenate(rows, axis=-1), dtype)
 
 
-def _recursive(state, u, slow, X, horizon, level, models, reading, share, base):
+def _recursive(
+    state: State, u: Floats, slow: Floats, X: Floats, horizon: int, level: Floats, models: list[Model],
+    decoder: OutputDecoder, share: Floats, base: Floats,
+) -> tuple[Floats, Floats | None]:
     window, short, dtype = state["window"], state["level_window"], models[0].lstm.dtype
     count, _, columns = u.shape
     features = _features(state, u, slow, X[:, 1 : window + 1], dtype)
@@ -277,16 +305,17 @@ def _recursive(state, u, slow, X, horizon, level, models, reading, share, base):
     slow, last, spread = slow[:, -1], u[:, -1], None
     decay = 2 / (window + 1)
     for step in range(horizon):
-        correction, width = _readout(models, hidden, reading, state["residual_size"][0])
+        correction, width = _readout(models, hidden, decoder, state["residual_size"][0])
         if step == 0 and width is not None:
             spread = width[:, None]
         if state["absolute"]:
             value = np.log1p(correction)
         else:
-            at = np.maximum(window + step - np.arange(3), 0)
-            rows = np.column_stack(
-                [lags[:, step : step + short].reshape(count, -1), X[:, at].reshape(count, -1), np.ones(count)]
-            )
+            latest = np.maximum(window + step - np.arange(3), 0)
+            rows = np.column_stack([
+                lags[:, step : step + short].reshape(count, -1), X[:, latest].reshape(count, -1),
+                np.ones(count),
+            ])
             value = rows @ level + share * correction
         lags[:, short + step] = value
         if step + 1 < horizon:
@@ -301,7 +330,10 @@ def _recursive(state, u, slow, X, horizon, level, models, reading, share, base):
     return lags[:, short:], spread
 
 
-def _direct(state, u, slow, X, horizon, level, models, reading, share, base):
+def _direct(
+    state: State, u: Floats, slow: Floats, X: Floats, horizon: int, level: Floats, models: list[Model],
+    decoder: OutputDecoder, share: Floats, base: Floats,
+) -> tuple[Floats, Floats | None]:
     window, dtype = state["window"], models[0].lstm.dtype
     features = _features(state, u, slow, X[:, 1 : window + 1], dtype)
     beyond = np.zeros((len(u), horizon - 1, features.shape[2]), features.dtype)
@@ -310,15 +342,17 @@ def _direct(state, u, slow, X, horizon, level, models, reading, share, base):
     beyond[..., beyond.shape[2] - 1 - n_exogenous : -1] = X[:, window + 1 : window + horizon]
     features = np.concatenate([features, beyond], axis=1)
     hidden = [model.lstm(features)[0][:, window - 1 :] for model in models]
-    correction, width = _readout(models, hidden, reading, state["residual_size"][:horizon])
+    correction, width = _readout(models, hidden, decoder, state["residual_size"][:horizon])
     return (np.log1p(correction) if state["absolute"] else base + share * correction), width
 
 
-def combined(state, pasts, paths, weights):
+def combined(
+    state: State, pasts: list[Past], paths: dict[str, Any], weights: Floats
+) -> tuple[Floats, Floats]:
     """Return the weighted mean of the parts in the series' units, and transformed, (N, h, D) each."""
     found, middle = [], []
     for row, past in enumerate(pasts):
-        total = 0.0
+        total = np.zeros(paths["smoothing"].shape[1:])
         for part, weight in zip(PARTS, weights, strict=True):
             if np.any(weight):
                 total = total + weight * inverse(state, past.in_levels(paths[part][row]), past)
@@ -335,12 +369,12 @@ class _Windows:
 
     random_access = True
 
-    def __init__(self, rows, starts, steps, hidden):
+    def __init__(self, rows: Reals, starts: Integers, steps: int, hidden: tuple[int, int] | None) -> None:
         self.rows, self.starts, self.steps, self.hidden = rows, starts, steps, hidden
         self.dtype, self.shape = rows.dtype, (len(starts), steps, rows.shape[1])
 
-    def __getitem__(self, index):
-        found = self.rows[self.starts[index][:, None] + np.arange(self.steps)]
+    def __getitem__(self, index: Integers) -> Reals:
+        found: Reals = self.rows[self.starts[index][:, None] + np.arange(self.steps)]
         if self.hidden is not None:
             known, columns = self.hidden
             found[:, known:, :columns] = 0
@@ -349,16 +383,17 @@ class _Windows:
 
 
 class _Curve(Callback):
-    """Writes down the losses of a member."""
+    """Records the losses of a member."""
 
-    def __init__(self, number, prints):
-        self.losses, self.number, self.prints = {"loss": [], "validation_loss": []}, number, prints
+    def __init__(self, number: int, prints: bool) -> None:
+        self.number, self.prints = number, prints
+        self.losses: dict[str, list[float]] = {"loss": [], "validation_loss": []}
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
-        for name, curve in self.losses.items():
-            if name in record:
-                curve.append(float(record[name]))
+        self.losses["loss"].append(float(record["loss"]))
+        if "validation_loss" in record:
+            self.losses["validation_loss"].append(float(record["validation_loss"]))
         if self.prints:
             more = f", validation loss {record['validation_loss']:.6g}" if "validation_loss" in record else ""
             print(f"Member {self.number + 1}, iteration {record['epoch']}, loss {record['loss']:.6g}{more}")
@@ -373,24 +408,28 @@ class Fit:
         Its parameters are read.
     series : Series
     inputs : list of ndarray of shape (T_i, K)
-        Standardised.
+        Standardized.
     ahead : int
         Steps that are learned at once: 1, or the horizon.
     weights : list of ndarray of shape (T_i,)
         What each step counts as a target.
     """
 
-    def __init__(self, estimator, series, inputs, ahead, weights):
+    def __init__(
+        self, estimator: LSTMForecaster, series: Series, inputs: list[Floats], ahead: int,
+        weights: list[Floats],
+    ) -> None:
         self.estimator, self.values, self.inputs, self.ahead = estimator, series.values, inputs, ahead
-        self.columns, self.curves, self.weights = series.values[0].shape[1], [], weights
-        self.reading = Reading(estimator.loss, _levels(estimator.coverage))
+        self.columns, self.weights = series.values[0].shape[1], weights
+        self.curves: list[dict[str, list[float]]] = []
+        self.decoder = OutputDecoder(estimator.loss, _levels(estimator.coverage))
         self.positive = all(np.nanmin(one, initial=np.inf, where=~np.isnan(one)) > 0 for one in self.values)
         self.period = self._period(series)
         lag = estimator._lag
         shortest = min(len(one) for one in self.values) - lag
         if estimator.window == "auto":
-            room = max(1, min(shortest // 3, shortest - ahead - 1))
-            self.window = max(1, min(max(2 * self.period, 24), room))
+            longest = max(1, min(shortest // 3, shortest - ahead - 1))
+            self.window = max(1, min(max(2 * self.period, 24), longest))
             self.level_window = max(1, min(max(self.period, 12), shortest // 4, self.window))
         else:
             self.window = self.level_window = int(estimator.window)
@@ -409,20 +448,20 @@ class Fit:
         # Errors of overlapping forecasts are alike: about one for each horizon is new.
         self.independent = sum(one.sum() for one in weights) / estimator.horizon
 
-    def _period(self, series):
+    def _period(self, series: Series) -> int:
         if self.estimator.period != "auto":
             return int(self.estimator.period)
         chosen = np.unique(np.linspace(0, len(series) - 1, min(len(series), _EXAMINED)).astype(int))
         usual = {period for number in chosen for period in usual_periods(series.indexes[number])}
         return find_period([column for number in chosen for column in series.values[number].T], usual)
 
-    def _edges(self, steps):
+    def _edges(self, steps: int) -> Integers:
         """Return where the blocks of a series begin; the first has the steps before the first window, too."""
         edges = self.window + np.arange(self.n_blocks + 1) * (steps - self.window) // self.n_blocks
         edges[0] = 0
         return edges
 
-    def _choose_origins(self, lag):
+    def _choose_origins(self, lag: int) -> None:
         """Choose from where forecasts are judged: (number of series, its steps until then, block)."""
         chosen = np.unique(np.linspace(0, len(self.values) - 1, min(len(self.values), _ORIGINS)).astype(int))
         each = max(2, _ORIGINS // len(chosen))
@@ -439,30 +478,33 @@ class Fit:
             ]
         # Later errors say more about those to come: half a weight for each third of the series before its
         # end.
-        late, self.late = np.array([self._age(*origin) for origin in self.origins]), []
-        for (number, end, _), value in zip(self.origins, 0.5 ** (3 * late), strict=True):
+        ages = np.array([self._age(*origin) for origin in self.origins])
+        late = []
+        for (number, end, _), value in zip(self.origins, 0.5 ** (3 * ages), strict=True):
             counted = np.zeros(self.leads)
             ahead = self.weights[number][end : end + self.leads]
             counted[: len(ahead)] = ahead
-            self.late.append(value * counted[:, None])
-        self.late = np.stack(self.late)
+            late.append(value * counted[:, None])
+        self.late = np.stack(late)
 
-    def _age(self, number, end, block):
+    def _age(self, number: int, end: int, block: int) -> float:
         """How far before the end of its series an origin lies, 0 to 1."""
         return 1 - end / len(self.values[number])
 
     # ---- smoothing and regressions
 
-    def choose_transform(self):
+    def choose_transform(self) -> None:
         """Fit the parts without LSTMs, with the transform that forecasts best."""
         wanted, absolute = self.estimator.transform, self.estimator.loss == "poisson"
         if wanted in ("log", "boxcox") and not self.positive:
             raise ValueError(
-                f"y has values that are not above 0; transform is {wanted!r}, expected None or 'auto'"
+                f"transform is {wanted!r}; expected None or 'auto' for y with values that are not above 0"
             )
-        names = {"auto": ["none", "log"] if self.positive else ["none"], None: ["none"]}.get(wanted, [wanted])
+        names = ["none" if wanted is None else wanted]
         if absolute:
             names = ["log1p"]
+        elif wanted == "auto":
+            names = ["none", "log"] if self.positive else ["none"]
         best = np.inf
         for name in names:
             state, wholes = self._fit_parts(name)
@@ -472,9 +514,9 @@ class Fit:
                 best, self.state, self.judged, self.wholes = error, state, judged, wholes
                 self.state["weights"] = weights
 
-    def _fit_parts(self, name):
+    def _fit_parts(self, name: str) -> tuple[State, list[Past]]:
         estimator = self.estimator
-        state = {
+        state: State = {
             "transform": name,
             "power": np.zeros(self.columns),
             "lag": estimator._lag,
@@ -502,7 +544,7 @@ class Fit:
         self.gaps = gaps
         return state, wholes
 
-    def _regress(self, state, wholes, gaps):
+    def _regress(self, state: State, wholes: list[Past], gaps: list[Bools]) -> dict[str, Floats]:
         """Fit both regressions, without each block and on all: arrays (blocks + 1, leads, P, D)."""
         found = {}
         X, weights = [whole.X for whole in wholes], [one[state["lag"] :] for one in self.weights]
@@ -527,9 +569,9 @@ class Fit:
             found = {part: np.zeros_like(values) for part, values in found.items()}
         return found
 
-    def _judge_parts(self, state):
+    def _judge_parts(self, state: State) -> dict[str, Any]:
         """Forecast from the origins: a dict of paths, the pasts, and the truth, (N, h, D)."""
-        horizon, pasts, truth = self.leads, [], []
+        horizon, pasts, truths = self.leads, [], []
         for number, end, _ in self.origins:
             y, X = self.values[number], self.inputs[number]
             ahead = X[end : end + horizon]
@@ -537,12 +579,12 @@ class Fit:
             ahead = np.concatenate([X[:end], ahead, np.repeat(X[-1:], lacking, axis=0)])
             pasts.append(Past(state, y[:end], ahead))
             following = y[end : end + horizon]
-            truth.append(
+            truths.append(
                 np.concatenate([following, np.full((horizon - len(following), self.columns), np.nan)])
             )
-        truth = np.stack(truth)
+        truth = np.stack(truths)
         paths = {"smoothing": self._smooth_origins(state, horizon)}
-        paths |= self._by_block(state, pasts, horizon, None, None)
+        paths |= self._by_block(state, pasts, horizon, [], np.zeros(self.columns))
         unit = np.stack([self.unit[number] for number, _, _ in self.origins])[:, None]
         parts = {}
         for part in PARTS:
@@ -553,10 +595,10 @@ class Fit:
             parts[part] = (np.stack(values) - truth) / unit
         return {"pasts": pasts, "truth": truth, "paths": paths, "errors": parts, "unit": unit}
 
-    def _smooth_origins(self, state, horizon):
+    def _smooth_origins(self, state: State, horizon: int) -> Floats:
         """Smoothing from all origins, in one pass over each series."""
-        lag, found = state["lag"], [None] * len(self.origins)
-        rows_of = {}
+        lag, found = state["lag"], np.empty((len(self.origins), horizon, self.columns))
+        rows_of: dict[int, list[tuple[int, int]]] = {}
         for row, (number, end, _) in enumerate(self.origins):
             rows_of.setdefault(number, []).append((row, end - lag))
         numbers = list(rows_of)
@@ -573,17 +615,19 @@ class Fit:
             for place, part in zip(places, np.split(ahead, len(places), axis=2), strict=True):
                 for (row, _), path in zip(rows_of[numbers[place]], part, strict=True):
                     found[row] = path
-        return np.stack(found)
+        return found
 
-    def _by_block(self, state, pasts, horizon, members, share):
+    def _by_block(
+        self, state: State, pasts: list[Past], horizon: int, members: list[Member], share: Floats
+    ) -> dict[str, Floats]:
         """Forecast by regressions and members, each from the origins of the block that it does not know."""
-        found = {}
+        found: dict[str, Floats] = {}
         blocks = np.array([block for _, _, block in self.origins])
         for block in np.unique(blocks):
             rows = np.flatnonzero(blocks == block)
-            models = [] if members is None else [m for m, left in members if left == block]
+            models = [model for model, left in members if left == block]
             paths = regressed(
-                state, [pasts[row] for row in rows], horizon, block, models, self.reading, share
+                state, [pasts[row] for row in rows], horizon, block, models, self.decoder, share
             )
             for name, path in paths.items():
                 if path is None:
@@ -592,14 +636,15 @@ class Fit:
                 whole[rows] = path
         return found
 
-    def _mean(self, values, horizon):
+    def _mean(self, values: Floats, horizon: int) -> Floats:
         """Mean of values (N, h, D) over origins and leads up to a horizon; late origins count more."""
         values = values[:, :horizon]
         weight = np.where(np.isfinite(values), self.late[:, : values.shape[1]], 0.0)
         total = (weight * np.where(weight > 0, values, 0.0)).sum(axis=(0, 1))
-        return total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
+        mean: Floats = total / np.maximum(weight.sum(axis=(0, 1)), 1e-300)
+        return mean
 
-    def _weigh(self, state, judged):
+    def _weigh(self, state: State, judged: dict[str, Any]) -> tuple[Floats, float]:
         """Weights of the parts by their errors, (3, D), and the error of the weighted mean."""
         horizon = self.estimator.horizon
         errors = [judged["errors"][part] for part in PARTS]
@@ -613,7 +658,9 @@ class Fit:
 
     # ---- LSTMs
 
-    def train(self, rng, models, comm):
+    def train(
+        self, rng: np.random.Generator, models: list[Model] | None, comm: DataParallel | None
+    ) -> list[Model]:
         """Train the members, each without one block of time; return them."""
         estimator, state = self.estimator, self.state
         wholes = self.wholes
@@ -623,7 +670,7 @@ class Fit:
         for name, values in (("step_size", steps), ("slow_size", slow)):
             size = np.sqrt(np.mean(values**2, axis=0)) if len(values) else np.ones(self.columns)
             state[name] = np.where(size > 0, size, 1.0)
-        rows, starts, targets_at, owners = [], [], [], []
+        rows, starts, targets, owners = [], [], [], []
         offset, reach = 0, self.window + self.ahead - 1
         for number, whole in enumerate(wholes):
             u = np.concatenate([whole.u[:1], whole.u])
@@ -632,18 +679,18 @@ class Fit:
             count = len(whole.u) - reach
             if count > 0:
                 starts.append(offset + np.arange(count))
-                targets_at.append(self.window + np.arange(count))
+                targets.append(self.window + np.arange(count))
                 owners.append(np.full(count, number))
             offset += len(whole.u)
         self.rows = np.concatenate(rows)
-        starts, targets_at, owners = (np.concatenate(parts) for parts in (starts, targets_at, owners))
+        starts, targets, owners = (np.concatenate(parts) for parts in (starts, targets, owners))
         if self.ahead > 1:
             stride = -(-len(starts) * (reach * self.columns) // _DIRECT_TARGETS)
-            starts, targets_at, owners = starts[::stride], targets_at[::stride], owners[::stride]
+            starts, targets, owners = starts[::stride], targets[::stride], owners[::stride]
         blocks = np.empty(len(starts), int)
         for number, edges in enumerate(self.edges):
             mine = owners == number
-            blocks[mine] = np.searchsorted(edges, targets_at[mine], side="right") - 1
+            blocks[mine] = np.searchsorted(edges, targets[mine], side="right") - 1
         state["residual_size"] = self._residual_size(wholes)
         trained, self.members = [], []
         for number in range(estimator.n_members):
@@ -658,7 +705,7 @@ class Fit:
             self.members.append((model, left))
         return trained
 
-    def _new_model(self, rng):
+    def _new_model(self, rng: np.random.Generator) -> Model:
         estimator, state = self.estimator, self.state
         lstm = LSTM(
             self.rows.shape[1],
@@ -670,18 +717,18 @@ class Fit:
         )
         model = Model(
             lstm,
-            self.columns * self.reading.per_target,
+            self.columns * self.decoder.per_target,
             every_step=self.ahead > 1,
-            loss=self.reading.loss,
+            loss=self.decoder.loss,
             rng=rng,
         )
         if not state["absolute"]:
-            model.weight[...] = 0  # begins as the regression alone
+            model.weight[...] = 0  # begins as the regression only
         values = np.concatenate(self.values)
-        model.bias[...] = self.reading.start(values)
+        model.bias[...] = self.decoder.initial_bias(values)
         return model
 
-    def _residuals(self, wholes, block):
+    def _residuals(self, wholes: list[Past], block: int) -> list[Floats]:
         """Return what the regression of the levels without `block` leaves: for each lead, (sum of T, D)."""
         found = []
         coefficients = self.state["levels"][block]
@@ -689,55 +736,61 @@ class Fit:
             parts = []
             for number, whole in enumerate(wholes):
                 left = np.full_like(whole.u, np.nan)
-                at = np.arange(self.level_window + lead - 1, len(whole.u))
+                steps = np.arange(self.level_window + lead - 1, len(whole.u))
                 if self.state["absolute"]:
-                    left[at] = self.values[number][self.state["lag"] :][at]
+                    left[steps] = self.values[number][self.state["lag"] :][steps]
                 else:
-                    left[at] = whole.u[at] - _lags.one_step(
-                        coefficients[lead - 1], whole.u, whole.X, self.level_window, lead, at
+                    left[steps] = whole.u[steps] - _lags.one_step(
+                        coefficients[lead - 1], whole.u, whole.X, self.level_window, lead, steps
                     )
                 left[self.gaps[number]] = np.nan
                 parts.append(left)
             found.append(np.concatenate(parts))
         return found
 
-    def _residual_size(self, wholes):
+    def _residual_size(self, wholes: list[Past]) -> Floats:
         if self.state["absolute"]:
             return np.ones((self.ahead, self.columns))
         size = np.stack([np.sqrt(np.nanmean(left**2, axis=0)) for left in self._residuals(wholes, -1)])
         return np.where(np.isfinite(size) & (size > 1e-12), size, 1.0)
 
-    def _targets(self, residual, starts):
+    def _targets(self, residual: list[Floats], starts: Integers) -> Floats:
         """Targets of windows: (n, D), or (n, steps, D) for direct forecasts."""
-        size = self.state["residual_size"]
+        size: Floats = self.state["residual_size"]
         end = starts + self.window
         if self.ahead == 1:
-            return residual[0][end] / size[0]
+            targets: Floats = residual[0][end] / size[0]
+            return targets
         inside = residual[0][starts[:, None] + 1 + np.arange(self.window - 1)] / size[0]
         beyond = [residual[lead][end + lead] / size[lead] for lead in range(self.ahead)]
         return np.concatenate([inside, np.stack(beyond, axis=1)], axis=1)
 
-    def _target_weights(self, starts):
-        """Return what the targets of windows count, (n,) or, for direct forecasts, (n, steps)."""
-        weights = np.concatenate([one[self.state["lag"] :] for one in self.weights])
+    def _target_weights(self, starts: Integers) -> Floats:
+        """Return the weights of the targets of windows, (n,) or, for direct forecasts, (n, steps)."""
+        weights: Floats = np.concatenate([one[self.state["lag"] :] for one in self.weights])
         end = starts + self.window
         if self.ahead == 1:
             return weights[end]
-        at = np.concatenate([np.arange(1, self.window), self.window + np.arange(self.ahead)])
-        return weights[starts[:, None] + at]
+        offsets = np.concatenate([np.arange(1, self.window), self.window + np.arange(self.ahead)])
+        by_step: Floats = weights[starts[:, None] + offsets]
+        return by_step
 
-    def _train_member(self, model, number, residual, starts, blocks, aside, rng, comm):
+    def _train_member(
+        self, model: Model, number: int, residual: list[Floats], starts: Integers, blocks: Integers,
+        aside: tuple[int, int], rng: np.random.Generator, comm: DataParallel | None,
+    ) -> None:
         estimator = self.estimator
         hidden = (self.window, 2 * self.columns) if self.ahead > 1 else None
         reach = self.window + self.ahead - 1
 
-        def data(index):
+        def data(index: Integers) -> tuple[Any, Reals, Floats | None]:
+            # The windows are Any: Model.fit takes arrays, and what has their shape, dtype and indexing.
             y = self._targets(residual, starts[index])
             known = ~np.isnan(y).any(axis=-1)
             y = to_dtype("y", np.nan_to_num(y, nan=0.0), estimator.dtype)
             weight = known * self._target_weights(starts[index])
-            weight = None if (weight == 1).all() else weight
-            return _Windows(self.rows, starts[index], reach, hidden), y, weight
+            windows = _Windows(self.rows, starts[index], reach, hidden)
+            return windows, y, None if (weight == 1).all() else weight
 
         ends, judges = aside
         left = np.isin(blocks, [ends, judges] if estimator.early_stopping else [judges])
@@ -774,7 +827,7 @@ class Fit:
         epochs = estimator.max_iter
         if epochs == "auto":
             epochs = max(1, min(max(200, -(-1000 // per_epoch)), _MOST_STEPS // per_epoch))
-        words = {
+        options: dict[str, Any] = {
             "validation": validation,
             "early_stopping": stopping,
             "callbacks": [curve, *(estimator.callbacks or ())],
@@ -788,7 +841,7 @@ class Fit:
                 max_iter=epochs,
                 tol=estimator.tol,
                 weight_decay=estimator.alpha,
-                **words,
+                **options,
             )
             if not curve.losses["loss"]:
                 curve.losses["loss"].append(0.0)
@@ -802,12 +855,12 @@ class Fit:
             optimizer=estimator._new_optimizer(),
             rng=rng,
             comm=comm,
-            **words,
+            **options,
         )
 
     # ---- what the forecasts are worth
 
-    def judge(self, members):
+    def judge(self, members: list[Model]) -> None:
         """Find the share of the LSTMs' correction, the weights, and the size of errors."""
         state, judged = self.state, self.judged
         if members:
@@ -843,7 +896,7 @@ class Fit:
             state["weights"] = self._weigh(state, judged)[0]
         state["interval"] = self._interval()
 
-    def _share(self, paths, seen):
+    def _share(self, paths: dict[str, Floats], seen: Bools) -> Floats:
         """Return the share of the correction of least squared error, less where its gain is uncertain."""
         horizon = self.estimator.horizon
         truth = self._true_paths()
@@ -866,7 +919,7 @@ class Fit:
         sure = np.clip(1 - (_SURE * error / np.maximum(gains.mean(axis=0), 1e-300)) ** 2, 0.0, 1.0)
         return np.where(gains.mean(axis=0) > 0, share * sure, 0.0)
 
-    def _true_paths(self):
+    def _true_paths(self) -> Floats:
         """Return what followed each origin, in units of z."""
         state, found = self.state, []
         for past, truth in zip(self.judged["pasts"], self.judged["truth"], strict=True):
@@ -877,7 +930,7 @@ class Fit:
             found.append(levels)
         return np.stack(found)
 
-    def _interval(self):
+    def _interval(self) -> dict[str, Any]:
         """Size of the errors by steps ahead, and their distribution in units of it."""
         state, judged = self.state, self.judged
         pasts = judged["pasts"]
@@ -903,63 +956,63 @@ class Fit:
         independent = 2 * sum(one.sum() for one in self.weights) / max(1, self.leads)
         return {"size": size, "errors": quantiles, "count": count, "free": float(max(independent - 1, 2))}
 
-    def fitted_values(self):
+    def fitted_values(self) -> list[Floats]:
         """Forecasts of one step over the latest steps of each series, with all that was learned."""
         state, found = self.state, []
         for whole, y in zip(self.wholes, self.values, strict=True):
             found.append(self._fitted(state, whole, y))
         return found
 
-    def _fitted(self, state, whole, y):
-        lag, steps = state["lag"], len(whole.u)
+    def _fitted(self, state: State, whole: Past, y: Floats) -> Floats:
+        lag, length = state["lag"], len(whole.u)
         out = np.full_like(y, np.nan)
-        first = max(self.window, recent(steps, self.period))
-        at = np.arange(first, steps)
-        if not len(at):
+        first = max(self.window, recent(length, self.period))
+        steps = np.arange(first, length)
+        if not len(steps):
             return out
-        start = recent(steps, self.period)
+        start = recent(length, self.period)
         z = whole.levels[lag:] - whole.levels[:-lag] if lag else whole.levels
         season = whole.v - whole.u
-        paths = {"smoothing": smooth(z[start:], self.period, list(at - start), 1)[0][:, 0]}
+        paths = {"smoothing": smooth(z[start:], self.period, list(steps - start), 1)[0][:, 0]}
         for part, read, window in (
             ("differences", whole.v, self.window),
             ("levels", whole.u, self.level_window),
         ):
-            path = _lags.one_step(state[part][-1, 0], read, whole.X, window, 1, at)
+            path = _lags.one_step(state[part][-1, 0], read, whole.X, window, 1, steps)
             if part == "levels":
                 if self.members_are_there:
-                    path = self._corrected(state, whole, at, path)
-                path = path + season[at]
+                    path = self._corrected(state, whole, steps, path)
+                path = path + season[steps]
             paths[part] = whole.mean + whole.scale * path
         total = 0.0
         for part, weight in zip(PARTS, state["weights"], strict=True):
-            levels = paths[part] + (whole.levels[at] if lag else 0)
+            levels = paths[part] + (whole.levels[steps] if lag else 0)
             total = total + np.where(weight > 0, weight * inverse(state, levels, whole), 0.0)
-        out[at + lag] = total
+        out[steps + lag] = total
         return out
 
     @property
-    def members_are_there(self):
+    def members_are_there(self) -> bool:
         """Whether the LSTMs take part in the forecast of the levels."""
         return bool(getattr(self, "members", [])) and bool(np.any(self.state["share"]))
 
-    def _corrected(self, state, whole, at, path):
+    def _corrected(self, state: State, whole: Past, steps: Integers, path: Floats) -> Floats:
         n_exogenous = whole.X.shape[1]
         u = np.concatenate([whole.u[:1], whole.u])
         X = np.concatenate([whole.X[1:], np.zeros((1, n_exogenous))])
         rows = _features(state, u, whole.slow, X, self.estimator.dtype)
-        windows = _Windows(rows, at - self.window, self.window, None)
+        windows = _Windows(rows, steps - self.window, self.window, None)
         models = [model for model, _ in self.members]
         parts = []
-        for start in range(0, len(at), 512):
-            x = windows[np.arange(start, min(start + 512, len(at)))]
+        for start in range(0, len(steps), 512):
+            x = windows[np.arange(start, min(start + 512, len(steps)))]
             hidden = [model.lstm(x)[0][:, -1] for model in models]
-            parts.append(_readout(models, hidden, self.reading, state["residual_size"][0])[0])
+            parts.append(_readout(models, hidden, self.decoder, state["residual_size"][0])[0])
         correction = np.concatenate(parts)
         return np.log1p(correction) if state["absolute"] else path + state["share"] * correction
 
 
-def _least(products, independent, used):
+def _least(products: Floats, independent: float, used: list[bool]) -> Floats:
     """Weights >= 0 of sum 1 with the least mean square of the weighted errors.
 
     `products` (3, 3) are their mean products. Those of different forecasts are believed the more, the more
@@ -968,7 +1021,7 @@ def _least(products, independent, used):
     believed = independent / (independent + _BELIEF)
     products = products * np.where(np.eye(len(products), dtype=bool), 1.0, believed)
     products = products + 1e-12 * max(np.trace(products), 1e-300) * np.eye(len(products))
-    best, found = np.inf, None
+    best, found = np.inf, np.zeros(len(products))
     for number in range(1, 2 ** len(products)):
         chosen = [k for k in range(len(products)) if number >> k & 1 and used[k]]
         if not chosen:
@@ -982,7 +1035,7 @@ def _least(products, independent, used):
     return found
 
 
-def _weighted_quantiles(values, weight):
+def _weighted_quantiles(values: Floats, weight: Floats) -> Floats:
     """Quantiles of values at 401 even levels, each value counting by its weight; 1 where there is none."""
     used = weight > 0
     if not used.any():
@@ -993,12 +1046,12 @@ def _weighted_quantiles(values, weight):
     return np.interp(np.linspace(0, 1, 401), reached / weight.sum(), values[order])
 
 
-def _levels(coverage):
+def _levels(coverage: float) -> list[float]:
     tail = (1 - coverage) / 2
     return [tail, 0.5, 1 - tail]
 
 
-def _power(values):
+def _power(values: Floats) -> float:
     """Return the most likely exponent of Box and Cox, kept between -1 and 2."""
     values = values[~np.isnan(values)]
     if len(np.unique(values)) < 2:

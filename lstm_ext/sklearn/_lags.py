@@ -1,24 +1,35 @@
-"""Ridge regression of a series on its own lags, from the moments of its rows alone."""
+"""Ridge regression of a series on its own lags, from the moments of its rows."""
+
+from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lstm_ext.sklearn._types import Floats, Integers
 
 _PENALTIES = np.logspace(-3, 4, 15)
 _DECAYS = (0.0, 0.5, 1.0, 1.5)
 _ROWS_AT_ONCE = 1024
-# A degree of freedom counts so many times: plain generalised cross-validation fits few rows too closely
+# A degree of freedom counts so many times: plain generalized cross-validation fits few rows too closely
 # (Y.-J. Kim and C. Gu, J. R. Stat. Soc. B 66:337, 2004).
 _PRICE = 1.2
 
 
-def moments(series, inputs, targets, window, lead, edges, weights):
+def moments(
+    series: list[Floats], inputs: list[Floats], targets: list[Floats], window: int, lead: int,
+    edges: Sequence[Integers], weights: list[Floats],
+) -> Floats:
     """Sum up products of lags, inputs and targets, block by block in time.
 
     Parameters
     ----------
     series : list of ndarray of shape (T_i, D)
-        What is read: without NaN.
+        Without NaN.
     inputs : list of ndarray of shape (T_i, K)
     targets : list of ndarray of shape (T_i, D)
         The series, with NaN where there is no target.
@@ -27,7 +38,7 @@ def moments(series, inputs, targets, window, lead, edges, weights):
     edges : list of ndarray of B + 1 int
         The steps at which the blocks of targets of each series begin, and its length.
     weights : list of ndarray of shape (T_i,)
-        What each target counts.
+        Of the targets.
 
     Returns
     -------
@@ -41,11 +52,11 @@ def moments(series, inputs, targets, window, lead, edges, weights):
     for values, X, target, cuts, weight in zip(series, inputs, targets, edges, weights, strict=True):
         for block, (begin, end) in enumerate(pairwise(cuts)):
             for start in range(max(begin, window + lead - 1), end, _ROWS_AT_ONCE):
-                at = np.arange(start, min(start + _ROWS_AT_ONCE, end))
+                steps = np.arange(start, min(start + _ROWS_AT_ONCE, end))
                 # Each row times the root of its weight, so that products have the weight.
-                root = np.sqrt(weight[at])[:, None]
-                rows = _rows(values, X, at, window, lead) * root
-                found = target[at] * root
+                root = np.sqrt(weight[steps])[:, None]
+                rows = _rows(values, X, steps, window, lead) * root
+                found = target[steps] * root
                 known = ~np.isnan(found)
                 if known.all() and columns == 1:
                     full = np.column_stack([rows, found])
@@ -58,24 +69,26 @@ def moments(series, inputs, targets, window, lead, edges, weights):
     return total
 
 
-def _rows(values, X, at, window, lead):
-    """Rows for the targets of the steps `at`: lags, inputs, 1."""
-    lags = values[at[:, None] - (window + lead - 1) + np.arange(window)].reshape(len(at), -1)
-    steps = np.maximum(at[:, None] - np.arange(3), 0)
-    return np.column_stack([lags, X[steps].reshape(len(at), -1), np.ones(len(at))])
+def _rows(values: Floats, X: Floats, steps: Integers, window: int, lead: int) -> Floats:
+    """Rows for the targets at `steps`: lags, inputs, 1."""
+    lags = values[steps[:, None] - (window + lead - 1) + np.arange(window)].reshape(len(steps), -1)
+    latest = np.maximum(steps[:, None] - np.arange(3), 0)
+    return np.column_stack([lags, X[latest].reshape(len(steps), -1), np.ones(len(steps))])
 
 
-def one_step(coefficients, values, X, window, lead, at):
-    """Forecast the steps `at` of one series from what lies `lead` steps before them, (len(at), D)."""
-    found = np.empty((len(at), values.shape[1]))
-    for start in range(0, len(at), _ROWS_AT_ONCE):
+def one_step(
+    coefficients: Floats, values: Floats, X: Floats, window: int, lead: int, steps: Integers
+) -> Floats:
+    """Forecast `steps` of one series from the values up to `lead` steps before them, (len(steps), D)."""
+    found = np.empty((len(steps), values.shape[1]))
+    for start in range(0, len(steps), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        found[part] = _rows(values, X, at[part], window, lead) @ coefficients
+        found[part] = _rows(values, X, steps[part], window, lead) @ coefficients
     return found
 
 
-def fit(total, window, columns, period, relative):
-    r"""Solve the ridge regressions; penalty and decay of the lags by generalised cross-validation.
+def fit(total: Floats, window: int, columns: int, period: int, relative: bool) -> Floats:
+    r"""Solve the ridge regressions; penalty and decay of the lags by generalized cross-validation.
 
     .. math:: \min_{w, b} \sum_n (y_n - w^T x_n - b)^2 + \lambda \sum_j (w_j / s_j)^2, \qquad
         s_j = \max(j^{-\delta}, k^{-1/2} (|j - k m| + 1)^{-\delta} : k = 1, 2, 3)
@@ -114,7 +127,7 @@ def fit(total, window, columns, period, relative):
     return coefficients
 
 
-def _scales(window, columns, period, n_inputs):
+def _scales(window: int, columns: int, period: int, n_inputs: int) -> list[Floats]:
     lag = np.arange(window, 0, -1.0)
     found = []
     decays = _DECAYS if window * columns <= 200 else _DECAYS[1:3]
@@ -127,7 +140,7 @@ def _scales(window, columns, period, n_inputs):
     return found
 
 
-def _solve(moment, scales, n_lags, n_last):
+def _solve(moment: Floats, scales: list[Floats], n_lags: int, n_last: int) -> Floats:
     """Coefficients of the features and of 1, which is the last but one row; `n_last` lags are left out."""
     count = moment[-2, -2]
     features = len(moment) - 2
@@ -165,8 +178,8 @@ def _solve(moment, scales, n_lags, n_last):
     return out
 
 
-def forecast(coefficients, history, X, horizon):
-    """Go on step by step, each forecast being read as a value.
+def forecast(coefficients: Floats, history: Floats, X: Floats, horizon: int) -> Floats:
+    """Forecast step by step; each forecast is a lag of the next.
 
     Parameters
     ----------
@@ -185,11 +198,11 @@ def forecast(coefficients, history, X, horizon):
     for step in range(horizon):
         direct = coefficients.ndim == 3
         first = 0 if direct else step
-        at = np.maximum(window + step - np.arange(3), 0)
+        latest = np.maximum(window + step - np.arange(3), 0)
         rows = np.column_stack(
             [
                 values[:, first : first + window].reshape(count, -1),
-                X[:, at].reshape(count, -1),
+                X[:, latest].reshape(count, -1),
                 np.ones(count),
             ]
         )

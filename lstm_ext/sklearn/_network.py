@@ -1,4 +1,4 @@
-"""What `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster` share: the network and its training."""
+"""The base class of `LSTMRegressor`, `LSTMClassifier` and `LSTMForecaster`: the network and its training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import inspect
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -28,23 +29,46 @@ from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
 from lstm_ext.schedules import Cosine, Schedule
 from lstm_ext.training import fit_lbfgs
 
-# What of LSTM's words the estimators say in words of their own, or cannot feed.
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy.typing as npt
+
+    from lstm_ext.losses import Loss
+    from lstm_ext.sklearn._types import (
+        Auto,
+        Callbacks,
+        ComputeDtype,
+        Floats,
+        Integers,
+        Pooling,
+        RandomState,
+        Reals,
+        Solver,
+        TrainingData,
+    )
+    from lstm_ext.training import EpochRecord, History, SequenceData
+
+    Method = TypeVar("Method", bound=Callable[..., Any])
+    Folds = list[tuple[Integers, Integers]]  # the numbers of those to learn from, and of those set aside
+
+# Keyword arguments of LSTM that lstm_options cannot have, and where their values come from.
 _TAKEN = {
-    "input_size": "it is the number of features in X",
-    "hidden_size": "it is a parameter of the estimator",
-    "num_layers": "it is a parameter of the estimator",
-    "dtype": "it is a parameter of the estimator",
-    "batch_first": "X says it",
-    "rng": "random_state says it",
-    "static_size": "static= of fit says it",
+    "input_size": "the number of features in X",
+    "hidden_size": "a parameter of the estimator",
+    "num_layers": "a parameter of the estimator",
+    "dtype": "a parameter of the estimator",
+    "batch_first": "the layout of X",
+    "rng": "random_state",
+    "static_size": "static of fit",
 }
-_LSTM_WORDS = frozenset(inspect.signature(LSTM).parameters)
-# What a network that goes on cannot change.
+_LSTM_OPTIONS = frozenset(inspect.signature(LSTM).parameters)
+# Parameters that a training which continues cannot change.
 _BUILDING = (
     "hidden_size", "num_layers", "dtype", "every_step", "loss", "quantiles", "strategy", "window", "horizon",
     "difference", "coverage", "scale", "pooling", "merge_steps", "static_columns", "categorical_columns",
 )
-# With "auto": epochs, and the steps of the optimiser that they make at the least. 40 sequences make two
+# With "auto": epochs, and the steps of the optimizer that they make at the least. 40 sequences make two
 # steps in an epoch, and 20 steps without a better loss say nothing.
 _EPOCHS, _LEAST_STEPS = 200, 1000
 _PATIENCE, _LEAST_PATIENCE = 10, 200
@@ -80,78 +104,77 @@ class _Best(EarlyStopping):
         Half of it times the squared norm of the weights belongs to the loss of `data`.
     """
 
-    def __init__(self, patience, tol, data, penalty=0.0):
+    def __init__(self, patience: int, tol: float, data: TrainingData | None, penalty: float = 0.0) -> None:
         super().__init__(patience, tol, "validation_loss" if data is None else "loss")
         self._data, self._penalty = data, penalty
 
-    def on_fit_begin(self, model, epochs, done):
+    def on_fit_begin(self, model: Model, epochs: int, done: int) -> None:
         """Check the data once."""
         super().on_fit_begin(model, epochs, done)
-        self.lowest, self.lowest_epoch = math.inf, 0
+        self.lowest, self.lowest_epoch, self._trained = math.inf, 0, model
         if self._data is not None:
             self._checked = model.prepare(**self._data)
 
-    def _loss(self, record):
+    def _loss(self, record: EpochRecord) -> float:
         if self._data is None:
-            return record["validation_loss"]
-        theta = self._model.parameters
-        loss = self._model.loss_of(self._checked)
+            return float(record["validation_loss"])
+        theta = self._trained.parameters
+        loss = self._trained.loss_of(self._checked)
         return loss + 0.5 * self._penalty * float(np.vdot(theta, theta)) if self._penalty else loss
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: EpochRecord) -> bool:
         """Keep the weights if their loss is the lowest; return whether the training has to end."""
         loss, self.last_epoch = self._loss(record), record["epoch"]
         loss = loss if math.isfinite(loss) else math.inf
         if loss < self.lowest or not self.lowest_epoch:
             self.lowest, self.lowest_epoch = loss, self.last_epoch
-            self._parameters = self._model.parameters.copy()
+            self._parameters = self._trained.parameters.copy()
         # Patience counts from the last loss that was lower by more than the tolerance.
         if loss < self.best - self.min_delta or not self.best_epoch:
             self.best, self.best_epoch = loss, self.last_epoch
         return self.done
 
 
-class _From(Schedule):
-    """A schedule of which so many epochs are done."""
+class _Resumed(Schedule):
+    """A schedule of which `done` epochs are done."""
 
-    def __init__(self, schedule, done):
+    def __init__(self, schedule: Schedule, done: int) -> None:
         self.schedule, self.done = schedule, done
 
-    def factor(self, epochs):
+    def factor(self, epochs: float) -> float:
         """Return the factor after so many epochs more."""
         return self.schedule.factor(self.done + epochs)
 
 
 class _Curves(Callback):
-    """Writes the losses of every epoch down where users of scikit-learn look for them."""
+    """Records the losses of every epoch in the attributes that scikit-learn's estimators have."""
 
-    def __init__(self, estimator, prints):
+    def __init__(self, estimator: Network, prints: bool) -> None:
         self.estimator, self.prints = estimator, prints and estimator.verbose
 
-    def on_epoch_end(self, record):
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
         estimator, loss = self.estimator, record["loss"]
         estimator.n_iter_ += 1
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         more = ""
+        if estimator.validation_loss_curve_ is not None:  # the two curves stay side by side
+            estimator.validation_loss_curve_.append(record.get("validation_loss", np.nan))
         if "validation_loss" in record:
-            estimator.validation_loss_curve_.append(record["validation_loss"])
             more = f", validation loss {record['validation_loss']:.6g}"
-        elif estimator.validation_loss_curve_ is not None:
-            estimator.validation_loss_curve_.append(np.nan)  # the two curves stay side by side
         if self.prints:
             print(f"Iteration {estimator.n_iter_}, loss {loss:.6g}{more}")
 
 
-def _group_of(comm):
+def _group_of(comm: Any) -> DataParallel | None:
     """Return `comm` as a `DataParallel`, or None; every rank of an estimator is given all data."""
     return comm if comm is None or isinstance(comm, DataParallel) else DataParallel(comm, shards="cut")
 
 
-def _is_stochastic(estimator):
+def _is_stochastic(estimator: Network) -> bool:
     if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit takes steps on mini-batches, and solver='lbfgs' has none")
+        raise AttributeError("solver is 'lbfgs'; expected a solver with mini-batches for partial_fit")
     if getattr(estimator, "class_weight", None) == "balanced":
         raise AttributeError(
             "class_weight is 'balanced'; expected None or a dict for partial_fit, which does not see all of y"
@@ -159,10 +182,22 @@ def _is_stochastic(estimator):
     return True
 
 
-class Network(BaseEstimator):
+class _Request(RequestMethod):  # type: ignore[misc]  # scikit-learn has no types
+    """A method `set_{name}_request` whose docstring leaves `help` readable: scikit-learn's has 40 lines."""
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., Any]:
+        method: Callable[..., Any] = super().__get__(instance, owner)
+        method.__doc__ = (
+            f"Choose the arguments that a pipeline or search passes to `{self.name}`: True, False, None or "
+            "another name\nfor each; see \"Metadata routing\" in scikit-learn's user guide."
+        )
+        return method
+
+
+class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The common part of the estimators. Their `fit` and `predict` turn users' data into arrays and back."""
 
-    _parameter_constraints: dict = {  # noqa: RUF012  # scikit-learn's name and form
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012  # scikit-learn's name and form
         "hidden_size": [Interval(Integral, 1, None, closed="left")],
         "num_layers": [Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions({"adam", "adamw", "rmsprop", "sgd", "lbfgs"})],
@@ -185,12 +220,22 @@ class Network(BaseEstimator):
         "verbose": ["verbose"],
     }
 
+    model_: Model
+    n_iter_: int
+    loss_: float
+    best_loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    _built: dict[str, Any]
+    _rng: np.random.Generator
+    _optimizer: SGD | Adam | RMSprop | None
+
     def __init__(
-        self, hidden_size: int, num_layers: int, solver: str, learning_rate_init: float,
-        batch_size: int | str, max_iter: int | str, alpha: float, momentum: float, max_norm: float | None,
-        tol: float, n_iter_no_change: int | str, early_stopping: bool | str, validation_fraction: float,
-        warm_start: bool, scale: bool, dtype: str, lstm_options: dict[str, Any] | None, callbacks: Any,
-        random_state: Any, verbose: int,
+        self, hidden_size: int, num_layers: int, solver: Solver, learning_rate_init: float,
+        batch_size: int | Auto, max_iter: int | Auto, alpha: float, momentum: float, max_norm: float | None,
+        tol: float, n_iter_no_change: int | Auto, early_stopping: bool | Auto, validation_fraction: float,
+        warm_start: bool, scale: bool, dtype: ComputeDtype, lstm_options: dict[str, Any] | None,
+        callbacks: Callbacks | None, random_state: RandomState | None, verbose: bool,
     ) -> None:
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -213,6 +258,12 @@ class Network(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, RequestMethod):
+                setattr(cls, name, _Request(value.name, value.keys, value.validate_keys))
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self._allow_nan
@@ -223,42 +274,50 @@ class Network(BaseEstimator):
         return hasattr(self, "model_")
 
     @property
-    def _allow_nan(self):
+    def _allow_nan(self) -> bool:
         """Whether the layer has a policy for missing values."""
         return (self.lstm_options or {}).get("nan") in ("zero", "hold")
 
     @property
-    def _takes_nan(self):
+    def _takes_nan(self) -> bool:
         """Whether the fitted network does: `lstm_options` may have been set anew since."""
         return self.model_.lstm.nan in ("zero", "hold")
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         self._validate_params()
         options = self.lstm_options or {}
-        for word in options:
-            if word in _TAKEN:
-                raise ValueError(f"lstm_options has {word!r}: {_TAKEN[word]}")
-            if word not in _LSTM_WORDS:
-                raise ValueError(f"lstm_options has {word!r}, which is no keyword of lstm_ext.LSTM")
-        dropped = [word for word in _DROPPING if np.any(options.get(word, 0))]
+        for name in options:
+            if name in _TAKEN:
+                raise ValueError(f"lstm_options has {name!r}: it is {_TAKEN[name]}")
+            if name not in _LSTM_OPTIONS:
+                raise ValueError(f"lstm_options has {name!r}; expected keyword arguments of lstm_ext.LSTM")
+        for callback in self.callbacks if isinstance(self.callbacks, list | tuple) else ():
+            if isinstance(callback, EarlyStopping):
+                raise TypeError(
+                    f"callbacks has {callback!r}; expected early_stopping=True, n_iter_no_change and tol, "
+                    "which "
+                    "are parameters of the estimator"
+                )
+        dropped = [name for name in _DROPPING if np.any(options.get(name, 0))]
         if self.solver == "lbfgs" and dropped:
             raise ValueError(
-                f"solver='lbfgs' needs the same loss every time, and lstm_options has {', '.join(dropped)}, "
-                "which draws anew: take another solver"
+                f"lstm_options has {', '.join(dropped)}; expected none of them with solver='lbfgs', whose "
+                "loss must "
+                "not vary from call to call: take another solver"
             )
 
     # ---- all or nothing
 
     @contextlib.contextmanager
-    def _all_or_nothing(self, comm=None):
+    def _all_or_nothing(self, comm: Any = None) -> Iterator[None]:
         """Give every fitted attribute back as it was, if the block raises, on one of the ranks of `comm`.
 
-        That includes what a training changes in place: the network's weights, its optimiser, the random
+        That includes what a training changes in place: the network's weights, its optimizer, the random
         numbers, the curves. Ctrl-C within the training proper is no failure: what has been learned stays.
         """
         parameters = set(self._get_param_names())
         before = {name: value for name, value in vars(self).items() if name not in parameters}
-        kept = {name: list(value) for name, value in before.items() if isinstance(value, list)}
+        kept: dict[str, Any] = {name: list(v) for name, v in before.items() if isinstance(v, list)}
         model, rng = before.get("model_"), before.get("_rng")
         weights = None if model is None else model.parameters.copy()
         state = None if rng is None else copy.deepcopy(rng.bit_generator.state)
@@ -272,8 +331,8 @@ class Network(BaseEstimator):
                 raise
             for name in set(vars(self)) - parameters:
                 delattr(self, name)
-            vars(self).update(before)
-            vars(self).update({name: value for name, value in kept.items() if name in before})
+            self.__dict__.update(before)
+            self.__dict__.update({name: value for name, value in kept.items() if name in before})
             if model is not None:
                 model.parameters = weights
             if rng is not None:
@@ -282,39 +341,41 @@ class Network(BaseEstimator):
 
     # ---- training
 
-    def _goes_on(self, incremental):
+    def _goes_on(self, incremental: bool) -> bool:
         """Whether a fit starts from the network that is there."""
         return (incremental or self.warm_start) and hasattr(self, "model_")
 
-    def _architecture(self, n_inputs, n_outputs):
+    def _architecture(self, n_inputs: int, n_outputs: int) -> dict[str, Any]:
         given = self.get_params(deep=False)
-        words = {word: copy.deepcopy(given[word]) for word in _BUILDING if word in given}
-        words["lstm_options"] = copy.deepcopy(dict(self.lstm_options or {}))
-        return {"inputs": n_inputs, "outputs": n_outputs, **words}
+        fixed = {name: copy.deepcopy(given[name]) for name in _BUILDING if name in given}
+        fixed["lstm_options"] = copy.deepcopy(dict(self.lstm_options or {}))
+        return {"inputs": n_inputs, "outputs": n_outputs, **fixed}
 
-    def _check_architecture(self, n_inputs, n_outputs):
-        for word, value in self._architecture(n_inputs, n_outputs).items():
-            # A file of an earlier version says nothing of a parameter that came later.
-            if word in self._built and not _equal(self._built[word], value):
+    def _check_architecture(self, n_inputs: int, n_outputs: int) -> None:
+        for name, value in self._architecture(n_inputs, n_outputs).items():
+            # A file of an earlier version lacks the parameters that came later.
+            if name in self._built and not _equal(self._built[name], value):
                 raise ValueError(
-                    f"the network that is there was made with {word}={self._built[word]!r}, now it would be "
-                    f"{value!r}: set warm_start=False and call fit for a new one"
+                    f"{name} is {value!r}; expected {self._built[name]!r}, with which the network was made: "
+                    "set "
+                    "warm_start=False and call fit for a new one"
                 )
 
-    def _generator(self):
+    def _generator(self) -> np.random.Generator:
         return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _layer_options(self):
+    def _layer_options(self) -> dict[str, Any]:
         """Return the options of the layer; an estimator may have defaults of its own."""
         return dict(self.lstm_options or {})
 
     @property
-    def _merged_steps(self):
+    def _merged_steps(self) -> int:
         return getattr(self, "merge_steps_", 1)
 
     def _new_network(
-        self, n_inputs, n_outputs, *, every_step, loss, rng, bias=0, pooling="last", static_size=0
-    ):
+        self, n_inputs: int, n_outputs: int, *, every_step: bool, loss: Loss, rng: np.random.Generator,
+        bias: npt.ArrayLike = 0, pooling: Pooling = "last", static_size: int = 0,
+    ) -> None:
         """Make a model; nothing of the estimator is touched before it stands."""
         options = self._layer_options()
         if static_size:
@@ -332,35 +393,38 @@ class Network(BaseEstimator):
         self.validation_loss_curve_ = None
         self._optimizer = None
 
-    def _new_optimizer(self):
-        words = {"weight_decay": self.alpha, "max_norm": self.max_norm}
+    def _new_optimizer(self) -> SGD | Adam | RMSprop:
+        lr, alpha, max_norm = self.learning_rate_init, self.alpha, self.max_norm
         if self.solver == "sgd":
-            return SGD(self.learning_rate_init, momentum=self.momentum, **words)
-        kind = {"adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}[self.solver]
-        return kind(self.learning_rate_init, **words)
+            return SGD(lr, momentum=self.momentum, weight_decay=alpha, max_norm=max_norm)
+        if self.solver == "rmsprop":
+            return RMSprop(lr, weight_decay=alpha, max_norm=max_norm)
+        return (AdamW if self.solver == "adamw" else Adam)(lr, weight_decay=alpha, max_norm=max_norm)
 
-    def _team(self, comm):
+    def _process_group(self, comm: Any) -> DataParallel | None:
         """Return `comm` as a `DataParallel` whose ranks have all data, as the scalers need them."""
         group = _group_of(comm)
         if group is None:
             return None
         if group.shards != "cut":
-            raise ValueError("comm has shards='given', and estimators are given all data: say shards='cut'")
+            raise ValueError(
+                f"comm has shards={group.shards!r}; expected 'cut': every rank is given all data"
+            )
         if self.solver == "lbfgs":
-            raise ValueError("comm shares mini-batches, and solver='lbfgs' has none: take another solver")
+            raise ValueError("comm was given with solver='lbfgs'; expected a solver with mini-batches")
         if self.random_state is None:
-            raise ValueError("with comm, random_state must be a number: all ranks draw alike")
+            raise ValueError("random_state is None; expected a number with comm: all ranks draw alike")
         return group
 
-    def _in_epochs(self, value, epochs, least, data):
+    def _in_epochs(self, value: int | Auto, epochs: int, least: int, data: TrainingData) -> int:
         """Return a number of epochs: as given, or so many that they make at least `least` steps."""
         return value if value != "auto" else max(epochs, math.ceil(least / self._steps_of(len(data["x"]))))
 
-    def _steps_of(self, n):
-        """Count the steps of the optimiser in an epoch of n sequences."""
+    def _steps_of(self, n: int) -> int:
+        """Count the steps of the optimizer in an epoch of n sequences."""
         return -(-n // self._batch_of(n))
 
-    def _batch_of(self, n):
+    def _batch_of(self, n: int) -> int:
         """Return how many of n sequences make a mini-batch; "auto": all of an epoch as large, within one."""
         if self.batch_size != "auto":
             return self.batch_size
@@ -368,16 +432,17 @@ class Network(BaseEstimator):
         return -(-n // -(-n // size))
 
     def _train(
-        self, data, *, incremental, split, comm=None, folds=None, validation=None, early_stopping=None,
-        **words,
-    ):
+        self, data: TrainingData, *, incremental: bool, split: Callable[[], tuple[Integers, Integers]],
+        comm: DataParallel | None = None, folds: Callable[[TrainingData], Folds | None] | None = None,
+        validation: TrainingData | None = None, early_stopping: bool | None = None, **options: Any,
+    ) -> tuple[TrainingData, Floats] | None:
         """Train `model_` on a dict of x, y, lengths, sample_weight, each an array or None.
 
         split() gives the numbers of those to learn from and of those set aside for early stopping, and
         folds(data), if given, pairs of them in which each sequence is set aside once, or None where one
         split is enough. `validation` is a dict like `data` to watch in place of those set aside,
-        `early_stopping` stands for the parameter, `words` go to `Model.fit`, and `comm` is what `_team`
-        has returned.
+        `early_stopping` stands for the parameter, `options` go to `Model.fit`, and `comm` is what
+        `_process_group` has returned.
 
         Returns
         -------
@@ -391,7 +456,7 @@ class Network(BaseEstimator):
                 self._optimizer = self._new_optimizer()
             # One epoch is no ground to judge convergence on.
             with _learning():
-                self._steps(data, 1, callbacks=callbacks, **words)
+                self._steps(data, 1, callbacks=callbacks, **options)
             return None
         stops = self.early_stopping if early_stopping is None else early_stopping
         if validation is None and stops:
@@ -400,8 +465,8 @@ class Network(BaseEstimator):
             if pairs is not None:
                 classes = isinstance(self.model_.loss, CrossEntropy | BinaryCrossEntropy)
                 if classes:
-                    return self._cross_classify(counting, pairs, callbacks, comm, words, drawn)
-                return self._cross_train(counting, pairs, callbacks, comm, words)
+                    return self._cross_classify(counting, pairs, callbacks, comm, options, drawn)
+                return self._cross_train(counting, pairs, callbacks, comm, options)
             learn, aside = split()
             data, validation = _taken(data, learn), _taken(data, aside)
         data = _counting(data)
@@ -410,15 +475,19 @@ class Network(BaseEstimator):
             with _learning():
                 self._minimize(data, validation, callbacks)
         else:
-            self._descend(data, validation, callbacks, comm, words)
+            self._descend(data, validation, callbacks, comm, options)
         return None if validation is None else (validation, self._raw_outputs(validation))
 
-    def _curve_beside(self, validated):
-        """Let `validation_loss_curve_` run beside `loss_curve_`, if there is or was a validation."""
+    def _curve_beside(self, validated: bool) -> list[float]:
+        """Return `validation_loss_curve_`, as long as `loss_curve_` if there is or was a validation."""
         if validated and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = [np.nan] * self.n_iter_
+        return [] if self.validation_loss_curve_ is None else self.validation_loss_curve_
 
-    def _descend(self, data, validation, callbacks, comm, words):
+    def _descend(
+        self, data: TrainingData, validation: TrainingData | None, callbacks: list[Any],
+        comm: DataParallel | None, options: Any,
+    ) -> None:
         """Train by mini-batches until the loss no longer falls, and keep the best weights."""
         epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, data)
         stopping = self._stopping(data, validation)
@@ -426,10 +495,10 @@ class Network(BaseEstimator):
         with _learning():
             records = self._steps(
                 data, epochs, validation=validation, callbacks=callbacks, early_stopping=stopping, comm=comm,
-                schedule=self._schedule(epochs), **words,
+                schedule=self._schedule(epochs), **options,
             )
         self.best_loss_ = stopping.lowest
-        # Somebody else may have ended it before.
+        # A callback may have ended it before.
         if len(records) == epochs and not stopping.done:
             which = "validation loss" if validation else "loss"
             warn(
@@ -440,10 +509,10 @@ class Network(BaseEstimator):
                 ConvergenceWarning,
             )
 
-    def _schedule(self, epochs):
+    def _schedule(self, epochs: int) -> Schedule | None:
         return Cosine(epochs) if getattr(self, "learning_rate", "constant") == "cosine" else None
 
-    def _stopping(self, data, validation):
+    def _stopping(self, data: TrainingData, validation: object) -> _Best:
         patience = self._in_epochs(self.n_iter_no_change, _PATIENCE, _LEAST_PATIENCE, data)
         if validation:
             return _Best(patience, self.tol, None)
@@ -452,7 +521,9 @@ class Network(BaseEstimator):
         judged = data if n <= _JUDGED else _taken(data, np.linspace(0, n - 1, _JUDGED).astype(int))
         return _Best(patience, self.tol, judged, 0.0 if self.solver == "adamw" else self.alpha)
 
-    def _cross_train(self, data, pairs, callbacks, comm, words):
+    def _cross_train(
+        self, data: TrainingData, pairs: Folds, callbacks: list[Any], comm: DataParallel | None, options: Any
+    ) -> tuple[TrainingData, Floats]:
         """Find by folds how many steps are best, and make so many on all sequences.
 
         Few sequences set aside would say little about when to end, and would be missed. The networks of the
@@ -469,12 +540,13 @@ class Network(BaseEstimator):
         states = [start.copy() for _ in pairs]
         optimizers = [self._new_optimizer() for _ in pairs]
         epochs = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, parts[0])
-        curve, best, lowest, improved = [], 0, math.inf, 0
+        curve: list[float] = []
+        best, lowest, improved = 0, math.inf, 0
         while len(curve) < epochs and len(curve) - improved < patience:
-            losses = []
+            losses: list[float] = []
             for part, test, state, optimizer in zip(parts, tests, states, optimizers, strict=True):
                 model.parameters, self._optimizer = state, optimizer
-                self._steps(part, 1, comm=comm, **words)
+                self._steps(part, 1, comm=comm, **options)
                 state[...] = model.parameters
                 losses.append(model.evaluate(**test) if counts[len(losses)] else 0.0)
             curve.append(float(np.average(losses, weights=counts)))
@@ -488,22 +560,25 @@ class Network(BaseEstimator):
         outputs = []
         for part, test in zip(parts, tests, strict=True):
             model.parameters, self._optimizer = start, self._new_optimizer()
-            self._steps(part, best, comm=comm, schedule=Cosine(best), **words)
+            self._steps(part, best, comm=comm, schedule=Cosine(best), **options)
             outputs.append(self._raw_outputs(test))
         epochs = max(1, round(best * per_fold / per_epoch))
         model.parameters, self._optimizer = start, self._new_optimizer()
-        self._curve_beside(True)
+        validation_curve = self._curve_beside(True)
         done = self.n_iter_
         with _learning():
-            self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **words)
+            self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **options)
         # Beside each epoch the folds' loss after as many steps.
         for epoch in range(done, self.n_iter_):
             after = (epoch - done + 1) * per_epoch // per_fold
-            self.validation_loss_curve_[epoch] = curve[min(max(after, 1), len(curve)) - 1]
+            validation_curve[epoch] = curve[min(max(after, 1), len(curve)) - 1]
         self.best_loss_ = lowest
         return _taken(data, np.concatenate([aside for _, aside in pairs])), np.concatenate(outputs)
 
-    def _cross_classify(self, data, pairs, callbacks, comm, words, drawn):
+    def _cross_classify(
+        self, data: TrainingData, pairs: Folds, callbacks: list[Any], comm: DataParallel | None, options: Any,
+        drawn: Mapping[str, Any],
+    ) -> tuple[TrainingData, Floats]:
         """Find by folds whether fewer steps are better, train so on all sequences, and calibrate.
 
         The networks of the folds are trained to the end, side by side. After each epoch they are judged by
@@ -528,16 +603,18 @@ class Network(BaseEstimator):
         places = [slice(end - len(aside), end) for end, (_, aside) in zip(ends, pairs, strict=True)]
         checked = model.prepare(**held)
 
-        def trained(epochs, schedule, judge=None):
+        def trained(
+            epochs: int, schedule: Schedule | None, judge: Callable[[Floats], None] | None = None
+        ) -> Floats:
             """Train the folds' networks anew, and return what they give for the sequences set aside."""
             states = [start.copy() for _ in pairs]
             optimizers = [self._new_optimizer() for _ in pairs]
             for done in range(epochs):
-                now = None if schedule is None else _From(schedule, done)
+                now = None if schedule is None else _Resumed(schedule, done)
                 outputs = []
                 for part, test, state, optimizer in zip(parts, tests, states, optimizers, strict=True):
                     model.parameters, self._optimizer = state, optimizer
-                    self._steps(part, 1, comm=comm, schedule=now, **words)
+                    self._steps(part, 1, comm=comm, schedule=now, **options)
                     state[...] = model.parameters
                     if judge or done + 1 == epochs:
                         outputs.append(self._raw_outputs(test))
@@ -545,18 +622,18 @@ class Network(BaseEstimator):
                     judge(np.concatenate(outputs))
             return np.concatenate(outputs)
 
-        curves = []
+        judged: list[list[float]] = []
 
-        def judge(outputs):
+        def judge(outputs: Floats) -> None:
             temperature, _ = self._temperature(checked, outputs)
-            curves.append([
+            judged.append([
                 self._loss_of(checked[place], outputs[place] / temperature) if count else 0.0
                 for place, count in zip(places, counts, strict=True)
             ])
 
         full = self._in_epochs(self.max_iter, _EPOCHS, _LEAST_STEPS, parts[0])
         outputs = trained(full, self._schedule(full), judge)
-        curves = np.array(curves)
+        curves = np.array(judged)
         curve = np.average(curves, axis=1, weights=counts)
         best = 1 + int(curve.argmin())
         gain = curves[-max(1, full // 10) :].mean(axis=0) - curves[best - 1]
@@ -570,25 +647,25 @@ class Network(BaseEstimator):
         per_epoch, per_fold = self._steps_of(len(data["x"])), self._steps_of(len(parts[0]["x"]))
         epochs = max(1, round(length * per_fold / per_epoch))
         model.parameters, self._optimizer = start, self._new_optimizer()
-        self._curve_beside(True)
+        validation_curve = self._curve_beside(True)
         done, self._rng.bit_generator.state = self.n_iter_, drawn
         if early:
             with _learning():
-                self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **words)
+                self._steps(data, epochs, callbacks=callbacks, comm=comm, schedule=Cosine(epochs), **options)
         else:
-            self._descend(data, None, callbacks, comm, words)
+            self._descend(data, None, callbacks, comm, options)
         for epoch in range(done, self.n_iter_):
             after = (epoch - done + 1) * per_epoch // per_fold
-            self.validation_loss_curve_[epoch] = curve[min(max(after, 1), len(curve)) - 1]
+            validation_curve[epoch] = curve[min(max(after, 1), len(curve)) - 1]
         self.best_loss_ = lowest
         model.weight /= temperature
         model.bias /= temperature
         return held, outputs
 
-    def _temperature(self, held, outputs):
+    def _temperature(self, held: SequenceData, outputs: Floats) -> tuple[float, float]:
         """Return the number >= 1 by which logits are best divided, and the loss after that."""
 
-        def loss_at(log):
+        def loss_at(log: float) -> float:
             return self._loss_of(held, outputs * math.exp(-log))
 
         found = minimize_scalar(
@@ -599,19 +676,16 @@ class Network(BaseEstimator):
             return 1.0, float(as_they_are)
         return math.exp(found.x), float(found.fun)
 
-    def _loss_of(self, held, outputs):
+    def _loss_of(self, held: SequenceData, outputs: Floats) -> float:
         return self.model_.loss.value_and_gradient(outputs, held.y, held.weights(self.model_.every_step))[0]
 
-    def _steps(self, data, epochs, **words):
+    def _steps(self, data: TrainingData, epochs: int, **options: Any) -> History:
         return self.model_.fit(
             **data, epochs=epochs, batch_size=self._batch_of(len(data["x"])), optimizer=self._optimizer,
-            rng=self._rng, **words,
+            rng=self._rng, **options,
         )
 
-    def _raw_outputs(self, data):
-        return self._outputs(data["x"], data["lengths"], data.get("static"))
-
-    def _minimize(self, data, validation, callbacks):
+    def _minimize(self, data: TrainingData, validation: TrainingData | None, callbacks: list[Any]) -> None:
         stopping = self._stopping(data, validation) if validation else None
         result = fit_lbfgs(
             self.model_, **data, max_iter=self._lbfgs_iterations, tol=self.tol, weight_decay=self.alpha,
@@ -628,17 +702,17 @@ class Network(BaseEstimator):
             )
 
     @property
-    def _lbfgs_iterations(self):
+    def _lbfgs_iterations(self) -> int:
         return _EPOCHS if self.max_iter == "auto" else self.max_iter
 
     # ---- inference
 
-    def _outputs(self, x, lengths=None, static=None, seed=None):
+    def _raw_outputs(self, data: TrainingData, seed: int | None = None) -> Floats:
         """Raw outputs in float64, (n, O) or (n, T, O), of any number of sequences.
 
         seed draws what dropout drops; None: nothing is dropped.
         """
-        model = self.model_
+        model, x, lengths, static = self.model_, data["x"], data["lengths"], data.get("static")
         weight, bias = model.weight.astype(np.float64), model.bias.astype(np.float64)
         n, steps = x.shape[:2]
         size = max(1, _NUMBERS_AT_ONCE // (steps * max(model.lstm.output_size, x.shape[2])))
@@ -646,12 +720,12 @@ class Network(BaseEstimator):
         for start in range(0, n, size):
             part = slice(start, start + size)
             few = None if lengths is None else lengths[part]
-            words = {"lengths": few, "static": None if static is None else static[part]}
+            fixed = None if static is None else static[part]
             if seed is None:
-                hidden, (h_n, _) = model.lstm(x[part], **words)
+                hidden, (h_n, _) = model.lstm(x[part], lengths=few, static=fixed)
             else:
                 hidden, (h_n, _) = model.lstm.forward(
-                    x[part], tape=model.lstm.tape(), seed=seed + start, **words
+                    x[part], lengths=few, static=fixed, tape=model.lstm.tape(), seed=seed + start
                 )
             counted = None if few is None else np.arange(steps) < few[:, None]
             # In float64, so that a prediction does not depend on which others are asked for.
@@ -660,16 +734,30 @@ class Network(BaseEstimator):
 
 
 @contextlib.contextmanager
-def _learning():
+def naming_the_option(allow_nan: bool) -> Iterator[None]:
+    """Say of a missing value that is refused, which option would let it through."""
+    try:
+        yield
+    except ValueError as error:
+        if allow_nan or " contains NaN" not in str(error):
+            raise
+        raise ValueError(
+            f"{error}: fill them, or fit with lstm_options={{'nan': 'hold'}}, which reads the last known "
+            "value"
+        ) from None
+
+
+@contextlib.contextmanager
+def _learning() -> Iterator[None]:
     """Mark a Ctrl-C that comes while the network learns: its weights are whole, the best so far."""
     try:
         yield
     except KeyboardInterrupt as error:
-        error._network_is_whole = True
+        error._network_is_whole = True  # type: ignore[attr-defined]  # a mark for _all_or_nothing
         raise
 
 
-def _equal(one, other):
+def _equal(one: Any, other: Any) -> bool:
     """Whether two settings mean the same, by whatever numbers and sequences they are written."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
@@ -685,7 +773,7 @@ def _equal(one, other):
         return repr(one) == repr(other)
 
 
-def _sum_of_weights(data, every_step):
+def _sum_of_weights(data: TrainingData, every_step: bool) -> float:
     """Return what the sequences of `data` count together."""
     weight, lengths = data["sample_weight"], data["lengths"]
     n, steps = data["x"].shape[:2]
@@ -697,7 +785,7 @@ def _sum_of_weights(data, every_step):
     return float(lengths.sum() if weight is None else weight @ lengths)
 
 
-def _counting(data):
+def _counting(data: TrainingData) -> TrainingData:
     """Leave out what weighs nothing: it would still take a place in a mini-batch."""
     weight = data["sample_weight"]
     if weight is None:
@@ -705,17 +793,23 @@ def _counting(data):
     return _taken(data, np.flatnonzero(weight.reshape(len(weight), -1).any(axis=1)))
 
 
-def _taken(data, index):
+def _taken(data: TrainingData, index: Integers) -> TrainingData:
     return {name: None if array is None else array[index] for name, array in data.items()}
 
 
-only_stochastic = available_if(_is_stochastic)
+def only_stochastic(method: Method) -> Method:
+    """Decorate a method that takes steps on mini-batches: estimators without them do not have it."""
+    decorated: Method = available_if(_is_stochastic)(method)
+    return decorated
 
 
-def to_dtype(name, values, dtype):
+def to_dtype(name: str, values: Reals, dtype: npt.DTypeLike) -> Reals:
     """Convert, and refuse what is too large for it."""
     with np.errstate(over="ignore"):
         converted = values.astype(dtype, copy=False)
     if np.isinf(converted).any():
-        raise ValueError(f"{name} has numbers too large for {dtype}: take dtype='float64', or scale=True")
+        raise ValueError(
+            f"{name} has numbers too large for {dtype}; expected smaller ones: take dtype='float64', or "
+            "scale=True"
+        )
     return converted

@@ -1,4 +1,4 @@
-"""Sequences as scikit-learn users hand them over, and `SequenceScaler`, which scales them as they are."""
+"""Checked sequences from arrays, lists and frames; `SequenceScaler`, which scales them in any layout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lstm_ext._checks import warn
 from lstm_ext._data import as_labels, as_number_array
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
+    import pandas as pd
 
-    _Floats = npt.NDArray[np.float64]
-    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
+    from lstm_ext.sklearn._types import Array, Bools, Floats, Integers, Reals, Sequential
 
 __all__ = [
     "SequenceScaler", "Sequences", "as_sequences", "check_columns", "check_groups", "check_weight",
@@ -59,36 +59,39 @@ class Sequences:
         What may be wrong with the layout: a warning that is due when the sequences are used.
     """
 
-    def __init__(self, rows, lengths, layout, frames=None, index=None, row_index=None):
+    def __init__(
+        self, rows: Array, lengths: Integers, layout: str, frames: Any = None, index: pd.Index | None = None,
+        row_index: pd.Index | list[pd.Index] | None = None,
+    ) -> None:
         self.rows, self.lengths, self.layout = rows, lengths, layout
         self.frames, self.index, self.row_index = frames, index, row_index
-        self.doubt = None
+        self.doubt: str | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.lengths)
 
-    def with_rows(self, rows):
+    def with_rows(self, rows: Array) -> Sequences:
         """Return the same sequences with other features."""
         other = copy.copy(self)
         other.rows = rows
         return other
 
     @property
-    def is_panel(self):
+    def is_panel(self) -> bool:
         """Whether they came as one frame with a row for each step."""
         return self.layout == "list" and self.row_index is not None and not isinstance(self.row_index, list)
 
     @property
-    def same_length(self):
+    def same_length(self) -> bool:
         """Whether nothing needs padding."""
         return bool((self.lengths == self.lengths[0]).all())
 
     @property
-    def counted(self):
+    def counted(self) -> Bools:
         """True at the steps that are there, (n, T)."""
         return np.arange(self.lengths.max()) < self.lengths[:, None]
 
-    def padded(self, rows):
+    def padded(self, rows: Array) -> Array:
         """Put rows, one for each step, into an array (n, T, ...), 0 beyond the end of a sequence."""
         if self.doubt is not None:  # not before: a fit that is refused for y or a weight warns of nothing
             warn(self.doubt)
@@ -99,22 +102,22 @@ class Sequences:
         array[self.counted] = rows
         return array
 
-    def unpadded(self, array):
+    def unpadded(self, array: Array) -> Array:
         """Take the steps that are there out of (n, T, ...): one row for each."""
         return array.reshape(-1, *array.shape[2:]) if self.same_length else array[self.counted]
 
-    def restored(self, rows):
+    def restored(self, rows: Array) -> Array | list[Array]:
         """Put rows, one for each step, into the layout that the sequences came in; a table has no steps."""
         return rows if self.layout == "table" else self.by_step(rows)
 
-    def by_step(self, rows):
+    def by_step(self, rows: Array) -> Array | list[Array]:
         """Put rows, one for each step, into an array (n, T, ...), or a list of (T_i, ...)."""
         if self.layout == "list":
             return np.split(rows, np.cumsum(self.lengths)[:-1])
         return self.padded(rows)
 
 
-def _one_by_one(X):
+def _one_by_one(X: Any) -> bool:
     """Whether X is a list (tuple, array of objects) of sequences, and not a table written as lists."""
     if isinstance(X, np.ndarray):
         if X.dtype != object or X.ndim != 1:
@@ -124,7 +127,7 @@ def _one_by_one(X):
     dimensions = {getattr(part, "ndim", None) for part in X}
     if dimensions == {1} and len({len(part) for part in X}) > 1:
         raise ValueError(
-            "X is a list of 1-D arrays of different lengths: a sequence has the shape (time, features), "
+            "X is a list of 1-D arrays of different lengths; expected (time, features) for each sequence, "
             "(time, 1) for one feature"
         )
     if dimensions == {None} and len(X):  # lists of lists
@@ -135,14 +138,14 @@ def _one_by_one(X):
     return 2 in dimensions
 
 
-def _is_pandas(value, dimensions=2):
+def _is_pandas(value: object, dimensions: int = 2) -> bool:
     library = type(value).__module__.partition(".")[0]
     # Frames of other packages, such as geopandas, are pandas' as well.
     known = library == "pandas" or any(kind.__module__.startswith("pandas.") for kind in type(value).__mro__)
-    return known and hasattr(value, "iloc") and value.ndim == dimensions
+    return known and hasattr(value, "iloc") and getattr(value, "ndim", None) == dimensions
 
 
-def _labels(part):
+def _labels(part: Any) -> list[Any] | None:
     """Return the column labels of a data frame of pandas, polars or pyarrow, as they are; or None."""
     if type(part) is np.ndarray:
         return None
@@ -158,7 +161,7 @@ def _labels(part):
     return None
 
 
-def frame_columns(given):
+def frame_columns(given: Any) -> list[str] | None:
     """Return the column names of a data frame, or of the data frames in a list; None without one.
 
     Parameters
@@ -180,9 +183,7 @@ def frame_columns(given):
         isinstance(given, np.ndarray) and given.dtype == object and given.ndim == 1
     )
     found = [_labels(part) for part in (given if several else [given])]
-    if all(labels is None for labels in found):
-        return None
-    first = found[0]
+    first = found[0] if found else None
     for number, labels in enumerate(found):
         if labels != first:
             if labels is None or first is None:
@@ -191,6 +192,8 @@ def frame_columns(given):
                     f"{labels or 'no column names'}, item 0 has {first or 'none'}"
                 )
             raise ValueError(f"the data frames have different columns: {first} and {labels} (item {number})")
+    if first is None:
+        return None
     names = list(map(str, first))
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -198,7 +201,7 @@ def frame_columns(given):
     return None if first == list(range(len(first))) else names
 
 
-def check_columns(name, columns, fitted):
+def check_columns(name: str, columns: list[str] | None, fitted: list[str] | None) -> None:
     """Refuse a data frame whose columns are not those of the data frame that `fit` had."""
     if columns is not None and fitted is not None and columns != fitted:
         raise ValueError(
@@ -207,7 +210,9 @@ def check_columns(name, columns, fitted):
         )
 
 
-def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
+def as_sequences(
+    estimator: Any, X: Any, *, reset: bool, allow_nan: bool = False, tables: bool = False
+) -> Sequences:
     """Check X as scikit-learn's `validate_data` does, features as columns, whatever the layout.
 
     Parameters
@@ -231,7 +236,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     _check_dims(X)
     _check_cells(X)
     given, X = X, _unpacked(X)
-    names = frame_columns(X)  # first: what two names of one column mean, nobody knows
+    names = frame_columns(X)  # first, as two columns of one name are refused
     _check_long(X, names)
     if _is_pandas(X):
         sequences = _from_frame(X, allow_nan)
@@ -245,14 +250,14 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
             sequences.doubt = _channels_first(part, "list")
     else:
         if isinstance(X, list | tuple) and not len(X):
-            X = np.empty((0, 1))  # for scikit-learn's words
+            X = np.empty((0, 1))  # for scikit-learn's error message
         rows = as_number_array("X", X, allow_nan=allow_nan, dtype=None)
         if rows.ndim >= 3:
             if rows.ndim != 3:
-                raise ValueError(f"Found array with dim {rows.ndim} for X, expected {_SHAPES}")
+                raise ValueError(f"Found array with dim {rows.ndim} for X; expected {_SHAPES}")
             n, steps, features = rows.shape
             if n and not steps:
-                raise ValueError(f"X has shape {rows.shape}: there is no time step")
+                raise ValueError(f"X has shape {rows.shape}; expected one time step or more")
             # Features, not steps, are scikit-learn's columns: validate_data would count axis 1.
             sequences = Sequences(rows.reshape(n * steps, features), np.full(n, steps), "array")
             if reset and not tables:
@@ -280,7 +285,7 @@ def as_sequences(estimator, X, *, reset, allow_nan=False, tables=False):
     return sequences
 
 
-def _named(names, rows):
+def _named(names: list[str] | None, rows: Array) -> Any:
     """Return what scikit-learn reads the names and the number of features from."""
     if names is None:
         return rows
@@ -292,40 +297,41 @@ def _named(names, rows):
     return pyarrow.table({name: [] for name in names})
 
 
-def _check_numbered(estimator, X, names, reset):
+def _check_numbered(estimator: Any, X: Any, names: list[str] | None, reset: bool) -> None:
     """Refuse numbered columns in another order: to scikit-learn a number is no name."""
-    fitted = getattr(estimator, "feature_names_in_", None)
+    fitted: Any = getattr(estimator, "feature_names_in_", None)
     if reset or (names is None) == (fitted is None):
         return
     if names is None and _labels(X[0] if _is_list(X) else X) is None:
         return
-    numbered = list(map(str, range(len(fitted if names is None else names))))
-    given, known = names or numbered, numbered if fitted is None else list(fitted)
+    named = list(fitted) if names is None else names
+    numbered = list(map(str, range(len(named))))
+    given, known = names or numbered, numbered if fitted is None else named
     if set(given) == set(known) == set(numbered):
         check_columns("X", given, known)
 
 
-def _unpacked(values):
+def _unpacked(values: Any) -> Any:
     """Return a column of arrays, a pandas Series of them, as a list; everything else as it is."""
     if _is_pandas(values, 1) and values.dtype == object and len(values) and np.ndim(values.iloc[0]):
         return list(values)
     return values
 
 
-def _table(rows, frame):
+def _table(rows: Array, frame: Any) -> Sequences:
     index = frame.index if frame is not None and _is_pandas(frame) else None
     return Sequences(rows, np.ones(len(rows) if rows.ndim else 0, int), "table", frame, index)
 
 
-def _from_parts(parts, allow_nan):
-    arrays = []
+def _from_parts(parts: list[Any], allow_nan: bool) -> Sequences:
+    arrays: list[Array] = []
     for number, part in enumerate(parts):
         if type(part) is np.ndarray and part.dtype.kind == "f":
             array = part  # NaN and infinity are looked for in all of them at once
         else:
             array = as_number_array(f"X[{number}]", part, allow_nan=allow_nan, dtype=None)
         if array.ndim != 2:
-            raise ValueError(f"X[{number}] has shape {array.shape}, expected (time, features)")
+            raise ValueError(f"X[{number}] has shape {array.shape}; expected (time, features)")
         if arrays and array.shape[1] != arrays[0].shape[1]:
             same = len({getattr(one, "shape", (None,))[0] for one in parts}) == 1
             raise ValueError(
@@ -333,7 +339,7 @@ def _from_parts(parts, allow_nan):
                 f"(time, features) with the same features{f': {_PARTS_TIME_LAST}' if same else ''}"
             )
         if not len(array):
-            raise ValueError(f"X[{number}] has no time step")
+            raise ValueError(f"X[{number}] has no time step; expected one or more")
         if type(part) is not np.ndarray:
             _check_times(f"X[{number}]", part)
         arrays.append(array)
@@ -348,7 +354,7 @@ def _from_parts(parts, allow_nan):
     return Sequences(rows, lengths, "list", parts, row_index=index)
 
 
-def _check_times(name, frame):
+def _check_times(name: str, frame: Any) -> None:
     """Refuse a frame whose index are dates that do not increase: rows are read in their order."""
     index = frame.index if _is_pandas(frame) or _is_pandas(frame, 1) else None
     if index is None or getattr(index.dtype, "kind", "O") not in "mM" or index.is_monotonic_increasing:
@@ -361,7 +367,7 @@ def _check_times(name, frame):
     )
 
 
-def _from_frame(X, allow_nan):
+def _from_frame(X: pd.DataFrame, allow_nan: bool) -> Sequences:
     """Read a data frame of pandas: a panel, one with series in its cells, the long format, or a table."""
     if set(X.columns) == _LONG and X.shape[1] == len(_LONG):
         return _from_panel(_pivoted(X), allow_nan)
@@ -388,7 +394,7 @@ def _from_frame(X, allow_nan):
     return _table(as_number_array("X", X, allow_nan=allow_nan, dtype=None), X)
 
 
-def _from_panel(X, allow_nan):
+def _from_panel(X: pd.DataFrame, allow_nan: bool) -> Sequences:
     """Read a frame whose index is (instance, time): one sequence for each instance, in order."""
     instances, time = X.index.droplevel(-1), X.index.get_level_values(-1)
     codes, labels = instances.factorize()  # in order of appearance
@@ -419,7 +425,7 @@ def _from_panel(X, allow_nan):
     return Sequences(rows, lengths, "list", X, labels, X.index)
 
 
-def _from_cells(X, cells, allow_nan):
+def _from_cells(X: pd.DataFrame, cells: npt.NDArray[np.object_], allow_nan: bool) -> Sequences:
     """Read a frame with a series in each cell: a row is a sequence, a column a feature."""
     parts = []
     for number, row in enumerate(cells):
@@ -435,13 +441,13 @@ def _from_cells(X, cells, allow_nan):
                 "expected one length in a row"
             )
         if not len(columns[0]):
-            raise ValueError(f"X[{number}] has no time step")
+            raise ValueError(f"X[{number}] has no time step; expected one or more")
         parts.append(np.stack(columns, axis=1))
     lengths = np.array([len(part) for part in parts])
     return Sequences(np.concatenate(parts), lengths, "list", X, X.index)
 
 
-def _pivoted(X):
+def _pivoted(X: pd.DataFrame) -> pd.DataFrame:
     """Return sktime's long format as a frame with the index (instance, time) and a column for each dim_id."""
     if X[["case_id", "dim_id", "reading_id"]].isna().any(axis=None):
         raise ValueError("X has missing labels in case_id, dim_id or reading_id; expected one for each value")
@@ -451,7 +457,7 @@ def _pivoted(X):
     return panel.reindex(X["case_id"].unique(), level=0)
 
 
-def _channels_first(x, layout="array"):
+def _channels_first(x: Array, layout: str = "array") -> str | None:
     """Return what to say of an array that looks like (sequences, features, time), as sktime has it, or None.
 
     It does where there are several steps and many more features, and where there are more features than steps
@@ -478,7 +484,7 @@ def _channels_first(x, layout="array"):
     )
 
 
-def _check_time_last(estimator, X):
+def _check_time_last(estimator: Any, X: Sequences) -> None:
     """Refuse sequences of another width whose steps are as many as the features that `fit` had."""
     expected, features = getattr(estimator, "n_features_in_", None), X.rows.shape[1]
     if X.layout == "table" or features == expected or not (X.lengths == expected).all():
@@ -490,7 +496,7 @@ def _check_time_last(estimator, X):
     )
 
 
-def _check_dims(X):
+def _check_dims(X: Any) -> None:
     """Refuse an array of xarray whose dimensions say that time is not where it is read."""
     dims = getattr(X, "dims", None)
     if type(X).__module__.partition(".")[0] != "xarray" or not isinstance(dims, tuple) or len(dims) != 3:
@@ -505,7 +511,7 @@ def _check_dims(X):
         )
 
 
-def _check_cells(X):
+def _check_cells(X: Any) -> None:
     """Refuse series in the cells of what is no data frame of pandas."""
     if isinstance(X, np.ndarray):
         if X.dtype == object and X.ndim == 2 and X.size and getattr(X[0, 0], "ndim", 0) == 1:
@@ -528,26 +534,27 @@ def _check_cells(X):
         )
 
 
-def _check_long(X, names):
+def _check_long(X: Any, names: list[str] | None) -> None:
     """Refuse a data frame whose columns say which sequence, and which step of it, each row is."""
     if names is None or not hasattr(X, "columns") or set(names) == _LONG:
         return
     lower = [name.lower() for name in names]
-    who = next((name for name, low in zip(names, lower, strict=True) if low in _IDS), None)
-    when = next((name for name, low in zip(names, lower, strict=True) if low in _TIMES), None)
-    if who is None or when is None:
+    sequence = next((name for name, low in zip(names, lower, strict=True) if low in _IDS), None)
+    step = next((name for name, low in zip(names, lower, strict=True) if low in _TIMES), None)
+    if sequence is None or step is None:
         return
-    label = dict(zip(names, _labels(X), strict=True))[who]
+    label = (_labels(X) or names)[names.index(sequence)]
     if len(set(X[label].to_pylist() if hasattr(X[label], "to_pylist") else list(X[label]))) == X.shape[0]:
         return  # a row for each
     pandas = "X" if _is_pandas(X) else "X.to_pandas()"
     raise ValueError(
-        f"X has the columns {who!r} and {when!r}, as a panel in long format; expected features alone: pass "
-        f"{pandas}.set_index([{who!r}, {when!r}]) for a sequence for each {who!r}, or leave these columns out"
+        f"X has the columns {sequence!r} and {step!r}, as a panel in long format; expected features: pass "
+        f"{pandas}.set_index([{sequence!r}, {step!r}]) for a sequence for each {sequence!r}, or leave these "
+        "columns out"
     )
 
 
-def _check_index(name, given, index, what):
+def _check_index(name: str, given: Any, index: pd.Index | None, what: str) -> None:
     """Refuse values whose labels are those of X in another order, or others of their kind."""
     mine = getattr(given, "index", None) if _is_pandas(given, 1) or _is_pandas(given) else None
     if mine is None or index is None or len(mine) != len(index) or mine.nlevels != index.nlevels:
@@ -570,19 +577,21 @@ def _check_index(name, given, index, what):
             )
 
 
-def _is_list(values):
+def _is_list(values: Any) -> bool:
     return isinstance(values, list | tuple) or (
         isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1
     )
 
 
-def _converted(name, values, dtype, allow_nan):
+def _converted(name: str, values: Any, dtype: npt.DTypeLike | None, allow_nan: bool) -> Array:
     if dtype is None:
         return as_labels(name, values)
     return as_number_array(name, values, allow_nan=allow_nan, dtype=dtype)
 
 
-def row_values(name, values, X, *, dtype, allow_nan=False):
+def row_values(
+    name: str, values: Any, X: Sequences, *, dtype: npt.DTypeLike | None, allow_nan: bool = False
+) -> Array:
     """Check values that come with every sequence of X: targets (n,) or (n, O), or labels.
 
     Parameters
@@ -612,7 +621,7 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
         raise ValueError(f"{error}; one value for each step needs every_step=True") from None
     if array.ndim not in (1, 2):
         raise ValueError(
-            f"{name} has shape {array.shape}, expected (n,) or (n, outputs); one target for each step needs "
+            f"{name} has shape {array.shape}; expected (n,) or (n, outputs): one target for each step needs "
             "every_step=True"
         )
     if len(array) != len(X) and len(array) == len(X.rows):
@@ -625,7 +634,9 @@ def row_values(name, values, X, *, dtype, allow_nan=False):
     return array
 
 
-def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
+def step_rows(
+    name: str, values: Any, X: Sequences, *, dtype: npt.DTypeLike | None, allow_nan: bool = False
+) -> Array:
     """Check values that come with every step of X, and put them one below the other.
 
     Parameters
@@ -637,7 +648,6 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
     X : Sequences
     dtype : dtype or None
         What they shall become; None: they are labels, and stay what they are.
-    estimator : ignored
     allow_nan : bool
         Whether numbers may be missing.
 
@@ -649,7 +659,7 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
     if not _is_list(values):
         if isinstance(values, str | bytes | dict) or not hasattr(values, "__len__"):
             raise TypeError(
-                f"{name} is {type(values).__name__}, expected an array or a list of arrays"
+                f"{name} is {type(values).__name__}; expected an array or a list of arrays"
             )
         array = _converted(name, values, dtype, allow_nan)  # a frame iterates over columns
         if X.is_panel and array.ndim in (1, 2) and len(array) == len(X.rows):
@@ -664,39 +674,43 @@ def step_rows(name, values, X, *, dtype, estimator=None, allow_nan=False):
             f"Found input variables with inconsistent numbers of samples: X has {len(X)} sequences, "
             f"{name} has {len(values)}"
         )
-    parts = []
+    parts: list[Array] = []
     for number, (given, length) in enumerate(zip(values, X.lengths, strict=True)):
         part = _converted(f"{name}[{number}]", given, dtype, allow_nan)
         if part.ndim not in (1, 2):
             raise ValueError(
-                f"{name} has {part.ndim + 1} dimensions, expected one value, or one row of values, for each "
-                "step of each sequence: every_step=True"
+                f"{name} has {part.ndim + 1} dimensions; expected one value, or one row of values, for each "
+                "step of each sequence with every_step=True"
             )
         if len(part) != length:
             hint = ""
             if len(part) == X.rows.shape[1]:
                 hint = ": " + (_TIME_LAST if X.layout == "array" else _PARTS_TIME_LAST)
-            raise ValueError(f"{name}[{number}] has {len(part)} steps, X[{number}] has {length}{hint}")
+            raise ValueError(
+                f"{name}[{number}] has {len(part)} steps; expected {length}, as X[{number}]{hint}"
+            )
         if part.shape[1:] != np.shape(parts[0] if parts else part)[1:]:
-            raise ValueError(f"{name}[{number}] has shape {part.shape}, {name}[0] has {parts[0].shape}")
+            raise ValueError(
+                f"{name}[{number}] has shape {part.shape}; expected {parts[0].shape}, as {name}[0]"
+            )
         if isinstance(X.row_index, list):
             _check_index(f"{name}[{number}]", given, X.row_index[number], f"sequence {number}")
         parts.append(part)
     return np.concatenate(parts)
 
 
-def check_groups(groups, X):
+def check_groups(groups: Any, X: Sequences) -> Array:
     """Check labels of the sequences' groups, (n,)."""
     array = as_labels("groups", groups)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1:
-        raise ValueError(f"groups has shape {array.shape}, expected (n,), one label for each sequence")
+        raise ValueError(f"groups has shape {array.shape}; expected (n,), one label for each sequence")
     check_consistent_length(X.lengths, array)
     _check_index("groups", groups, X.index, "sequences")
     return array
 
 
-def check_weight(sample_weight, X, every_step=False):
+def check_weight(sample_weight: Any, X: Sequences, every_step: bool = False) -> Floats | None:
     """Check weights of sequences, (n,), or of their steps.
 
     Returns
@@ -709,22 +723,22 @@ def check_weight(sample_weight, X, every_step=False):
     if by_step:
         weight = step_rows("sample_weight", sample_weight, X, dtype=np.float64)
         if weight.ndim != 1:
-            raise ValueError("sample_weight has one number for each step, not several")
+            raise ValueError("sample_weight has several numbers for each step; expected one")
         target = weight
     else:
         weight, target = sample_weight, X.lengths
         if not isinstance(weight, Real):
             weight = as_number_array("sample_weight", weight, allow_nan=False)
             _check_index("sample_weight", sample_weight, X.index, "sequences")
-    weight = _check_sample_weight(weight, target, dtype=np.float64)
-    if (weight < 0).any():
+    checked: Floats = _check_sample_weight(weight, target, dtype=np.float64)
+    if (checked < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`: weights are numbers >= 0")
-    if not weight.any():
+    if not checked.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weight
+    return checked
 
 
-def _by_step(weight, X):
+def _by_step(weight: Any, X: Sequences) -> bool:
     """Whether weights came for each step, and not for each sequence."""
     if _is_list(_unpacked(weight)):
         return bool(len(weight)) and np.ndim(_unpacked(weight)[0]) == 1
@@ -733,7 +747,7 @@ def _by_step(weight, X):
     return True
 
 
-def per_step(weight, X):
+def per_step(weight: Floats | None, X: Sequences) -> Floats | None:
     """Return weights of sequences as weights of their steps, (S,)."""
     return weight if weight is None or len(weight) == len(X.rows) else np.repeat(weight, X.lengths)
 
@@ -746,7 +760,9 @@ _SAMPLE = 1000  # steps by which both are judged
 _AT_ONCE = 2**18  # numbers that are summed in one go
 
 
-def _moments(rows, weight, column):
+def _moments(
+    rows: Reals, weight: Floats | None, column: Callable[[int], str]
+) -> tuple[Floats, Floats, Floats]:
     """Return the mean, the standard deviation, 0 for a constant, and the largest size of each column.
 
     Parameters
@@ -778,7 +794,7 @@ def _moments(rows, weight, column):
     middle = lowest + (highest - lowest) / 2
     exponent = np.frexp(highest - lowest)[1]
 
-    def sums(center, square):
+    def sums(center: Floats | float, square: bool) -> tuple[Floats, Floats]:
         total, first, second = np.zeros((3, rows.shape[1]))
         size = max(1, _AT_ONCE // max(rows.shape[1], 1))
         for start in range(0, len(rows), size):
@@ -810,7 +826,9 @@ def _moments(rows, weight, column):
     return mean, np.where(constant, 0, deviation), largest
 
 
-def _look_for_outliers(rows, mean, deviation, largest, column):
+def _look_for_outliers(
+    rows: Reals, mean: Floats, deviation: Floats, largest: Floats, column: Callable[[int], str]
+) -> None:
     """Refuse columns of which a huge value makes the rest equal once it is scaled, and warn of others."""
     sample = np.sort(rows[:: max(1, len(rows) // _SAMPLE)], axis=0)  # NaN comes last
     if not len(sample):
@@ -836,7 +854,7 @@ def _look_for_outliers(rows, mean, deviation, largest, column):
             f"{column(blind[0])} has values up to {largest[blind[0]]:g}, beside which the others are all the "
             "same once they are scaled: mark the huge ones as missing (NaN), or take logarithms"
         )
-    for number in np.flatnonzero(narrow):
+    for number in np.flatnonzero(narrow).tolist():
         warn(
             f"{column(number)} has values up to {largest[number]:g}, and half of its values lie within "
             f"{width[number] / deviation[number]:.1g} standard deviations, where a network hardly tells them "
@@ -844,12 +862,12 @@ def _look_for_outliers(rows, mean, deviation, largest, column):
         )
 
 
-class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
-    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+class _ByLayout(  # type: ignore[call-arg]  # scikit-learn has no types
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None  # type: ignore[misc]
 ):
-    """`transform` for every layout: scikit-learn's own wrapper of it makes data frames of tables alone."""
+    """`transform` for every layout: scikit-learn's own wrapper makes data frames of tables only."""
 
-    def fit_transform(self, X: _X, y: object = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Sequential, y: object = None, **fit_params: Any) -> Any:
         """Fit, and scale the same data.
 
         Parameters
@@ -867,7 +885,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
         """
         return self.fit(X, y, **fit_params).transform(X)
 
-    def transform(self, X: _X) -> Any:
+    def transform(self, X: Sequential) -> Any:
         """Scale.
 
         Parameters
@@ -885,7 +903,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
         X = as_sequences(self, X, reset=False, allow_nan=True, tables=True)
         return self._output(X, self._transform_rows(X.rows))
 
-    def _output(self, X, rows):
+    def _output(self, X: Sequences, rows: Array) -> Any:
         library = _get_output_config("transform", self)["dense"]
         if library == "default" or X.layout == "array":
             return X.restored(rows)
@@ -900,7 +918,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn's keyword
         ]
 
 
-class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
+class SequenceScaler(OneToOneFeatureMixin, _ByLayout):  # type: ignore[misc]  # scikit-learn has no types
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
     .. math:: z = (x - \mu) / \sigma, \qquad
@@ -937,8 +955,8 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
     3.0
     """
 
-    mean_: _Floats
-    scale_: _Floats
+    mean_: Floats
+    scale_: Floats
     n_features_in_: int
     feature_names_in_: npt.NDArray[np.object_]
     with_mean: bool
@@ -955,7 +973,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def fit(self, X: _X, y: object = None, sample_weight: npt.ArrayLike | None = None) -> Self:
+    def fit(self, X: Sequential, y: object = None, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Find mean and standard deviation.
 
         Parameters
@@ -985,7 +1003,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             self.__dict__.update(before)
             raise
 
-    def _fit_rows(self, rows, weight=None, *, name="X"):
+    def _fit_rows(self, rows: Reals, weight: Floats | None = None, *, name: str = "X") -> Self:
         """Find mean and standard deviation of rows (S, F), which `name` calls in messages."""
         if weight is not None:
             counted = weight > 0
@@ -993,7 +1011,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
                 rows, weight = rows[counted], weight[counted]
             weight = weight / weight.max()
 
-        def column(number):
+        def column(number: int) -> str:
             return self._column(name, number)
 
         mean, deviation, largest = _moments(rows, weight, column)
@@ -1004,16 +1022,16 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
         self.scale_ = np.where(deviation == 0, 1.0, deviation) if self.with_std else np.ones_like(mean)
         return self
 
-    def _column(self, name, number):
+    def _column(self, name: str, number: int) -> str:
         names = getattr(self, "feature_names_in_", None)
         return f"column {number if names is None else repr(str(names[number]))} of {name}"
 
-    def _transform_rows(self, rows, *, name="X"):
+    def _transform_rows(self, rows: Array, *, name: str = "X") -> Array:
         with np.errstate(over="ignore"):
             scaled = ((rows - self.mean_) / self.scale_).astype(rows.dtype, copy=False)
         return self._checked(name, rows, scaled)
 
-    def _checked(self, name, rows, scaled):
+    def _checked(self, name: str, rows: Array, scaled: Array) -> Array:
         wrong = np.isinf(scaled)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -1023,7 +1041,7 @@ class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
             )
         return scaled
 
-    def inverse_transform(self, X: _X) -> Any:
+    def inverse_transform(self, X: Sequential) -> Any:
         """Undo `transform`.
 
         Parameters

@@ -1,9 +1,22 @@
 """Time series as people have them: arrays, lists, series and frames with dates, panels, long frames."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from lstm_ext._data import as_number_array
 from lstm_ext.sklearn._sequences import frame_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    import pandas as pd
+
+    from lstm_ext.sklearn._types import Floats
+
+    Labels = Hashable | Sequence[Hashable]  # of columns; None without any
 
 # Steps of one day, week or year of what pandas calls a frequency; the first is the shortest season.
 _PERIODS = {"Q": (4,), "M": (12,), "W": (52,), "B": (5,), "D": (7,)}
@@ -11,7 +24,7 @@ _LONG_NAMES = (("unique_id", "ds"), ("series_id", "time"), ("series", "time"), (
 
 
 class Series:
-    """Series that have been read: their values, and what a forecast needs to look like them.
+    """The values of series, and the labels and the container that forecasts of them get.
 
     Attributes
     ----------
@@ -25,23 +38,36 @@ class Series:
     keys : pandas index or None
         Of a panel: the names of its series.
     make : str
-        What a forecast is made to be: "array", "series", "frame", "panel" or "long".
+        The container of forecasts: "array", "series", "frame", "panel" or "long".
     """
 
-    def __init__(self, values, several, flat, names=None, indexes=None, keys=None, make="array", labels=None):
+    values: list[Floats]
+    several: bool
+    flat: bool
+    names: Labels
+    indexes: list[pd.Index | None]
+    keys: pd.Index | None
+    make: str
+    labels: Sequence[Any] | None
+
+    def __init__(
+        self, values: list[Floats], several: bool, flat: bool, names: Labels = None,
+        indexes: list[pd.Index | None] | None = None, keys: pd.Index | None = None, make: str = "array",
+        labels: Sequence[Any] | None = None,
+    ) -> None:
         self.values, self.several, self.flat, self.names = values, several, flat, names
         self.indexes = indexes if indexes is not None else [None] * len(values)
         self.keys, self.make, self.labels = keys, make, labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.values)
 
     @property
-    def lengths(self):
+    def lengths(self) -> list[int]:
         """Steps of each series."""
         return [len(one) for one in self.values]
 
-    def answer(self, forecasts, horizon):
+    def answer(self, forecasts: list[Floats], horizon: int) -> Any:
         """Return forecasts, a list of arrays (h, D), in the form in which the series came."""
         parts = [one[:, 0] if self.flat else one for one in forecasts]
         if self.make == "array":
@@ -49,7 +75,7 @@ class Series:
         import pandas as pd
 
         futures = [following(index, horizon) for index in self.indexes]
-        if self.make in ("panel", "long"):
+        if self.keys is not None and self.labels is not None:  # a panel, or a long frame
             rows = np.concatenate([one.reshape(horizon, -1) for one in parts])
             names = [*self.labels[0], self.labels[1]]
             keys = [key if isinstance(key, tuple) else (key,) for key in self.keys]
@@ -62,25 +88,25 @@ class Series:
             )
             return found.reset_index() if self.make == "long" else found
         if self.flat:
-            found = [pd.Series(one, at, name=self.names) for one, at in zip(parts, futures, strict=True)]
+            found = [pd.Series(one, time, name=self.names) for one, time in zip(parts, futures, strict=True)]
         else:
-            found = [pd.DataFrame(one, at, self.names) for one, at in zip(parts, futures, strict=True)]
+            found = [pd.DataFrame(one, time, self.names) for one, time in zip(parts, futures, strict=True)]
         return found if self.several else found[0]
 
 
-def _library(value):
+def _library(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 
-def _is_pandas(value):
+def _is_pandas(value: object) -> bool:
     return _library(value) == "pandas" and hasattr(value, "iloc")
 
 
-def _is_polars_frame(value):
+def _is_polars_frame(value: object) -> bool:
     return _library(value) == "polars" and hasattr(value, "get_columns")
 
 
-def _listed(value):
+def _listed(value: Any) -> bool:
     """Whether a value is a list of series, and not one series written as a list."""
     if isinstance(value, np.ndarray):
         return value.dtype == object and value.ndim == 1 and any(np.ndim(part) > 0 for part in value)
@@ -94,7 +120,7 @@ def _listed(value):
     ) or (len({len(part) for part in value if isinstance(part, list | tuple)}) > 1)
 
 
-def read(name, value, *, allow_nan, columns=None):
+def read(name: str, value: Any, *, allow_nan: bool, columns: int | None = None) -> Series:
     """Read series.
 
     Parameters
@@ -124,12 +150,14 @@ def read(name, value, *, allow_nan, columns=None):
     if not parts:
         raise ValueError(f"{name} is an empty list; expected one series or more")
     names = frame_columns(value)
-    values, indexes, flat = [], [], True
+    values: list[Floats] = []
+    indexes: list[pd.Index | None] = []
+    flat = True
     for number, part in enumerate(parts):
         what = f"{name}[{number}]" if several else name
         if _is_pandas(part) and getattr(part, "ndim", 1) == 2:
             part = _dated(what, part)
-        array = as_number_array(what, part, allow_nan=allow_nan)
+        array = np.asarray(as_number_array(what, part, allow_nan=allow_nan), np.float64)
         if array.ndim == 0:
             raise ValueError(f"{what} is the number {array}; expected a series (time,) or (time, columns)")
         if array.ndim > 2:
@@ -158,25 +186,26 @@ def read(name, value, *, allow_nan, columns=None):
     return series
 
 
-def _check_columns(name, series, columns):
+def _check_columns(name: str, series: Series, columns: int | None) -> None:
     wanted = series.values[0].shape[1] if columns is None else columns
     for number, one in enumerate(series.values):
         what = f"{name}[{number}]" if series.several else name
         if one.shape[1] != wanted:
-            raise ValueError(f"{what} has {one.shape[1]} columns, expected {wanted}")
+            raise ValueError(f"{what} has {one.shape[1]} columns; expected {wanted}")
 
 
-def _through_pandas(name, value):
+def _through_pandas(name: str, value: Any) -> pd.DataFrame:
     try:
         return value.to_pandas()
     except ImportError as error:
         raise ImportError(
-            f"{name} is a frame of polars with columns that are no numbers, which is read through pandas and "
-            f"pyarrow: {error}"
+            f"{name} is a polars frame with columns that are no numbers; reading it needs pandas and "
+            "pyarrow: "
+            f"{error}"
         ) from None
 
 
-def _dates(frame):
+def _dates(frame: pd.DataFrame) -> list[Hashable]:
     return [
         column
         for column, dtype in zip(frame.columns, frame.dtypes, strict=True)
@@ -184,12 +213,12 @@ def _dates(frame):
     ]
 
 
-def _date_column(frame):
+def _date_column(frame: pd.DataFrame) -> Hashable:
     found = _dates(frame)
     return found[0] if len(found) == 1 else None
 
 
-def _dated(name, frame):
+def _dated(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame whose one column of dates, if it has one, is its index."""
     found = _dates(frame)
     if len(found) > 1:
@@ -197,7 +226,7 @@ def _dated(name, frame):
     return frame.set_index(found[0]) if found else frame
 
 
-def _panel(name, value, allow_nan):
+def _panel(name: str, value: pd.Series | pd.DataFrame, allow_nan: bool) -> Series | None:
     """Read a panel or a long frame; None where it is neither."""
     make, keys_of = "panel", None
     if value.index.nlevels == 1:
@@ -205,7 +234,7 @@ def _panel(name, value, allow_nan):
             return None
         dates = _dates(value)
         kinds = [getattr(dtype, "kind", "O") for dtype in value.dtypes]
-        words = [
+        texts = [
             column
             for column, dtype, kind in zip(value.columns, value.dtypes, kinds, strict=True)
             if column not in dates and (kind in "OUST" or str(dtype) in ("category", "string", "str"))
@@ -213,8 +242,8 @@ def _panel(name, value, allow_nan):
         known = next((pair for pair in _LONG_NAMES if set(pair) <= set(value.columns)), None)
         if known is not None:
             ids, when = [known[0]], known[1]
-        elif len(dates) == 1 and words:
-            ids, when = words, dates[0]
+        elif len(dates) == 1 and texts:
+            ids, when = texts, dates[0]
         else:
             return None
         value, make = value.set_index([*ids, when]), "long"
@@ -228,18 +257,18 @@ def _panel(name, value, allow_nan):
     values, indexes = [], []
     times = index.get_level_values(-1)
     flat = value.ndim == 1 or value.shape[1] == 1
-    numbers = as_number_array(name, value, allow_nan=allow_nan)
+    numbers = np.asarray(as_number_array(name, value, allow_nan=allow_nan), np.float64)
     for code, key in enumerate(keys):
         rows = np.flatnonzero(codes == code)
-        array, at = _on_a_grid(f"{name}, series {key!r},", numbers[rows], times[rows], allow_nan)
+        array, time = _on_a_grid(f"{name}, series {key!r},", numbers[rows], times[rows], allow_nan)
         values.append(array.reshape(len(array), -1))
-        indexes.append(at)
+        indexes.append(time)
     labels = (list(keys_of or index.names[:-1]), index.names[-1])
     names = (value.name if value.ndim == 1 else value.columns[0]) if flat else list(value.columns)
     return Series(values, True, flat, names, indexes, keys, make, labels)
 
 
-def _frequency(index):
+def _frequency(index: pd.Index) -> pd.tseries.offsets.BaseOffset | None:
     """Return the frequency of an index of dates, None where there is none."""
     import pandas as pd
 
@@ -256,14 +285,16 @@ def _frequency(index):
     return pd.tseries.frequencies.to_offset(found) if found is not None else None
 
 
-def _on_a_grid(name, array, index, allow_nan):
+def _on_a_grid(name: str, array: Floats, index: pd.Index, allow_nan: bool) -> tuple[Floats, pd.Index | None]:
     """Check that an index goes up evenly; missing stamps become NaN where that is allowed."""
     import pandas as pd
 
     if index.nlevels > 1:
-        raise ValueError(f"{name} has an index of {index.nlevels} levels; expected time alone")
+        raise ValueError(f"{name} has an index of {index.nlevels} levels; expected one, of times")
     if index.hasnans:
-        raise ValueError(f"{name} has a missing time stamp at row {int(np.argmax(index.isna()))}")
+        raise ValueError(
+            f"{name} has a missing time stamp at row {int(np.argmax(index.isna()))}; expected all"
+        )
     dated = isinstance(index, pd.DatetimeIndex | pd.PeriodIndex)
     if not dated and not pd.api.types.is_numeric_dtype(index.dtype):
         return array, None  # names: nothing says that they are times
@@ -271,8 +302,7 @@ def _on_a_grid(name, array, index, allow_nan):
         row = int(np.argmax(np.asarray(index[1:] < index[:-1]))) + 1
         raise ValueError(
             f"{name} has the time {index[row]} after {index[row - 1]} (row {row}); expected times in "
-            "their order: "
-            "use sort_index()"
+            "their order: use sort_index()"
         )
     if not index.is_unique:
         first = index[index.duplicated()][0]
@@ -290,7 +320,7 @@ def _on_a_grid(name, array, index, allow_nan):
         if not np.allclose(whole * steps.min(), steps, rtol=1e-6) or whole.max() > 10_000:
             raise ValueError(f"{name} has an index that is not evenly spaced; expected steps of one size")
         full = pd.Index(index[0] + np.arange(int(whole.sum()) + 1) * steps.min()).astype(index.dtype)
-        at = np.concatenate([[0], np.cumsum(whole).astype(int)])
+        positions = np.concatenate([[0], np.cumsum(whole).astype(int)])
     else:
         frequency = _frequency(index)
         if isinstance(index, pd.PeriodIndex):
@@ -302,26 +332,25 @@ def _on_a_grid(name, array, index, allow_nan):
             if full is None:
                 raise ValueError(
                     f"{name} has time stamps that are not evenly spaced; expected one frequency: use "
-                    "asfreq() or "
-                    "resample(), or to_numpy() if the gaps between them mean nothing"
+                    "asfreq() or resample(), or to_numpy() if the gaps between them mean nothing"
                 )
         if len(full) == len(index):
             return array, index
-        at = full.get_indexer(index)
-    missing = np.setdiff1d(np.arange(len(full)), at)
+        positions = full.get_indexer(index)
+    missing = np.setdiff1d(np.arange(len(full)), positions)
     if not allow_nan:
         raise ValueError(
             f"{name} lacks {len(missing)} of {len(full)} time stamps, the first is {full[missing[0]]}; "
-            "expected all: "
-            "fill the gaps, for example with asfreq() and interpolate(), or let them be missing values with "
-            "lstm_options={'nan': 'hold'}"
+            "expected all: fill the gaps, for example with asfreq() and interpolate(), or let them be "
+            "missing "
+            "values with lstm_options={'nan': 'hold'}"
         )
     wide = np.full((len(full), *array.shape[1:]), np.nan)
-    wide[at] = array
+    wide[positions] = array
     return wide, full
 
 
-def _full_range(index):
+def _full_range(index: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
     """Return the even range that an index with gaps is a part of, or None."""
     import pandas as pd
 
@@ -329,7 +358,7 @@ def _full_range(index):
     candidates = [pd.infer_freq(bare[start : start + 3]) for start in range(min(len(bare) - 2, 50))]
     counts = {name: candidates.count(name) for name in candidates if name is not None}
     step = pd.Series(np.diff(bare.to_numpy())).mode()[0]
-    options = [*sorted(counts, key=counts.get, reverse=True), pd.tseries.frequencies.to_offset(step)]
+    options = [*sorted(counts, key=counts.__getitem__, reverse=True), pd.tseries.frequencies.to_offset(step)]
     for option in options:
         full = pd.date_range(index[0], index[-1], freq=option)
         if len(full) <= 20 * len(index) and len(full) >= len(index) and (full.get_indexer(index) >= 0).all():
@@ -337,7 +366,7 @@ def _full_range(index):
     return None
 
 
-def following(index, horizon):
+def following(index: pd.Index | None, horizon: int) -> pd.Index:
     """Return the index of the steps that follow one, or a range from 0 where there is none."""
     import pandas as pd
 
@@ -356,7 +385,7 @@ def following(index, horizon):
     return pd.Index(index[-1] + step * np.arange(1, horizon + 1), name=index.name)
 
 
-def usual_periods(index):
+def usual_periods(index: pd.Index | None) -> tuple[int, ...]:
     """Return the seasonal periods that the frequency of an index suggests, in steps."""
     try:
         import pandas as pd
@@ -379,7 +408,9 @@ def usual_periods(index):
     return (a_day, 7 * a_day) if a_day > 1 else ()
 
 
-def check_same_index(name, index, expected, number, several):
+def check_same_index(
+    name: str, index: pd.Index | None, expected: pd.Index | None, number: int, several: bool
+) -> None:
     """Refuse inputs whose index is not that of the series they belong to.
 
     Both have to carry one; a range from 0 says nothing next to dates, and names are not compared.
@@ -400,19 +431,18 @@ def check_same_index(name, index, expected, number, several):
         found, wanted = f"{index[row]} at row {row}", f"{expected[row]}"
     raise ValueError(
         f"{what} has the index {found}; expected {wanted}, the times that it belongs to: align it by its "
-        "index, or "
-        f"give {what}.to_numpy() if its rows are in the right places"
+        f"index, or give {what}.to_numpy() if its rows are in the right places"
     )
 
 
-def _is_default(*indexes):
+def _is_default(*indexes: pd.Index) -> bool:
     """Whether one of them counts rows from 0, which is what pandas gives to what has no index."""
     import pandas as pd
 
     return any(isinstance(one, pd.RangeIndex) and one.start == 0 and one.step == 1 for one in indexes)
 
 
-def packed(index):
+def packed(index: pd.Index | None) -> dict[str, Any] | None:
     """Return what `following` needs of an index as text and numbers, which a file can hold; None of None."""
     if index is None:
         return None
@@ -443,7 +473,7 @@ def packed(index):
     }
 
 
-def unpacked(description):
+def unpacked(description: dict[str, Any] | None) -> pd.Index | None:
     """Return an index that `following` goes on from as from the one that was packed."""
     if description is None:
         return None

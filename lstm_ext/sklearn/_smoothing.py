@@ -1,7 +1,16 @@
 """Level, trend and season of a series: exponential smoothing, the period, seasonal adjustment."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.signal import lfilter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from lstm_ext.sklearn._types import Floats
 
 MEMORY = 2000  # steps, or eight periods: older values say nothing about level, trend and season of now
 # Periods beyond these many steps are looked for only where calendars have them.
@@ -12,12 +21,12 @@ _CYCLES = 2.9  # that a series has to have of a period
 _PENALTY = 3.0  # of each seasonal value, in the units of Akaike's criterion
 
 
-def recent(length, period):
+def recent(length: int, period: int) -> int:
     """Return from which step on the values of a series of this length count."""
     return max(0, length - max(MEMORY, 8 * period))
 
 
-def filled(z):
+def filled(z: Floats) -> Floats:
     """Return z (T, D) with straight lines over what is missing, and its nearest value at the ends."""
     missing = np.isnan(z)
     if not missing.any():
@@ -31,7 +40,7 @@ def filled(z):
     return z
 
 
-def _grid(seasonal):
+def _grid(seasonal: bool) -> Floats:
     """Smoothing parameters (alpha, beta, phi, gamma) of all models, (4, G)."""
     rows = []
     for alpha in (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.999):
@@ -42,7 +51,7 @@ def _grid(seasonal):
     return np.array(rows).T
 
 
-def _first_states(z, period):
+def _first_states(z: Floats, period: int) -> tuple[Floats, Floats, Floats]:
     """Level, slope and season (m, N) that the first values of z (T, N) suggest."""
     steps, n = len(z), z.shape[1]
     if period == 1:
@@ -60,7 +69,7 @@ def _first_states(z, period):
     return trend[0], slope, season - season.mean(axis=0)
 
 
-def smooth(z, period, origins, horizon):
+def smooth(z: Floats, period: int, origins: Sequence[int], horizon: int) -> tuple[Floats, Floats]:
     r"""Forecast by exponential smoothing from several origins, in one pass over the series.
 
     Level, damped trend and season follow the series (ETS(A, Ad, A) in its form with one error)
@@ -130,7 +139,7 @@ def smooth(z, period, origins, horizon):
     return forecasts, criterion
 
 
-def find_period(series, usual=()):
+def find_period(series: list[Floats], usual: Collection[int] = ()) -> int:
     """Return the period that series have in common, 1 where no season helps to forecast them.
 
     Candidates are the peaks of the autocorrelation of the differences and common periods. The one whose
@@ -159,7 +168,7 @@ def find_period(series, usual=()):
         if 1 < k <= longest and (k <= _LONG or k in calendar or k in usual)
     )
 
-    def criterion(period):
+    def criterion(period: int) -> float:
         total = 0.0
         for z in found:
             own = period if period * _CYCLES <= len(z) else 1
@@ -167,7 +176,7 @@ def find_period(series, usual=()):
         return total
 
     values = {k: criterion(k) for k in (1, *candidates)}
-    best = min(values, key=values.get)
+    best = min(values, key=values.__getitem__)
     if best == 1 or values[best] > values[1] - 6:
         return 1
     for divisor in candidates:
@@ -179,7 +188,7 @@ def find_period(series, usual=()):
     return best
 
 
-def _peaks(z):
+def _peaks(z: Floats) -> set[int]:
     """Return the lags of the four highest peaks of the autocorrelation of the differences."""
     steps, longest = len(z), int(len(z) / _CYCLES)
     difference = np.diff(z) - np.diff(z).mean()
@@ -195,10 +204,10 @@ def _peaks(z):
     return set(inner[np.argsort(-correlation[inner], kind="stable")][:4].tolist())
 
 
-def seasonal_adjustment(z, period, share=0.1):
+def seasonal_adjustment(z: Floats, period: int, share: float = 0.1) -> tuple[Floats, Floats]:
     """Split a series into a season that changes slowly and the rest.
 
-    The trend is a centred moving average over one period. The season of a phase is the mean of what is above
+    The trend is a centered moving average over one period. The season of a phase is the mean of what is above
     the trend there, over the cycles before and after, weighted by (1 - share) to the power of their distance.
 
     Parameters
@@ -240,7 +249,7 @@ def seasonal_adjustment(z, period, share=0.1):
     values = np.concatenate([np.zeros((lacking, columns)), above]).reshape(cycles, period, columns)
     ones = (np.arange(cycles * period) >= lacking).astype(float).reshape(cycles, period, 1)
 
-    def both_ways(rows):
+    def both_ways(rows: Floats) -> tuple[Floats, Floats]:
         past = lfilter([1.0], [1.0, -decay], rows, axis=0)
         return past, past + lfilter([1.0], [1.0, -decay], rows[::-1], axis=0)[::-1] - rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -24,14 +24,21 @@ from sklearn.utils.validation import check_is_fitted
 from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
-from lstm_ext._fitted import stream
-from lstm_ext.sklearn._network import FEW_ASIDE, FOLDS, Network, only_stochastic, to_dtype
-from lstm_ext.sklearn._readings import (
+from lstm_ext._fitted import EstimatorStream, chain_of
+from lstm_ext.sklearn._network import (
+    FEW_ASIDE,
+    FOLDS,
+    Network,
+    naming_the_option,
+    only_stochastic,
+    to_dtype,
+)
+from lstm_ext.sklearn._outputs import (
     COUNTS,
     DISTRIBUTIONS,
     INTERVALS,
     Calibration,
-    Reading,
+    OutputDecoder,
     check_quantiles,
     interval_of,
 )
@@ -48,18 +55,34 @@ from lstm_ext.sklearn._sequences import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from lstm_ext.callbacks import Callback
-    from lstm_ext.io.native import EstimatorStream
-    from lstm_ext.model import Model
+    from lstm_ext.sklearn._network import Folds
+    from lstm_ext.sklearn._sequences import Sequences
+    from lstm_ext.sklearn._types import (
+        Array,
+        Auto,
+        Bools,
+        Callbacks,
+        ComputeDtype,
+        Floats,
+        Integers,
+        LearningRate,
+        Numbers,
+        Pooling,
+        RandomState,
+        Reals,
+        RegressionLoss,
+        Sequential,
+        Solver,
+        TrainingData,
+        Validation,
+    )
 
-    _Floats = npt.NDArray[np.float64]
-    _X = npt.ArrayLike | Sequence[npt.ArrayLike]
-    _Validation = tuple[_X, _X] | dict[str, Any]
-    _Callback = Callback | Callable[[dict[str, Any]], object]
+    # A data set as arrays: X, static, y, weight, and where y is missing.
+    Parts = tuple[Sequences, Floats | None, Floats, Floats | None, Bools | None]
 
 # With merge_steps="auto" a network reads at the most so many steps.
 _STEPS = 32
@@ -72,7 +95,7 @@ _LEAST_TO_CALIBRATE = 10
 class _Supervised(Network):
     """Sequences X with a y: for each sequence, or for each of its steps."""
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **Network._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [StrOptions({"constant", "cosine"})],
@@ -82,14 +105,28 @@ class _Supervised(Network):
         "bptt": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def _refuse_none(self, y):
+    every_step: bool
+    bptt: int | None
+    static_columns: Sequence[str | int] | None
+    categorical_columns: Sequence[str | int] | None
+    n_features_in_: int
+    n_static_in_: int
+    x_scaler_: SequenceScaler | None
+    static_scaler_: SequenceScaler | None
+    merge_steps_: int
+    _category_labels: dict[Hashable, list[Any]]
+    _categories: list[tuple[int, Reals]]
+    _static_index: list[int]
+    _static_names: list[str] | None
+
+    def _refuse_none(self, y: Any) -> None:
         if y is None:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
 
     def stream(
-        self, batch: int = 1, static: _X | None = None, *, max_steps: int | None = None
+        self, batch: int = 1, static: npt.ArrayLike | None = None, *, max_steps: int | None = None
     ) -> EstimatorStream:
         """Predict step by step: one time step at a time, from the state of those before it.
 
@@ -100,18 +137,18 @@ class _Supervised(Network):
         static : array_like of shape (batch, S), optional
             Static inputs, in their own units.
         max_steps : int, optional
-            Refuse more steps than this. Needed for a network that reads backwards, as `LSTMClassifier` by
-            default does: the stream keeps so many steps, and reads all of them again at each.
+            Refuse more steps than this. Needed for a network that reads backwards (`LSTMClassifier` by
+            default): the stream keeps so many steps, and reads all of them again at each.
 
         Returns
         -------
         lstm_ext.io.EstimatorStream
-            Its ``step(x_t)`` takes the features of one step, and gives what `predict` gives for the steps so
-            far, a classifier's `predict_proba`.
+            Its ``step(x_t)`` takes the features of one step, and returns `predict`, or a classifier's
+            `predict_proba`, of the steps so far.
         """
-        return stream(self, batch, static, max_steps=max_steps)  # type: ignore[return-value, arg-type]
+        return EstimatorStream(chain_of(self, "a stream", merging=True), batch, static, max_steps)
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.bptt is not None and self.solver == "lbfgs":
             raise ValueError(f"bptt is {self.bptt}; expected None with solver='lbfgs', which has no windows")
@@ -120,15 +157,25 @@ class _Supervised(Network):
 
     # ---- what comes in
 
-    def _prepare(self, X, static, *, reset):
+    def _prepare(
+        self, X: Sequential, static: npt.ArrayLike | None, *, reset: bool
+    ) -> tuple[Sequences, Floats | None]:
         """Check X and static; return sequences of numbers, and static inputs (n, S) or None.
 
         Categories become a column for each of their values, and columns named static leave the sequences.
         """
         allow_nan = self._allow_nan if reset else self._takes_nan
         X, named = self._coded(X, reset)
-        X = as_sequences(self, X, reset=reset, allow_nan=allow_nan)
+        with naming_the_option(allow_nan):
+            X = as_sequences(self, X, reset=reset, allow_nan=allow_nan)
+        if not reset and X.layout == "table" and not getattr(self, "_had_table", True):
+            X.doubt = (
+                f"X has shape {X.rows.shape}: it is read as {len(X)} sequences of one time step, unlike that "
+                "of "
+                f"fit. Pass X[None] for one sequence of {len(X)} steps"
+            )
         if reset:
+            self._had_table = X.layout == "table"
             self._static_index = self._positions("static_columns", self.static_columns)
             categorical = {*self._positions("categorical_columns", self.categorical_columns), *named}
             self._categories = [
@@ -153,7 +200,7 @@ class _Supervised(Network):
         parts = [part for part in parts if part is not None]
         return X, np.concatenate(parts, axis=1) if parts else None
 
-    def _positions(self, name, given):
+    def _positions(self, name: str, given: Sequence[str | int] | None) -> list[int]:
         """Return the positions of columns that are named, or numbered."""
         names = list(getattr(self, "feature_names_in_", ()))
         positions = []
@@ -171,7 +218,7 @@ class _Supervised(Network):
                 )
         return positions
 
-    def _coded(self, X, reset):
+    def _coded(self, X: Any, reset: bool) -> tuple[Any, list[int]]:
         """Write numbers for the categories of data frames; return X and the positions of such columns."""
         if reset:
             self._category_labels = {}
@@ -210,7 +257,7 @@ class _Supervised(Network):
             coded.append(frame)
         return coded if several else coded[0], [names.index(name) for name in names if name in wanted]
 
-    def _one_hot(self, column, values, k):
+    def _one_hot(self, column: Reals, values: Reals, k: int) -> Reals:
         """Return a column of 0 and 1 for each value; a missing value is none of them."""
         hot = column == values
         unseen = ~hot.any(axis=1) & ~np.isnan(column[:, 0])
@@ -219,9 +266,10 @@ class _Supervised(Network):
                 f"column {k} of X has {column[unseen, 0][0]:g}; expected one of the categories that fit had: "
                 f"{values.tolist()}"
             )
-        return hot.astype(column.dtype)
+        coded: Reals = hot.astype(column.dtype)
+        return coded
 
-    def _constant(self, rows, X, sources):
+    def _constant(self, rows: Array, X: Sequences, sources: Integers) -> Floats:
         """Return the value of columns that do not vary within a sequence, (n, S)."""
         first = rows[np.cumsum(X.lengths) - X.lengths]
         varies = (rows != np.repeat(first, X.lengths, axis=0)) & ~np.isnan(rows)
@@ -234,9 +282,10 @@ class _Supervised(Network):
             )
         if np.isnan(first).any():
             raise ValueError("Input X contains NaN in static_columns; expected numbers")
-        return first.astype(np.float64)
+        constant: Floats = first.astype(np.float64)
+        return constant
 
-    def _given_static(self, static, X, reset):
+    def _given_static(self, static: npt.ArrayLike | None, X: Sequences, reset: bool) -> Floats | None:
         if static is not None:
             columns = frame_columns(static)
             static = row_values("static", static, X, dtype=np.float64)
@@ -254,32 +303,34 @@ class _Supervised(Network):
             raise ValueError(f"static has {found} columns; expected {self.n_static_in_}, as fit had")
         return static
 
-    def _scaled(self, X, static=None):
+    def _scaled(self, X: Sequences, static: Floats | None = None) -> TrainingData:
         """Return what the model takes: x, lengths and static."""
         rows = X.rows if self.x_scaler_ is None else self.x_scaler_._transform_rows(X.rows)
         x = X.padded(to_dtype("X", rows, self.model_.lstm.dtype))
         lengths = None if X.same_length else X.lengths
         if self.merge_steps_ > 1:
             x, lengths = _merged(x, lengths, self.merge_steps_)
-        words = {"x": x, "lengths": lengths}
+        arrays = {"x": x, "lengths": lengths}
         if static is not None:
             if self.static_scaler_ is not None:
                 static = self.static_scaler_._transform_rows(static)
-            words["static"] = to_dtype("static", static, self.model_.lstm.dtype)
-        return words
+            arrays["static"] = to_dtype("static", static, self.model_.lstm.dtype)
+        return arrays
 
-    def _merge_of(self, X):
+    def _merge_of(self, X: Sequences) -> int:
         """Return how many adjacent steps the network reads as one."""
         return 1
 
-    def _fit_scaler(self, X, static, weight):
+    def _fit_scaler(self, X: Sequences, static: Floats | None, weight: Floats | None) -> None:
         self.x_scaler_ = SequenceScaler()._fit_rows(X.rows, per_step(weight, X)) if self.scale else None
         self.static_scaler_ = None
         if static is not None and self.scale:
             by_sequence = weight if weight is None or len(weight) == len(X) else None
             self.static_scaler_ = SequenceScaler()._fit_rows(static, by_sequence)
 
-    def _data(self, X, static, y_rows, weight):
+    def _data(
+        self, X: Sequences, static: Floats | None, y_rows: Array, weight: Floats | None
+    ) -> TrainingData:
         """Return what the model trains on."""
         y = X.padded(y_rows) if self.every_step else y_rows
         if weight is not None and self.every_step and len(weight) == len(X.rows) != len(X):
@@ -287,38 +338,42 @@ class _Supervised(Network):
         return {**self._scaled(X, static), "y": y, "sample_weight": weight}
 
     @property
-    def _fit_words(self):
+    def _fit_options(self) -> dict[str, Any]:
         return {} if self.bptt is None else {"bptt": self.bptt}
 
-    def _validation(self, validation):
+    def _validation(self, validation: Validation) -> list[Any]:
         """Return the parts of `validation`: X, y, weights, static, groups."""
-        words = ("X", "y", "sample_weight", "static", "groups")
+        names = ("X", "y", "sample_weight", "static", "groups")
         if isinstance(validation, tuple | list) and len(validation) == 2:
-            validation = dict(zip(words, validation, strict=False))
-        if not isinstance(validation, dict) or not {"X", "y"} <= set(validation) <= set(words):
+            validation = dict(zip(names, validation, strict=False))
+        if not isinstance(validation, dict) or not {"X", "y"} <= set(validation) <= set(names):
             found = sorted(validation) if isinstance(validation, dict) else type(validation).__name__
+            if isinstance(validation, tuple | list):
+                found = f"{found} of {len(validation)}"
             raise TypeError(
                 f"validation is {found}; expected a tuple (X, y), or a dict with X, y and any of "
                 "sample_weight, static, groups"
             )
-        return [validation.get(word) for word in words]
+        return [validation.get(name) for name in names]
 
     # ---- what is set aside
 
-    def _split(self, n, labels=None):
+    def _split(self, n: int, labels: Array | None = None) -> tuple[Integers, Integers]:
         """Return the numbers of sequences to learn from, and of those set aside."""
         try:
-            return train_test_split(
+            learn, aside = train_test_split(
                 np.arange(n), test_size=self.validation_fraction, stratify=labels,
                 random_state=int(self._rng.integers(2**31)),
             )
         except ValueError as error:
             raise ValueError(
-                f"early_stopping=True sets validation_fraction={self.validation_fraction} of the {n} "
-                f"sequences aside, and that does not go: {error}"
+                f"validation_fraction is {self.validation_fraction}; expected a share of the {n} sequences "
+                "that "
+                f"early_stopping can set aside: {error}"
             ) from error
+        return learn, aside
 
-    def _folds(self, data, labels=None, few=FEW_ASIDE):
+    def _folds(self, data: TrainingData, labels: Array | None = None, few: int = FEW_ASIDE) -> Folds | None:
         """Return pairs of numbers, each sequence set aside once; None where one split sets enough aside."""
         n = len(data["x"])
         if n * self.validation_fraction >= few or n < 2:
@@ -333,15 +388,16 @@ class _Supervised(Network):
 
     # ---- what comes out
 
-    def _raw(self, X, static=None, seed=None):
+    def _raw(
+        self, X: Sequential, static: npt.ArrayLike | None = None, seed: int | None = None
+    ) -> tuple[Sequences, Floats]:
         """Return X, checked, and the outputs for it: a row for each sequence, or step."""
         check_is_fitted(self)
         X, static = self._prepare(X, static, reset=False)
-        words = self._scaled(X, static)
-        outputs = self._outputs(words["x"], words["lengths"], words.get("static"), seed)
+        outputs = self._raw_outputs(self._scaled(X, static), seed)
         return X, X.unpadded(outputs) if self.model_.every_step else outputs
 
-    def _draws(self, n_draws):
+    def _draws(self, n_draws: int) -> list[int]:
         """Return what draws each of so many networks with dropped units."""
         check_is_fitted(self)
         if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
@@ -353,20 +409,22 @@ class _Supervised(Network):
             )
         return self._generator().integers(2**62, size=n_draws).tolist()
 
-    def _answer(self, X, rows):
+    def _answer(self, X: Sequences, rows: Array) -> Array | list[Array]:
         return X.by_step(rows) if self.model_.every_step else rows
 
-    def _rows(self, X, y, prediction, sample_weight):
+    def _rows(
+        self, X: Sequential, y: Any, prediction: Any, sample_weight: Any
+    ) -> tuple[Array, Array, Floats | None]:
         """Return y, its prediction and the weights for a score: one for each sequence, or step."""
         X, _ = self._coded(X, False)
         X = as_sequences(self, X, reset=False, allow_nan=self._takes_nan)
         # A missing target of a regression does not count; labels are never missing.
         numeric = isinstance(self, RegressorMixin)
-        words = {"dtype": np.float64 if numeric else None, "allow_nan": numeric}
+        dtype = np.float64 if numeric else None
         if not self.model_.every_step:
-            y = row_values("y", y if numeric else _dense(y), X, **words)
+            y = row_values("y", y if numeric else _dense(y), X, dtype=dtype, allow_nan=numeric)
             return y, prediction, check_weight(sample_weight, X)
-        y = step_rows("y", y, X, **words)
+        y = step_rows("y", y, X, dtype=dtype, allow_nan=numeric)
         if X.layout == "list":
             prediction = np.concatenate(prediction)
         else:
@@ -374,16 +432,16 @@ class _Supervised(Network):
         return y, prediction, per_step(check_weight(sample_weight, X, True), X)
 
 
-def _dense(y):
+def _dense(y: Any) -> Any:
     """Return a sparse indicator of labels, as scikit-learn makes them, as an array."""
     return y.toarray() if hasattr(y, "toarray") else y
 
 
-def _order(value):
+def _order(value: Any) -> tuple[str, Any]:
     return (type(value).__name__, value)
 
 
-def _merged(x, lengths, k):
+def _merged(x: Reals, lengths: Integers | None, k: int) -> tuple[Reals, Integers | None]:
     """Read each k adjacent steps as one step of k times as many features; 0 beyond the end."""
     n, steps, features = x.shape
     if steps % k:
@@ -391,11 +449,11 @@ def _merged(x, lengths, k):
     return x.reshape(n, -1, k * features), None if lengths is None else -(-lengths // k)
 
 
-class LSTMRegressor(RegressorMixin, _Supervised):
+class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # scikit-learn has no types
     r"""Regression on sequences with an LSTM.
 
-    An LSTM reads each sequence; a linear readout of its hidden state after the last step, or with
-    ``every_step=True`` after each step, is the prediction. Features and targets are standardised inside.
+    A linear readout of the LSTM's hidden state after the last step, or with ``every_step=True`` after each
+    step, is the prediction. Features and targets are standardized inside.
 
     Parameters
     ----------
@@ -406,24 +464,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     every_step : bool, default=False
         False: one target for each sequence. True: one for each step.
     loss : str, default="mse"
-        What is minimised. Errors, in units of the target's standard deviation: "mse", "mae" or "huber", which
-        turns linear at 1. "quantile": the pinball loss of `quantiles`. Negative log likelihoods: "gaussian";
-        "student_t" for heavy tails; "cmal", a mixture of three asymmetric Laplace distributions (Klotz et
-        al., 2022, *HESS* 26:1673); "poisson" and "negative_binomial" for counts. "nse": the squared error
-        relative to how much each basin's target varies (Kratzert et al., 2019, *HESS* 23:5089, eq. 11),
-        where `groups` of `fit` are the basins. Equations: `lstm_ext.losses`.
+        The loss that is minimized; equations: `lstm_ext.losses`. Errors, in units of the target's standard
+        deviation: "mse", "mae" or "huber", which turns linear at 1. "quantile": the pinball loss of
+        `quantiles`. Negative log likelihoods: "gaussian"; "student_t" for heavy tails; "cmal", a mixture of
+        three asymmetric Laplace distributions (Klotz et al., 2022, *HESS* 26:1673); "poisson" and
+        "negative_binomial" for counts. "nse": the squared error relative to the variance of each basin's
+        target (Kratzert et al., 2019, *HESS* 23:5089, eq. 11), where `groups` of `fit` are the basins.
     quantiles : float or list of floats, default=0.5
-        For ``loss="quantile"``: which, increasing, between 0 and 1.
+        For ``loss="quantile"``: increasing, between 0 and 1.
     solver : {"adam", "adamw", "rmsprop", "sgd", "lbfgs"}, default="adam"
         "lbfgs" is SciPy's L-BFGS-B on all sequences at once: for few sequences.
     learning_rate_init : float, default=0.003
         Step size; not used by "lbfgs".
     batch_size : int or "auto", default=32
-        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8; all
-        of an epoch are as large, within one.
+        Sequences in a mini-batch. "auto": 32, or a fifth of the sequences where that is less, at least 8.
     max_iter : int or "auto", default="auto"
-        Most epochs, or iterations of "lbfgs". "auto": 200, or more where 200 epochs make fewer than 1000
-        steps of the optimiser (up to 160 sequences with the default `batch_size`).
+        Most epochs, or iterations of "lbfgs". "auto": 200, but at least 1000 steps of the optimizer.
     alpha : float, default=0
         Weight decay: of "adamw" decoupled, else the L2 penalty ``alpha / 2 * sum(theta**2)``.
     momentum : float, default=0.9
@@ -435,45 +491,42 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         epochs. The parameters with the lowest loss are kept. For "lbfgs", the largest element of the
         gradient at which it ends.
     n_iter_no_change : int or "auto", default="auto"
-        See `tol`. "auto": 10, or more where 10 epochs make fewer than 200 steps of the optimiser.
+        See `tol`. "auto": 10, but at least 200 steps of the optimizer.
     early_stopping : bool or "auto", default="auto"
         Set `validation_fraction` of the sequences aside, watch the loss on them in place of the training
-        loss, and return to the parameters that were best on them. "auto": True where the loss predicts
-        intervals ("quantile", "gaussian", "student_t", "negative_binomial", "cmal"). Those are too narrow
-        without, and the sequences set aside calibrate them: see `predict_interval`. If fewer than 50
-        sequences (400 for intervals) are set aside, five networks are trained side by side, each on four
-        fifths of the sequences, to find the number of steps with the lowest mean loss on the other fifths.
-        Then a network is trained on all sequences, for twice as many steps while the learning rate falls
-        to 0.
+        loss, and keep the parameters that are best on them. They also calibrate intervals: see
+        `predict_interval`. "auto": True where the loss predicts intervals ("quantile", "gaussian",
+        "student_t", "negative_binomial", "cmal"). If fewer than 50 sequences (400 for intervals) are set
+        aside, five networks find the best number of steps, each trained on four fifths of the sequences and
+        judged on the others. The last network is trained on all sequences, for twice as many steps while the
+        learning rate falls to 0.
     validation_fraction : float, default=0.1
         See `early_stopping`.
     warm_start : bool, default=False
-        `fit` goes on from the network, and with the scaling, of the last fit.
+        `fit` continues from the network and the scaling of the last fit.
     scale : bool, default=True
-        Standardise the features of X, and y (but for "poisson"), over all sequences and steps. Losses are
-        in these units.
+        Standardize the features of X, and y unless it holds counts. Losses are in these units.
     dtype : {"float32", "float64"}, default="float32"
-        What the network computes in. Predictions are float64.
+        Of the network. Predictions are float64.
     lstm_options : dict, optional
-        More keywords of `lstm_ext.LSTM`: ``{"bidirectional": True, "dropout": 0.2}``. With
+        Keyword arguments of `lstm_ext.LSTM`: ``{"bidirectional": True, "dropout": 0.2}``. With
         ``{"nan": "hold"}`` or ``"zero"`` X may have NaN.
     callbacks : list, optional
         Called with the record of every epoch, as in `Model.fit`; one that returns True ends the training.
         The five networks of `early_stopping` are trained without them.
     random_state : int, RandomState or None, default=None
-        Draws the first weights, the order of mini-batches, what is dropped, and what is set aside. An int
+        Draws the first weights, the order of mini-batches, dropout, and the sequences set aside. An int
         makes a fit repeat exactly.
     verbose : bool, default=False
         Print the loss of every epoch.
     target_weight : array_like of shape (O,), optional
-        What each column of y counts, >= 0. Default: all the same.
+        Weight of each column of y in the loss, >= 0. Default: 1.
     static_columns : list of str or int, optional
-        Columns of X that do not vary within a sequence, by name or number: they become static inputs, as
-        `static` of `fit` is. In a pipeline they need no metadata routing.
+        Columns of X that are constant within a sequence, by name or number: they become static inputs, as
+        `static` of `fit`. In a pipeline they need no metadata routing.
     categorical_columns : list of str or int, optional
-        Columns of X that hold categories. Columns of the dtype ``category`` in data frames need no mention.
-        Each category becomes a column of 0 and 1, so the weights from it to the gates are its learned
-        embedding. A category that `fit` did not have is refused.
+        Columns of X that hold categories, besides those of the dtype ``category`` in data frames. Each
+        category becomes a column of 0 and 1. A category that `fit` did not have is refused.
     bptt : int, optional
         With ``every_step=True``: cut sequences into windows of so many steps; see `Model.fit`.
     learning_rate : {"constant", "cosine"}, default="constant"
@@ -483,42 +536,38 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     Attributes
     ----------
     model_ : lstm_ext.Model
-        The network, on standardised data.
+        The network, on standardized data.
     x_scaler_, y_scaler_, static_scaler_ : SequenceScaler or None
-    n_features_in_ : int
-        Features of X.
-    n_outputs_ : int
-        Columns of y.
-    n_static_in_ : int
-        Columns of `static`.
+    n_features_in_, n_outputs_, n_static_in_ : int
+        Columns of X, y and `static`.
     interval_shift_ : ndarray of shape (O, Q) or None
-        With ``loss="quantile"``: what is added to each quantile, standardised.
+        With ``loss="quantile"``: added to each quantile, standardized.
     interval_factor_ : ndarray of shape (O,) or None
-        By what the intervals of 90 % that a distribution predicts are widened.
+        The factor by which intervals of 90 % of a distribution are widened.
     calibration_ : tuple of ndarray or None
-        Outputs, targets and weights of the sequences set aside, standardised.
+        Outputs, targets and weights of the sequences set aside, standardized.
     n_iter_ : int
         Epochs so far.
     loss_ : float
         Loss of the last epoch.
     best_loss_ : float
-        The lowest loss, whose parameters were kept: of the training set after an epoch, on at most 2048
-        sequences and without dropout, or with `early_stopping` of those set aside.
+        The lowest loss, whose parameters were kept: of the sequences set aside or, without these, of at most
+        2048 sequences after an epoch, without dropout.
     loss_curve_ : list of float
         Of every epoch, the mean over its mini-batches, each before its step.
     validation_loss_curve_ : list of float or None
-        With `early_stopping`, beside `loss_curve_`: with few sequences the mean of the five networks after
-        as many steps. NaN for epochs of `partial_fit`.
+        Beside `loss_curve_`, of the sequences set aside; of five networks the mean after as many steps. NaN
+        for epochs of `partial_fit`.
 
     Notes
     -----
     X is an array (n, T, F), a list of n arrays (T_i, F), or (n, F) for sequences of one step. y is (n,) or
-    (n, O); with ``every_step=True`` (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O). `predict` may run
-    in several threads at once.
+    (n, O); with ``every_step=True`` (n, T) or (n, T, O), or a list of (T_i,) or (T_i, O). Several threads may
+    call `predict` at once.
 
     If `fit` or `partial_fit` raises, the estimator is as it was before: not fitted, or with the network of
-    the last fit. Ctrl-C during the training is the exception: what has been learned is kept. During the
-    five trainings of `early_stopping` it is not.
+    the last fit. Ctrl-C during the training keeps what has been learned, but not during the five trainings
+    of `early_stopping`.
 
     Examples
     --------
@@ -531,23 +580,17 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     True
     """
 
-    model_: Model
-    x_scaler_: SequenceScaler | None
+    learning_rate: LearningRate
+    merge_steps_: int
     y_scaler_: SequenceScaler | None
-    n_features_in_: int
-    static_scaler_: SequenceScaler | None
     n_outputs_: int
-    n_static_in_: int
-    interval_shift_: _Floats | None
-    interval_factor_: _Floats | None
-    calibration_: tuple[_Floats, _Floats, _Floats | None] | None
-    n_iter_: int
-    loss_: float
-    best_loss_: float
-    loss_curve_: list[float]
-    validation_loss_curve_: list[float] | None
+    interval_shift_: Floats | None
+    interval_factor_: Floats | None
+    calibration_: tuple[Floats, Floats, Floats | None] | None
+    _decoder: OutputDecoder
+    _columns: bool
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "loss": [
             StrOptions({
@@ -561,17 +604,17 @@ class LSTMRegressor(RegressorMixin, _Supervised):
     }
 
     def __init__(
-        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, loss: str = "mse",
-        quantiles: float | Sequence[float] = 0.5, solver: str = "adam", learning_rate_init: float = 0.003,
-        batch_size: int | str = 32, max_iter: int | str = "auto", alpha: float = 0.0, momentum: float = 0.9,
-        max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | str = "auto",
-        early_stopping: bool | str = "auto", validation_fraction: float = 0.1, warm_start: bool = False,
-        scale: bool = True, dtype: str = "float32", lstm_options: dict[str, Any] | None = None,
-        callbacks: Sequence[_Callback] | None = None, random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False, target_weight: npt.ArrayLike | None = None,
-        static_columns: Sequence[str | int] | None = None,
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False,
+        loss: RegressionLoss = "mse", quantiles: float | Sequence[float] = 0.5, solver: Solver = "adam",
+        learning_rate_init: float = 0.003, batch_size: int | Auto = 32, max_iter: int | Auto = "auto",
+        alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
+        n_iter_no_change: int | Auto = "auto", early_stopping: bool | Auto = "auto",
+        validation_fraction: float = 0.1, warm_start: bool = False, scale: bool = True,
+        dtype: ComputeDtype = "float32", lstm_options: dict[str, Any] | None = None,
+        callbacks: Callbacks | None = None, random_state: RandomState | None = None, verbose: bool = False,
+        target_weight: npt.ArrayLike | None = None, static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
-        learning_rate: str = "constant",
+        learning_rate: LearningRate = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -593,33 +636,34 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         tags.target_tags.positive_only = self.loss in COUNTS
         return tags
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.loss == "quantile":
             check_quantiles(self.quantiles)
 
     def fit(
-        self, X: _X, y: _X, sample_weight: _X | None = None, groups: npt.ArrayLike | None = None, *,
-        static: npt.ArrayLike | None = None, validation: _Validation | None = None, comm: Any = None,
+        self, X: Sequential, y: Sequential, sample_weight: Sequential | None = None,
+        groups: npt.ArrayLike | None = None, *, static: npt.ArrayLike | None = None,
+        validation: Validation | None = None, comm: Any = None,
     ) -> Self:
         """Train on sequences and their targets.
 
         Parameters
         ----------
         X : array_like of shape (n, T, F) or (n, F), or list of arrays (T_i, F)
-            Real numbers. In data frames columns of the dtype ``category`` may be anything.
+            Real numbers, and categories: see `categorical_columns`.
         y : array_like
             (n,) or (n, O); with ``every_step=True`` (n, T) or (n, T, O), or a list of arrays (T_i,) or
-            (T_i, O). NaN is no target: the others of its sequence, or step, count.
+            (T_i, O). A target that is NaN does not count.
         sample_weight : array_like of shape (n,), optional
-            What each sequence counts, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
+            Weight of each sequence, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
         groups : array_like of shape (n,), optional
-            For ``loss="nse"``: the basin that each sequence is from, by any label. Default: one basin,
-            with ``every_step=True`` each sequence its own.
+            For ``loss="nse"``: a label of the basin of each sequence. Default: one basin for all, with
+            ``every_step=True`` one for each sequence.
         static : array_like of shape (n, S), optional
-            Numbers that belong to a sequence as a whole; `predict` needs them, too.
+            Inputs that are constant in time; `predict` needs them, too.
         validation : tuple (X, y) or dict of X, y, sample_weight, static, optional
-            Watched in place of sequences that `early_stopping` would set aside.
+            A data set in place of the sequences that `early_stopping` would set aside.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with all data and the same random_state, and
             takes its part of every mini-batch.
@@ -631,19 +675,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         Raises
         ------
         ValueError
-            If anything does not fit, X has NaN, X or y have inf, or no target is known.
+            If shapes or parameters do not fit, X has NaN, X or y have inf, or all targets are missing.
         FloatingPointError
-            If the loss is no longer finite. After an error the estimator is as it was before.
+            If the loss is no longer finite.
         """
-        return self._fit(X, y, sample_weight, groups, static, validation, incremental=False, comm=comm)
+        with self._all_or_nothing(comm):
+            self._learn(X, y, sample_weight, groups, static, validation, incremental=False, comm=comm)
+        return self
 
     @only_stochastic
     def partial_fit(
-        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+        self, X: Sequential, y: Sequential, sample_weight: Sequential | None = None, *,
+        static: npt.ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch, from the network that is there or, in the first call, a new one.
+        """Train for one epoch; the first call makes the network and the scaling.
 
-        The scaling is that of the first call. Intervals are no longer calibrated.
+        Intervals are no longer calibrated.
 
         Parameters
         ----------
@@ -654,9 +701,11 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         -------
         LSTMRegressor
         """
-        return self._fit(X, y, sample_weight, None, static, None, incremental=True)
+        with self._all_or_nothing():
+            self._learn(X, y, sample_weight, None, static, None, incremental=True)
+        return self
 
-    def _targets(self, y, X):
+    def _targets(self, y: Any, X: Sequences) -> tuple[Floats, bool, Bools | None]:
         """Return y as float64 rows (n or S, O), whether it came with columns, and where it is missing."""
         self._refuse_none(y)
         if self.every_step:
@@ -670,7 +719,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             return y, columns, missing
         return y, columns, None
 
-    def _stops(self, n):
+    def _stops(self, n: int) -> bool:
         """Whether n sequences are trained with early stopping."""
         if self.early_stopping != "auto":
             return self.early_stopping
@@ -684,13 +733,12 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             return False
         return True
 
-    def _fit(self, *arguments, **words):
-        with self._all_or_nothing(words.get("comm")):
-            return self._learn(*arguments, **words)
-
-    def _learn(self, X, y, sample_weight, groups, static, validation, incremental, comm=None):
+    def _learn(
+        self, X: Sequential, y: Any, sample_weight: Any, groups: npt.ArrayLike | None,
+        static: npt.ArrayLike | None, validation: Validation | None, incremental: bool, comm: Any = None,
+    ) -> None:
         self._check_parameters()
-        comm = self._team(comm)
+        comm = self._process_group(comm)
         goes_on = self._goes_on(incremental)
         X, static = self._prepare(X, static, reset=not goes_on)
         y, columns, missing = self._targets(y, X)
@@ -699,34 +747,36 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if groups is not None:
             groups = check_groups(groups, X)
             if self.loss != "nse":
-                raise ValueError(f"groups are for loss='nse', this is loss={self.loss!r}")
+                raise ValueError(
+                    f"groups were given; expected None with loss={self.loss!r}: they are for 'nse'"
+                )
         elif self.loss == "nse" and not incremental:
             taken = "each sequence counts as a basin of its own"
             taken = taken if self.every_step else "all count as one basin"
             warn(
                 f"groups is None; expected the basin of each sequence for loss='nse': {taken}. A search or "
-                "pipeline hands groups on with metadata routing alone: "
+                "pipeline passes groups on with metadata routing only: "
                 "sklearn.set_config(enable_metadata_routing=True), set_fit_request(groups=True). Give "
                 "groups=np.arange(n) or np.zeros(n) to say that this is meant",
             )
         parts = (X, static, y, self._known_weight(X, weight, missing), missing)
         weight = parts[3]
-        reading = Reading(self.loss, self.quantiles)
-        n_outputs = y.shape[1] * reading.per_target
+        decoder = OutputDecoder(self.loss, self.quantiles)
+        n_outputs = y.shape[1] * decoder.per_target
         if goes_on:
             self._check_architecture(X.rows.shape[1], n_outputs)
         else:
             by_row = per_step(weight, X) if self.every_step else weight
             self.merge_steps_ = self._merge_of(X)
             self._new_network(
-                X.rows.shape[1], n_outputs, every_step=self.every_step, loss=reading.loss,
-                rng=self._generator(), bias=reading.start(y, by_row),
+                X.rows.shape[1], n_outputs, every_step=self.every_step, loss=decoder.loss,
+                rng=self._generator(), bias=decoder.initial_bias(y, by_row),
                 static_size=0 if static is None else static.shape[1],
             )
             self._fit_scaler(X, static, weight)
             scaled = self.scale and self.loss not in COUNTS
             self.y_scaler_ = SequenceScaler()._fit_rows(y, by_row, name="y") if scaled else None
-            self.n_outputs_, self._columns, self._reading = y.shape[1], columns, reading
+            self.n_outputs_, self._columns, self._decoder = y.shape[1], columns, decoder
         aside = None if validation is None else self._checked_validation(validation, y.shape[1])
         gaps = missing is not None or (aside is not None and aside[0][4] is not None)
         weighs = gaps or self.target_weight is not None
@@ -738,34 +788,35 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             held = self._train(
                 data, incremental=incremental, split=lambda: self._split(len(X)),
                 folds=lambda data: self._folds(data, few=self._few_aside), comm=comm, validation=validation,
-                early_stopping=stops, **self._fit_words,
+                early_stopping=stops, **self._fit_options,
             )
         if held is not None and self.loss in INTERVALS:
             self._calibrate(*held, weighs)
-        return self
 
     @property
-    def _few_aside(self):
+    def _few_aside(self) -> int:
         return _FEW_TO_CALIBRATE if self.loss in INTERVALS else FEW_ASIDE
 
-    def _check_counts(self, name, y):
+    def _check_counts(self, name: str, y: Floats) -> None:
         if self.loss in COUNTS and (y < 0).any():
-            raise ValueError(f"{name} has {np.nanmin(y)}, and loss={self.loss!r} is for counts >= 0")
+            raise ValueError(f"{name} has {np.nanmin(y)}; expected counts >= 0 with loss={self.loss!r}")
 
-    def _known_weight(self, X, weight, missing):
+    def _known_weight(self, X: Sequences, weight: Floats | None, missing: Bools | None) -> Floats | None:
         """Return the weights of sequences or steps; those without any target weigh nothing."""
         if missing is None or not missing.all(axis=1).any():
             return weight
         weight = per_step(weight, X) if self.every_step else weight
         weight = np.where(missing.all(axis=1), 0.0, 1.0 if weight is None else weight)
         if not weight.any():
-            raise ValueError("y has no target that is known where sample_weight is greater than 0")
+            raise ValueError(
+                "y has only missing targets where sample_weight is greater than 0; expected numbers"
+            )
         return weight
 
-    def _weight_of_targets(self, n_outputs):
+    def _weight_of_targets(self, n_outputs: int) -> Floats:
         if self.target_weight is None:
             return np.ones(n_outputs)
-        weight = as_number_array("target_weight", self.target_weight, allow_nan=True)
+        weight = np.asarray(as_number_array("target_weight", self.target_weight, allow_nan=True), np.float64)
         fits = weight.shape == (n_outputs,) and (np.isfinite(weight) & (weight >= 0)).all()
         if not fits or not weight.any():
             raise ValueError(
@@ -774,7 +825,9 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             )
         return weight
 
-    def _checked_validation(self, validation, n_outputs):
+    def _checked_validation(
+        self, validation: Validation, n_outputs: int
+    ) -> tuple[Parts, npt.ArrayLike | None]:
         """Return the parts of `validation`, and its groups."""
         X, y, weight, static, groups = self._validation(validation)
         X, static = self._prepare(X, static, reset=False)
@@ -785,21 +838,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         weight = self._known_weight(X, check_weight(weight, X, self.every_step), missing)
         return (X, static, y, weight, missing), groups
 
-    def _regression_data(self, parts, groups, weighs):
-        """Return what the model trains on: targets standardised, with their weights where those differ."""
+    def _regression_data(self, parts: Parts, groups: npt.ArrayLike | None, weighs: bool) -> TrainingData:
+        """Return what the model trains on: targets standardized, with their weights where those differ."""
         X, static, y, weight, missing = parts
         if self.y_scaler_ is not None:
             y = self.y_scaler_._transform_rows(y, name="y")
         rows = to_dtype("y", y if missing is None else np.where(missing, 0, y), self.dtype)
         data = self._data(X, static, rows, weight)
         by_row = per_step(weight, X) if self.every_step else weight
-        if self.loss == "nse":
+        loss = self._decoder.loss
+        if isinstance(loss, losses.NashSutcliffe):
             if groups is None and not self.every_step:
                 groups = np.zeros(len(X))
             if groups is not None:
                 lengths = X.lengths if self.every_step else np.ones(len(X), int)
                 scale = _group_scale(y, lengths, np.asarray(groups), by_row)
-                data["y"] = self._reading.loss.prepare(data["y"], scale=scale)
+                data["y"] = loss.prepare(data["y"], scale=scale)
         if weighs:
             each = np.broadcast_to(self._weight_of_targets(y.shape[1]), y.shape)
             each = each if missing is None else np.where(missing, 0, each)
@@ -807,21 +861,24 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             total = np.ones(len(y)) if by_row is None else by_row
             counted = (total[:, None] * each).sum()
             if not counted:
-                raise ValueError("y has no target that is known where target_weight is greater than 0")
+                raise ValueError(
+                    "y has only missing targets where target_weight is greater than 0; expected numbers"
+                )
             each = (each * (total.sum() * y.shape[1] / counted)).astype(self.dtype)
-            if self.loss == "nse" and data["y"].shape[-1] == y.shape[1]:  # each sequence is a basin
+            if isinstance(loss, losses.NashSutcliffe) and data["y"].shape[-1] == y.shape[1]:
+                # Each sequence is a basin.
                 own = _group_scale(y, X.lengths, np.arange(len(X)), by_row)
-                data["y"] = self._reading.loss.prepare(data["y"], scale=own)
+                data["y"] = loss.prepare(data["y"], scale=own)
             data["y"] = np.concatenate([data["y"], X.padded(each) if self.every_step else each], axis=-1)
         return data
 
     @contextmanager
-    def _weighing(self, weighs):
+    def _weighing(self, weighs: bool) -> Iterator[None]:
         """Let each target have its weight, while the network trains."""
         model = self.model_
         loss = model.loss
         if weighs:
-            model._fix(loss=losses.Weighted(loss))
+            model._fix(loss=losses.Weighted(loss))  # type: ignore[arg-type]  # a regression loss, all of which fit
         try:
             yield
         finally:
@@ -829,7 +886,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
 
     # ---- intervals
 
-    def _calibrate(self, data, outputs, weighs):
+    def _calibrate(self, data: TrainingData, outputs: Floats, weighs: bool) -> None:
         """Keep what the intervals lack, by sequences that were not learned from."""
         k, y, weight = self.n_outputs_, data["y"], data["sample_weight"]
         targets = np.asarray(y[..., :k], np.float64)
@@ -847,35 +904,53 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             weight = np.asarray(weight, np.float64)
         self.calibration_ = outputs, targets, weight
         calibration = Calibration(outputs, targets, weight)
-        if self._reading.name == "quantile":
-            self.interval_shift_ = calibration.shifts(self._reading.loss.levels)
+        if self._decoder.name == "quantile":
+            self.interval_shift_ = calibration.shifts(self._decoder.levels)
         else:
             # Those of counts, which are whole numbers, say nothing of the standard deviation.
-            self.interval_factor_ = calibration.factors(self._reading, 0.9)
+            self.interval_factor_ = calibration.factors(self._decoder, 0.9)
 
-    def _units(self):
+    def _units(self) -> tuple[Floats, Floats]:
         """Return mean and scale of the targets."""
         if self.y_scaler_ is None:
             return np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
         return self.y_scaler_.mean_, self.y_scaler_.scale_
 
-    def _read(self, outputs):
+    def _decoded(self, outputs: Floats) -> list[Reals]:
         """Return what `predict` answers, in the targets' units, calibrated."""
         mean, scale = self._units()
-        answers = self._reading.read(outputs, mean, scale)
+        answers = self._decoder.decode(outputs, mean, scale)
         shift, factor = getattr(self, "interval_shift_", None), getattr(self, "interval_factor_", None)
         if shift is not None:
             shift = shift * scale[:, None]
-            if self._reading.axis:
+            if self._decoder.axis:
                 answers = [np.sort(answers[0] + shift, axis=-1)]
             else:
                 answers = [answers[0] + shift[:, 0]]
-        elif factor is not None and self._reading.name not in COUNTS:
+        elif factor is not None and self._decoder.name not in COUNTS:
             answers[1] = answers[1] * factor
         return answers
 
+    @overload
     def predict(
-        self, X: _X, return_std: bool = False, *, static: npt.ArrayLike | None = None,
+        self, X: Numbers, return_std: Literal[False] = False, *, static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> Floats: ...
+
+    @overload
+    def predict(
+        self, X: Numbers, return_std: Literal[True], *, static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> tuple[Floats, Floats]: ...
+
+    @overload
+    def predict(
+        self, X: Sequential, return_std: bool = False, *, static: npt.ArrayLike | None = None,
+        n_draws: int | None = None,
+    ) -> Any: ...
+
+    def predict(
+        self, X: Sequential, return_std: bool = False, *, static: npt.ArrayLike | None = None,
         n_draws: int | None = None,
     ) -> Any:
         """Predict the targets of sequences.
@@ -886,60 +961,69 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             As in `fit`.
         return_std : bool, default=False
             With ``loss="gaussian"``, "student_t", "negative_binomial" or "cmal": return the predicted
-            standard deviation, too. It is calibrated so that 1.645 of them (for "student_t" and others the
-            distribution's own multiple) hold 90 % of the targets.
+            standard deviation, too, calibrated so that the distribution's interval of 90 % (1.645 standard
+            deviations to each side for "gaussian") holds 90 % of the targets.
         static : array_like of shape (n, S), optional
             As in `fit`.
         n_draws : int, optional
-            Predict so often, each time with other units dropped, as in training (Y. Gal, Z. Ghahramani,
-            "Dropout as a Bayesian approximation", ICML 2016): how much the draws differ tells how little
-            the network knows. Needs dropout or zoneout in `lstm_options`.
+            Predict `n_draws` times, each with other units dropped, as in training: the spread of the draws
+            is the network's uncertainty (Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation", ICML
+            2016). Needs dropout or zoneout in `lstm_options`.
 
         Returns
         -------
-        ndarray, or list of ndarrays
+        ndarray of float64, or list of ndarrays
             In the shape of the y that `fit` had: the mean, or with "mae" the median. With
-            ``loss="quantile"`` and a list of quantiles there is one axis more, the quantiles, increasing.
-            With ``every_step=True`` and a list X: a list. With `n_draws` there is a first axis more, in a
-            list for each sequence.
-        ndarray or list of ndarrays, with `return_std`
+            ``loss="quantile"`` and a list of quantiles these are a last axis, with `n_draws` the draws are a
+            first axis. With ``every_step=True`` and a list X: a list, an array for each sequence.
+        ndarray of float64, or list of ndarrays, with `return_std`
             The standard deviation, in the same shape.
         """
         check_is_fitted(self)
-        name = self._reading.name
+        name = self._decoder.name
         if return_std and (name not in DISTRIBUTIONS or name == "poisson"):
             raise ValueError(
-                f"return_std=True needs loss='gaussian', this is loss={name!r}; 'student_t', "
-                "'negative_binomial' and 'cmal' have a standard deviation, too"
+                f"loss is {name!r}; expected gaussian, student_t, negative_binomial or cmal for "
+                "return_std=True"
             )
         if n_draws is None:
             given, outputs = self._raw(X, static)
-            answers = [self._shaped(given, a) for a in self._read(outputs)]
+            answers = [self._shaped(given, a) for a in self._decoded(outputs)]
         else:
             drawn = []
             for seed in self._draws(n_draws):
                 given, outputs = self._raw(X, static, seed)
-                drawn.append([self._shaped(given, a) for a in self._read(outputs)])
+                drawn.append([self._shaped(given, a) for a in self._decoded(outputs)])
             answers = [_stacked(draws) for draws in zip(*drawn, strict=True)]
         return tuple(answers) if return_std else answers[0]
 
-    def _shaped(self, X, rows):
+    def _shaped(self, X: Sequences, rows: Array) -> Array | list[Array]:
         return self._answer(X, rows if self._columns else rows[:, 0])
 
+    @overload
     def predict_interval(
-        self, X: _X, coverage: float | None = None, *, static: npt.ArrayLike | None = None
-    ) -> tuple[Any, Any]:
-        """Bounds between which each target is with a probability of `coverage`.
+        self, X: Numbers, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Floats, Floats]: ...
 
-        They are calibrated where `fit` set sequences aside, as it does by default for these losses: by
-        split or cross conformal prediction, of the targets set aside as large a share was within them.
+    @overload
+    def predict_interval(
+        self, X: Sequential, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Any, Any]: ...
+
+    def predict_interval(
+        self, X: Sequential, coverage: float | None = None, *, static: npt.ArrayLike | None = None
+    ) -> tuple[Any, Any]:
+        """Predict bounds between which each target is with a probability of `coverage`.
+
+        The sequences that `fit` set aside calibrate them, by split or cross conformal prediction: the bounds
+        hold that share of their targets.
 
         Parameters
         ----------
         X : array_like
             As in `fit`.
         coverage : float, optional
-            Default 0.9. With ``loss="quantile"`` (1 - coverage) / 2 and (1 + coverage) / 2 are among the
+            Default 0.9. With ``loss="quantile"`` (1 - coverage) / 2 and (1 + coverage) / 2 must be among the
             quantiles; default: the smallest and the largest.
         static : array_like of shape (n, S), optional
             As in `fit`.
@@ -949,7 +1033,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         lower, upper : as `predict` returns
         """
         check_is_fitted(self)
-        name = self._reading.name
+        name = self._decoder.name
         if name != "quantile" and name not in DISTRIBUTIONS:
             raise ValueError(
                 f"loss is {name!r}; expected quantile, {', '.join(DISTRIBUTIONS)} for predict_interval"
@@ -959,22 +1043,22 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         if name == "quantile":
             low, high = self._pair(coverage)
             X, outputs = self._raw(X, static)
-            values = self._read(outputs)[0]
+            values = self._decoded(outputs)[0]
             return self._shaped(X, values[..., low]), self._shaped(X, values[..., high])
         coverage = 0.9 if coverage is None else coverage
         X, outputs = self._raw(X, static)
         mean, scale = self._units()
-        low, middle, high = interval_of(self._reading, outputs, coverage)
+        low, middle, high = interval_of(self._decoder, outputs, coverage)
         if self.calibration_ is not None:
-            factor = Calibration(*self.calibration_).factors(self._reading, coverage)
+            factor = Calibration(*self.calibration_).factors(self._decoder, coverage)
             low, high = middle - factor * (middle - low), middle + factor * (high - middle)
         if name in COUNTS:
             low, high = np.maximum(np.ceil(low), 0), np.maximum(np.floor(high), 0)
-        return tuple(self._shaped(X, bound * scale + mean) for bound in (low, high))
+        return self._shaped(X, low * scale + mean), self._shaped(X, high * scale + mean)
 
-    def _pair(self, coverage):
+    def _pair(self, coverage: float | None) -> tuple[int, int]:
         """Return which quantiles are the bounds of an interval."""
-        levels = np.array(self._reading.loss.levels)
+        levels = np.array(self._decoder.levels)
         if len(levels) < 2:
             raise ValueError(f"quantiles is {levels.tolist()}; expected two or more for an interval")
         if coverage is None:
@@ -988,15 +1072,15 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return pair[0][0], pair[1][0]
 
     def score(
-        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+        self, X: Sequential, y: Sequential, sample_weight: Sequential | None = None, *,
+        static: npt.ArrayLike | None = None,
     ) -> float:
         """Score the predictions: R², or with ``loss="quantile"`` D², the mean over the quantiles.
 
         Parameters
         ----------
         X, y, sample_weight, static
-            As in `fit`. With ``every_step=True`` all steps of all sequences count alike. NaN in y does not
-            count.
+            As in `fit`. With ``every_step=True`` all steps count alike. NaN in y does not count.
 
         Returns
         -------
@@ -1011,18 +1095,18 @@ class LSTMRegressor(RegressorMixin, _Supervised):
             return self._score_of_known(y, prediction, weight, missing)
         return self._score_of(y, prediction, weight)
 
-    def _score_of(self, y, prediction, weight):
-        if self._reading.name != "quantile":
-            return r2_score(y, prediction, sample_weight=weight)
-        levels = self._reading.loss.levels
-        if not self._reading.axis:
+    def _score_of(self, y: Array, prediction: Array, weight: Floats | None) -> float:
+        if self._decoder.name != "quantile":
+            return float(r2_score(y, prediction, sample_weight=weight))
+        levels = self._decoder.levels
+        if not self._decoder.axis:
             prediction = prediction[..., None]
         return float(np.mean([
             d2_pinball_score(y, prediction[..., k], alpha=level, sample_weight=weight)
             for k, level in enumerate(levels)
         ]))
 
-    def _score_of_known(self, y, prediction, weight, missing):
+    def _score_of_known(self, y: Array, prediction: Array, weight: Floats | None, missing: Bools) -> float:
         """Return the mean over the columns of y of the score where a target is known."""
         y, missing = (a.reshape(len(a), -1) for a in (y, missing))
         prediction = prediction if self._columns else prediction[:, None]
@@ -1035,19 +1119,19 @@ class LSTMRegressor(RegressorMixin, _Supervised):
         return float(np.mean(scores))
 
 
-def _check_known(missing):
+def _check_known(missing: Bools) -> None:
     if missing.all():
-        raise ValueError("Input y contains NaN alone. No target is known; expected finite numbers")
+        raise ValueError("Input y contains NaN only; expected finite numbers")
 
 
-def _stacked(draws):
+def _stacked(draws: Sequence[Array | list[Array]]) -> Array | list[Array]:
     """Put draws into one array with a first axis more, or a list of such arrays."""
     if isinstance(draws[0], list):
         return [np.stack(parts) for parts in zip(*draws, strict=True)]
     return np.stack(draws)
 
 
-def _group_scale(rows, lengths, groups, weight):
+def _group_scale(rows: Floats, lengths: Integers, groups: Array, weight: Floats | None) -> Floats:
     """Return the standard deviations of the targets of each group, (n, O), by rows that weigh so much."""
     scale = np.zeros((len(groups), rows.shape[1]))
     by_row = np.repeat(groups, lengths)
@@ -1063,12 +1147,12 @@ def _group_scale(rows, lengths, groups, weight):
     return scale
 
 
-class LSTMClassifier(ClassifierMixin, _Supervised):
+class LSTMClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]  # scikit-learn has no types
     """Classification of sequences, or of each of their steps, with an LSTM.
 
     An LSTM reads each sequence in both directions; a linear readout of the largest value of each hidden unit
     gives the logits of a softmax. With ``every_step=True`` it reads forwards, and the readout is after each
-    step. Features are standardised inside.
+    step. Features are standardized inside.
 
     Parameters
     ----------
@@ -1125,20 +1209,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     True
     """
 
-    classes_: npt.NDArray[Any]
-    model_: Model
-    x_scaler_: SequenceScaler | None
-    static_scaler_: SequenceScaler | None
-    n_features_in_: int
-    n_static_in_: int
+    learning_rate: LearningRate
     merge_steps_: int
-    n_iter_: int
-    loss_: float
-    best_loss_: float
-    loss_curve_: list[float]
-    validation_loss_curve_: list[float] | None
+    classes_: Array
+    _multilabel: bool
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **_Supervised._parameter_constraints,
         "pooling": [StrOptions({"last", "mean", "max", "attention"})],
         "merge_steps": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -1146,17 +1222,18 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
     }
 
     def __init__(
-        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False, solver: str = "adam",
-        learning_rate_init: float = 0.003, batch_size: int | str = 32, max_iter: int | str = "auto",
-        alpha: float = 0.0, momentum: float = 0.9, max_norm: float | None = 1.0, tol: float = 1e-4,
-        n_iter_no_change: int | str = "auto", early_stopping: bool = False, validation_fraction: float = 0.1,
-        warm_start: bool = False, scale: bool = True, dtype: str = "float32",
-        lstm_options: dict[str, Any] | None = None, callbacks: Sequence[_Callback] | None = None,
-        random_state: int | np.random.RandomState | None = None, verbose: bool = False, pooling: str = "max",
-        merge_steps: int | str = "auto", class_weight: dict[Any, float] | str | None = None,
+        self, hidden_size: int = 32, *, num_layers: int = 1, every_step: bool = False,
+        solver: Solver = "adam", learning_rate_init: float = 0.003, batch_size: int | Auto = 32,
+        max_iter: int | Auto = "auto", alpha: float = 0.0, momentum: float = 0.9,
+        max_norm: float | None = 1.0, tol: float = 1e-4, n_iter_no_change: int | Auto = "auto",
+        early_stopping: bool = False, validation_fraction: float = 0.1, warm_start: bool = False,
+        scale: bool = True, dtype: ComputeDtype = "float32", lstm_options: dict[str, Any] | None = None,
+        callbacks: Callbacks | None = None, random_state: RandomState | None = None, verbose: bool = False,
+        pooling: Pooling = "max", merge_steps: int | Auto = "auto",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         static_columns: Sequence[str | int] | None = None,
         categorical_columns: Sequence[str | int] | None = None, bptt: int | None = None,
-        learning_rate: str = "constant",
+        learning_rate: LearningRate = "constant",
     ) -> None:
         super().__init__(
             hidden_size, num_layers, solver, learning_rate_init, batch_size, max_iter, alpha, momentum,
@@ -1177,26 +1254,26 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.every_step and self.merge_steps not in ("auto", 1):
             raise ValueError(f"merge_steps is {self.merge_steps}; expected 1 or 'auto' with every_step=True")
 
-    def _layer_options(self):
+    def _layer_options(self) -> dict[str, Any]:
         """Read forwards and backwards, unless something else is said, or each step has its own answer."""
         options = super()._layer_options()
         if not self.every_step and not options.get("reverse"):
             options.setdefault("bidirectional", True)
         return options
 
-    def _merge_of(self, X):
+    def _merge_of(self, X: Sequences) -> int:
         if self.every_step:
             return 1
         return self.merge_steps if self.merge_steps != "auto" else -(-int(X.lengths.max()) // _STEPS)
 
     def fit(
-        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None,
-        validation: _Validation | None = None, comm: Any = None,
+        self, X: Sequential, y: Sequential, sample_weight: Sequential | None = None, *,
+        static: npt.ArrayLike | None = None, validation: Validation | None = None, comm: Any = None,
     ) -> Self:
         """Train on sequences and their labels.
 
@@ -1208,11 +1285,11 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             Labels (n,); with ``every_step=True`` (n, T), or a list of (T_i,). Several labels that a
             sequence may have at once: 0 or 1 for each of L, (n, L) or (n, T, L).
         sample_weight : array_like of shape (n,), optional
-            What each sequence counts, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
+            Weight of each sequence, >= 0; with ``every_step=True`` also (n, T) or a list of (T_i,).
         static : array_like of shape (n, S), optional
-            Numbers that belong to a sequence as a whole; `predict` needs them, too.
+            Inputs that are constant in time; `predict` needs them, too.
         validation : tuple (X, y) or dict of X, y, sample_weight, static, optional
-            Watched in place of sequences that `early_stopping` would set aside.
+            A data set in place of the sequences that `early_stopping` would set aside.
         comm : MPI communicator or lstm_ext.distributed.DataParallel, optional
             Train on all its ranks together: each calls `fit` with all data and the same random_state, and
             takes its part of every mini-batch.
@@ -1224,20 +1301,20 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         Raises
         ------
         ValueError
-            If anything does not fit, X has NaN or inf, or y has one class only.
+            If shapes or parameters do not fit, X has NaN or inf, or y has only one class.
         FloatingPointError
-            If the loss is no longer finite. After an error the estimator is as it was before.
+            If the loss is no longer finite.
         """
-        return self._fit(X, y, sample_weight, None, static, validation, incremental=False, comm=comm)
+        with self._all_or_nothing(comm):
+            self._learn(X, y, sample_weight, None, static, validation, incremental=False, comm=comm)
+        return self
 
     @only_stochastic
     def partial_fit(
-        self, X: _X, y: _X, classes: npt.ArrayLike | None = None, sample_weight: _X | None = None, *,
-        static: npt.ArrayLike | None = None,
+        self, X: Sequential, y: Sequential, classes: npt.ArrayLike | None = None,
+        sample_weight: Sequential | None = None, *, static: npt.ArrayLike | None = None,
     ) -> Self:
-        """Train for one epoch, from the network that is there or, in the first call, a new one.
-
-        The scaling is that of the first call.
+        """Train for one epoch; the first call makes the network and the scaling.
 
         Parameters
         ----------
@@ -1250,16 +1327,18 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         -------
         LSTMClassifier
         """
-        return self._fit(X, y, sample_weight, classes, static, None, incremental=True)
+        with self._all_or_nothing():
+            self._learn(X, y, sample_weight, classes, static, None, incremental=True)
+        return self
 
-    def _labels(self, y, X):
+    def _labels(self, y: Any, X: Sequences) -> Array:
         """Return labels, (n or S,), or 0 and 1 for each of several, (n or S, L)."""
         self._refuse_none(y)
         if self.every_step:
             y = step_rows("y", y, X, dtype=None)
             y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
             if y.ndim != 1 and type_of_target(y) != "multilabel-indicator":
-                raise ValueError(f"y has {y.shape[1]} labels for each step, expected one")
+                raise ValueError(f"y has {y.shape[1]} labels for each step; expected one")
         else:
             y = row_values("y", _dense(y), X, dtype=None)
             if type_of_target(y) != "multilabel-indicator":
@@ -1267,21 +1346,19 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         check_classification_targets(y)
         return y
 
-    def _fit(self, *arguments, **words):
-        with self._all_or_nothing(words.get("comm")):
-            return self._learn(*arguments, **words)
-
-    def _classes_of(self, y, classes, incremental, goes_on):
+    def _classes_of(self, y: Array, classes: npt.ArrayLike | None, incremental: bool, goes_on: bool) -> Array:
         """Return the classes, checked."""
         if y.ndim == 2:
             found = np.arange(y.shape[1])
             if goes_on and not (self._multilabel and len(found) == len(self.classes_)):
-                raise ValueError(f"y has {len(found)} labels for each sequence, fit had {self._said_classes}")
-            if incremental and classes is not None and len(classes) != len(found):
-                raise ValueError(f"classes has {len(classes)} labels; expected {len(found)}, as y has")
+                raise ValueError(
+                    f"y has {len(found)} labels for each sequence; expected {self._fitted_labels}, as fit had"
+                )
+            if incremental and classes is not None and np.shape(classes) != found.shape:
+                raise ValueError(f"classes has shape {np.shape(classes)}; expected {found.shape}, as y has")
             return found
         if goes_on and self._multilabel:
-            raise ValueError(f"y has one label for each sequence, fit had {self._said_classes}")
+            raise ValueError(f"y has one label for each sequence; expected {self._fitted_labels}, as fit had")
         if incremental:
             _check_partial_fit_first_call(self, classes)
             classes = self.classes_
@@ -1289,7 +1366,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             classes = np.unique(y)
             if goes_on and not np.array_equal(classes, self.classes_):
                 raise ValueError(
-                    f"warm_start=True goes on with the classes {self.classes_}, y has {classes}"
+                    f"y has the classes {classes}; expected {self.classes_}, as fit had, with warm_start=True"
                 )
         if len(classes) < 2:
             raise ValueError(
@@ -1299,10 +1376,10 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         return classes
 
     @property
-    def _said_classes(self):
+    def _fitted_labels(self) -> str:
         return f"{len(self.classes_)} labels" if self._multilabel else "one"
 
-    def _numbers(self, y, classes):
+    def _numbers(self, y: Array, classes: Array) -> Array:
         """Return what the loss compares with: numbers of classes, or 0 and 1."""
         if y.ndim == 2:
             if not np.isin(y, [0, 1]).all():
@@ -1313,7 +1390,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             raise ValueError(f"y contains previously unseen labels: {unseen}, the classes are {classes}")
         return np.searchsorted(classes, y)
 
-    def _class_weighted(self, X, y, classes, weight):
+    def _class_weighted(self, X: Sequences, y: Array, classes: Array, weight: Floats | None) -> Floats | None:
         """Return the weights of sequences, or steps, times those of their classes."""
         if self.class_weight is None:
             return weight
@@ -1338,9 +1415,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             raise ValueError("class_weight and sample_weight leave nothing that counts; expected some > 0")
         return weights
 
-    def _learn(self, X, y, sample_weight, classes, static, validation, incremental, comm=None):
+    def _learn(
+        self, X: Sequential, y: Any, sample_weight: Any, classes: npt.ArrayLike | None,
+        static: npt.ArrayLike | None, validation: Validation | None, incremental: bool, comm: Any = None,
+    ) -> None:
         self._check_parameters()
-        comm = self._team(comm)
+        comm = self._process_group(comm)
         goes_on = self._goes_on(incremental)
         X, static = self._prepare(X, static, reset=not goes_on)
         y = self._labels(y, X)
@@ -1371,25 +1451,37 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         self._train(
             data, incremental=incremental, split=lambda: self._split(len(X), number if one_each else None),
             folds=lambda data: self._folds(data, data["y"] if one_each else None), comm=comm,
-            validation=validation, **self._fit_words,
+            validation=validation, **self._fit_options,
         )
-        return self
 
-    def _checked_validation(self, validation):
+    def _checked_validation(self, validation: Validation) -> TrainingData:
         X, y, weight, static, groups = self._validation(validation)
         if groups is not None:
             raise TypeError("validation has groups; expected none for a classifier")
         X, static = self._prepare(X, static, reset=False)
         y = self._labels(y, X)
         if (y.ndim == 2) != self._multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes_)):
-            raise ValueError("validation: y has labels of another kind than y")
+            raise ValueError("validation: y has other labels than y; expected the same kind, and as many")
         number = self._numbers(y, self.classes_)
         return self._data(X, static, number, check_weight(weight, X, self.every_step))
 
-    def _probabilities(self, outputs):
-        return expit(outputs) if self._multilabel else softmax(outputs, axis=1)
+    def _probabilities(self, outputs: Floats) -> Floats:
+        probabilities: Floats = expit(outputs) if self._multilabel else softmax(outputs, axis=1)
+        return probabilities
 
-    def predict(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
+    @overload
+    def predict(
+        self, X: Numbers, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Array: ...
+
+    @overload
+    def predict(
+        self, X: Sequential, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any: ...
+
+    def predict(
+        self, X: Sequential, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any:
         """Predict the labels of sequences, or steps.
 
         Parameters
@@ -1399,7 +1491,7 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         static : array_like of shape (n, S), optional
             As in `fit`.
         n_draws : int, optional
-            Take the mean of so many predictions of probabilities, each with other units dropped: see
+            Take the mean of `n_draws` probabilities, each with other units dropped: see
             `LSTMRegressor.predict`.
 
         Returns
@@ -1419,7 +1511,19 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             return self._answer(X, (probabilities > 0.5).astype(int))
         return self._answer(X, self.classes_[probabilities.argmax(axis=1)])
 
-    def predict_proba(self, X: _X, *, static: npt.ArrayLike | None = None, n_draws: int | None = None) -> Any:
+    @overload
+    def predict_proba(
+        self, X: Numbers, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Floats: ...
+
+    @overload
+    def predict_proba(
+        self, X: Sequential, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any: ...
+
+    def predict_proba(
+        self, X: Sequential, *, static: npt.ArrayLike | None = None, n_draws: int | None = None
+    ) -> Any:
         """Predict the probabilities of the classes, in the order of `classes_`.
 
         Parameters
@@ -1429,12 +1533,12 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         static : array_like of shape (n, S), optional
             As in `fit`.
         n_draws : int, optional
-            Predict so often, each time with other units dropped: see `LSTMRegressor.predict`.
+            Predict `n_draws` times, each with other units dropped: see `LSTMRegressor.predict`.
 
         Returns
         -------
         ndarray of shape (n, K), or with ``every_step=True`` (n, T, K) or a list of (T_i, K)
-            With `n_draws` there is a first axis more, in a list for each sequence.
+            With `n_draws` the draws are a first axis.
         """
         if n_draws is None:
             X, outputs = self._raw(X, static)
@@ -1445,13 +1549,20 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
             drawn.append(self._answer(given, self._probabilities(outputs)))
         return _stacked(drawn)
 
-    def predict_log_proba(self, X: _X, *, static: npt.ArrayLike | None = None) -> Any:
+    @overload
+    def predict_log_proba(self, X: Numbers, *, static: npt.ArrayLike | None = None) -> Floats: ...
+
+    @overload
+    def predict_log_proba(self, X: Sequential, *, static: npt.ArrayLike | None = None) -> Any: ...
+
+    def predict_log_proba(self, X: Sequential, *, static: npt.ArrayLike | None = None) -> Any:
         """Return the logarithm of `predict_proba`."""
         X, outputs = self._raw(X, static)
         return self._answer(X, log_expit(outputs) if self._multilabel else log_softmax(outputs, axis=1))
 
     def score(
-        self, X: _X, y: _X, sample_weight: _X | None = None, *, static: npt.ArrayLike | None = None
+        self, X: Sequential, y: Sequential, sample_weight: Sequential | None = None, *,
+        static: npt.ArrayLike | None = None,
     ) -> float:
         """Return the share of right labels; of several labels, of those that are all right.
 
@@ -1465,4 +1576,4 @@ class LSTMClassifier(ClassifierMixin, _Supervised):
         float
         """
         y, prediction, weight = self._rows(X, y, self.predict(X, static=static), sample_weight)
-        return accuracy_score(y, prediction, sample_weight=weight)
+        return float(accuracy_score(y, prediction, sample_weight=weight))

@@ -11,6 +11,7 @@ from lstm_ext.training._checkpoint import TrainingState as TrainingState
 from lstm_ext.training._checkpoint import packed as packed
 from lstm_ext.training._checkpoint import unpack as unpack
 from lstm_ext.training._data import SequenceData
+from lstm_ext.training._history import EpochRecord, History
 from lstm_ext.training._lbfgs import fit_lbfgs
 from lstm_ext.training._loop import fit
 from lstm_ext.training._protocols import ProcessGroup, Trainable
@@ -19,4 +20,10 @@ from lstm_ext.training._serial import SerialGroup
 from lstm_ext.training._stored import Stored as Stored
 
 # The other names are for lstm_ext.distributed and lstm_ext.model.
-__all__ = ["ProcessGroup", "SequenceData", "SerialGroup", "Trainable", "fit", "fit_lbfgs"]
+__all__ = [
+    "EpochRecord", "History", "ProcessGroup", "SequenceData", "SerialGroup", "Trainable", "fit", "fit_lbfgs",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

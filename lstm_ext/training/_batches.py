@@ -12,18 +12,24 @@ from lstm_ext.training._stored import Stored, ahead, shuffled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
+    from lstm_ext._typing import Array
     from lstm_ext.training._data import SequenceData
     from lstm_ext.training._protocols import Trainable
-
-    _Array = npt.NDArray[Any]
 
 POOL = 64  # mini-batches that are sorted by length together
 
 
 class Batches:
     """Which sequences go into which mini-batch, and what each counts."""
+
+    data: SequenceData
+    size: int
+    bucket: bool
+    bptt: int | None
+    every_step: bool
+    lengths: Array  # where `bucket`
+    used: Array  # sequences that count
+    total: float  # what they weigh
 
     def __init__(
         self, model: Trainable, data: SequenceData, size: int, bucket: bool, bptt: int | None
@@ -34,17 +40,20 @@ class Batches:
         weights = data.weights(self.every_step)
         # What a sequence weighs in the epoch's mean. Sequences without a step that counts are left
         # out: a mini-batch of nothing else would have no loss.
-        self.weight = np.ones(n)
+        self.weight: Array = np.ones(n)
         if weights is not None:
             self.weight = weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.float64)
         if self.every_step and not data.x.shape[1]:
             self.weight[:] = 0.0
         self.used = np.flatnonzero(self.weight)
-        self.total = self.weight.sum()
+        self.total = float(self.weight.sum())
         if bucket:
-            if data.lengths is None and data.mask is None:
+            if data.lengths is not None:
+                self.lengths = data.lengths
+            elif data.mask is not None:
+                self.lengths = data.mask.sum(axis=1)
+            else:
                 raise ValueError("bucket is True, and neither lengths nor a mask say how long sequences are")
-            self.lengths = data.mask.sum(axis=1) if data.lengths is None else data.lengths
         if bptt is not None:
             self.bptt = count("bptt", bptt, 1)
             lstm = model.lstm
@@ -65,7 +74,7 @@ class Batches:
                 "x holds no sequence to learn from: there is none, or all lengths, masks or weights are 0"
             )
 
-    def draw(self, rng: np.random.Generator) -> list[_Array]:
+    def draw(self, rng: np.random.Generator) -> list[Array]:
         """Draw the mini-batches of an epoch: a list of indices."""
         order = self.shuffled(self.used, rng)
         if self.bucket:
@@ -73,27 +82,27 @@ class Batches:
             for start in range(0, order.size, pool):
                 part = order[start : start + pool]
                 order[start : start + pool] = part[np.argsort(self.lengths[part], kind="stable")]
-        order = self._cut(order)
-        return [order[k] for k in rng.permutation(len(order))] if self.bucket else order
+        batches = self._cut(order)
+        return [batches[k] for k in rng.permutation(len(batches))] if self.bucket else batches
 
-    def shuffled(self, used: _Array, rng: np.random.Generator) -> _Array:
+    def shuffled(self, used: Array, rng: np.random.Generator) -> Array:
         """Return the sequences `used` in an order that reads few blocks of a source at a time."""
         rows = self.data.x.rows if isinstance(self.data.x, Stored) else 1
         return shuffled(used, rows, rng)
 
-    def read(self, order: list[_Array]) -> Iterator[list[tuple[Any, Any]]]:
+    def read(self, order: list[Array]) -> Iterator[list[tuple[Any, Any]]]:
         """Yield the mini-batches, as `windows` returns them; what is on the disk is read ahead."""
         windows = map(self.windows, order)
         return ahead(windows) if isinstance(self.data.x, Stored) else windows
 
-    def whole(self) -> list[_Array]:
+    def whole(self) -> list[Array]:
         """All sequences that count, in their order."""
         return self._cut(self.used)
 
-    def _cut(self, order: _Array) -> list[_Array]:
+    def _cut(self, order: Array) -> list[Array]:
         return [order[start : start + self.size] for start in range(0, order.size, self.size)]
 
-    def windows(self, index: _Array) -> list[tuple[Any, Any]]:
+    def windows(self, index: Array) -> list[tuple[Any, Any]]:
         """Return a mini-batch as pairs of data and their weight: one pair, or the windows of `bptt`."""
         data = self.data
         if data.lengths is not None:

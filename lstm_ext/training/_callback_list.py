@@ -11,17 +11,23 @@ from lstm_ext.callbacks import Callback, EarlyStopping, ProgressBar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lstm_ext.training._history import EpochRecord
     from lstm_ext.training._interrupt import Interrupt
 
 
 class CallbackList:
     """All callbacks of a training, within its ``with`` block."""
 
+    callbacks: list[Callback]
+    interrupt: Interrupt
+    ends: contextlib.ExitStack
+
     def __init__(
         self, callbacks: list[Callback], model: Any, epochs: int, done: int, interrupt: Interrupt
     ) -> None:
-        self.callbacks, self.begin, self.interrupt = callbacks, (model, epochs, done), interrupt
-        self.on_batch = [c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end]
+        self.callbacks, self.interrupt = callbacks, interrupt
+        self.begin: tuple[Any, int, int] = model, epochs, done
+        self.on_batch: list[Callback] = [c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end]
 
     def __enter__(self) -> CallbackList:
         with contextlib.ExitStack() as ends:  # each is called, whatever the others raise
@@ -39,7 +45,7 @@ class CallbackList:
         for callback in self.on_batch:
             callback.on_batch_end(epoch, share, loss)
 
-    def epoch_end(self, record: dict[str, Any]) -> bool:
+    def epoch_end(self, record: EpochRecord) -> bool:
         """Return whether one of them wants the training to end; early stopping has been asked before."""
         with self.interrupt.immediate():
             answers = [
@@ -51,10 +57,10 @@ class CallbackList:
 class _Function(Callback):
     """A callable in the place of a `Callback`."""
 
-    def __init__(self, function: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, function: Callable[[EpochRecord], object]) -> None:
         self.function = function
 
-    def on_epoch_end(self, record: dict[str, Any]) -> object:
+    def on_epoch_end(self, record: EpochRecord) -> object:
         return self.function(record)
 
 
@@ -65,11 +71,11 @@ def checked_callbacks(
     made("early_stopping", early_stopping)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         raise TypeError(
-            f"early_stopping is {early_stopping!r}; expected an EarlyStopping, for example "
+            f"early_stopping is {early_stopping!r}, expected an EarlyStopping, for example "
             "EarlyStopping(patience=10)"
         )
     if callable(callbacks) or isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks must be a sequence of callbacks, got {callbacks!r}: give callback=")
+        raise TypeError(f"callbacks is {callbacks!r}, expected a sequence: give one callback as callback=")
     checked: list[Callback] = []
     for each in (*callbacks, *(() if callback is None else (callback,))):
         if isinstance(each, EarlyStopping):
@@ -77,7 +83,7 @@ def checked_callbacks(
         if isinstance(each, type) and issubclass(each, Callback):
             made("callback", each)
         if not isinstance(each, Callback) and not callable(each):
-            raise TypeError(f"callbacks must be callable or a Callback, got {each!r}")
+            raise TypeError(f"callbacks holds {each!r}, expected callables or Callbacks")
         checked.append(each if isinstance(each, Callback) else _Function(each))
     if progress:
         checked.append(ProgressBar())

@@ -1,14 +1,28 @@
 """The state of a training in a file: all that is needed to go on to the same bits."""
 
+from __future__ import annotations
+
 import io
 import json
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lstm_ext._files import blamed, open_file, parse_json, read_archive
 from lstm_ext._safetensors import TensorFile, pack_tensors, write_tensors
+from lstm_ext.training._history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lstm_ext._typing import Array, FloatArray
+    from lstm_ext.callbacks import EarlyStopping
+    from lstm_ext.schedules import Schedule
+    from lstm_ext.training._protocols import Trainable
+
+    _Path = str | os.PathLike[str]
+    _Record = Mapping[str, Any]
 
 _FORMAT = "lstm_ext.Training 2"
 _FORMER_FORMAT = "lstm_ext.Training 1"  # an .npz
@@ -19,37 +33,40 @@ _MAX_STATE = 2**24  # characters of JSON
 class TrainingState(NamedTuple):
     """The objects of a training whose state a checkpoint holds; of `settings` a checkpoint has to be."""
 
-    model: Any
+    model: Trainable
     settings: dict[str, Any]
-    rng: Any
+    rng: np.random.Generator
     optimizer: Any
-    schedule: Any
-    early_stopping: Any
+    schedule: Schedule | None
+    early_stopping: EarlyStopping | None
 
 
-def save(path, model, settings, rng, optimizer, schedule, early_stopping, history):
+def save(path: _Path, training: TrainingState, history: Sequence[_Record]) -> None:
     """Write the state after an epoch, whole or not at all."""
-    write_tensors(path, *_content(model, settings, rng, optimizer, schedule, early_stopping, history))
+    write_tensors(path, *_content(training, history))
 
 
-def packed(*state):
+def packed(training: TrainingState, history: Sequence[_Record]) -> bytes:
     """Return the bytes that `save` would write."""
-    return pack_tensors(*_content(*state))
+    return pack_tensors(*_content(training, history))
 
 
-def _content(model, settings, rng, optimizer, schedule, early_stopping, history):
-    arrays = {"parameters": model.parameters}
-    state = {}
+def _content(
+    training: TrainingState, history: Sequence[_Record]
+) -> tuple[dict[str, str], dict[str, Array]]:
+    model, settings, rng, optimizer, schedule, early_stopping = training
+    arrays: dict[str, Array] = {"parameters": model.parameters}
+    state: dict[str, Any] = {}
     for name, value in optimizer.state.items():
         if isinstance(value, np.ndarray):
             arrays[f"optimizer.{name}"] = value
         else:
             state[name] = value
-    columns, history = _columns(history)
+    columns, described = _columns(history)
     arrays |= {f"history.{name}": values for name, values in columns.items()}
     content = {
         "settings": settings,
-        "history": history,
+        "history": described,
         "optimizer": state,
         "rng": _plain(rng.bit_generator.state),
         "schedule": None if schedule is None else schedule.state,
@@ -70,23 +87,23 @@ def _content(model, settings, rng, optimizer, schedule, early_stopping, history)
     return {_METADATA: _FORMAT}, arrays
 
 
-def _columns(history):
+def _columns(history: Sequence[_Record]) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return the numbers that all records have, as arrays by name, and a description of the rest."""
-    columns = {}
+    columns: dict[str, Array] = {}
     for name in history[0] if history else ():
-        values = [record.get(name) for record in history]
+        values: list[Any] = [record.get(name) for record in history]
         kinds = {type(value) for value in values}
         if kinds == {float}:
             columns[name] = np.array(values)
         elif kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
             columns[name] = np.array(values, np.int64)
     rest = [{k: v for k, v in record.items() if k not in columns} for record in history]
-    if not any(rest):
-        rest = None
-    return columns, {"epochs": len(history), "columns": list(columns), "rest": rest}
+    return columns, {
+        "epochs": len(history), "columns": list(columns), "rest": rest if any(rest) else None,
+    }
 
 
-def _records(described, columns):
+def _records(described: dict[str, Any], columns: dict[str, Array]) -> list[dict[str, Any]]:
     """Undo `_columns`."""
     epochs, names, rest = described["epochs"], described["columns"], described["rest"]
     if type(epochs) is not int or not 0 <= epochs or set(names) != set(columns):
@@ -105,7 +122,7 @@ def _records(described, columns):
     ]
 
 
-def load(path, *state):
+def load(path: _Path, training: TrainingState) -> History:
     """Read such a file into the objects of a training, and return its history.
 
     Raises ValueError, and changes nothing, if the file is not one of a training with these settings.
@@ -113,15 +130,16 @@ def load(path, *state):
     with blamed(f"{os.fspath(path)} is not a checkpoint of this training"):
         file = open_file(path)
     with file:
-        return _unpack(file, path, *state)
+        return _unpack(file, path, training)
 
 
-def unpack(content, path, *state):
+def unpack(content: bytes, path: _Path, training: TrainingState) -> History:
     """Read the bytes of such a file, which errors call `path`; else as `load`."""
-    return _unpack(io.BytesIO(content), path, *state)
+    return _unpack(io.BytesIO(content), path, training)
 
 
-def _unpack(file, path, model, settings, rng, optimizer, schedule, early_stopping):
+def _unpack(file: io.BufferedReader | io.BytesIO, path: _Path, training: TrainingState) -> History:
+    model, settings, rng, optimizer, schedule, early_stopping = training
     with blamed(f"{os.fspath(path)} is not a checkpoint of this training"):
         content, history, arrays = _read(file, model.parameters)
         parameters, best = arrays.pop("parameters"), arrays.pop("best", None)
@@ -138,9 +156,9 @@ def _unpack(file, path, model, settings, rng, optimizer, schedule, early_stoppin
                 f"{os.fspath(path)} is a checkpoint of another training: {name} was {saved.get(name)!r}, "
                 f"and is {value!r}. Give what was given then, or resume=False"
             )
-    former = [(rng.bit_generator, "state", rng.bit_generator.state), (optimizer, "state", optimizer.state)]
-    if schedule is not None:
-        former.append((schedule, "state", schedule.state))
+    former: list[tuple[Any, Any]] = [
+        (part, part.state) for part in (rng.bit_generator, optimizer, schedule) if part is not None
+    ]
     kept = None if early_stopping is None else early_stopping.saved()
     try:
         with blamed(f"{os.fspath(path)} does not fit this training"):
@@ -151,24 +169,26 @@ def _unpack(file, path, model, settings, rng, optimizer, schedule, early_stoppin
             if early_stopping is not None:
                 early_stopping.restore(content["early_stopping"], best)
     except BaseException:
-        for owner, name, value in former:
-            setattr(owner, name, value)
-        if kept is not None:
+        for part, value in former:
+            part.state = value
+        if early_stopping is not None and kept is not None:
             early_stopping.restore(*kept)
         raise
     model.parameters = parameters
-    return history
+    return History(history)
 
 
-def _read(file, like):
+def _read(
+    file: io.BufferedReader | io.BytesIO, like: FloatArray
+) -> tuple[dict[str, Any], list[Any], dict[str, Array]]:
     """Return the JSON, the history and the vectors of a checkpoint."""
     first = file.read(4)
     file.seek(0)
     if first == b"PK\x03\x04":
-        content, arrays = read_archive(file, longest=_MAX_STATE)
+        content, packed_arrays = read_archive(file, longest=_MAX_STATE)
         if content["format"] != _FORMER_FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMER_FORMAT!r}")
-        arrays = {name: _vector(name, *parts, like) for name, parts in arrays.items()}
+        arrays = {name: _vector(name, parts, like) for name, parts in packed_arrays.items()}
         history = content["history"]
         if not isinstance(history, list):
             raise ValueError(f"its history is {type(history).__name__}, not a list")
@@ -196,32 +216,37 @@ def _read(file, like):
     return content, _records(content["history"], columns), arrays
 
 
-def _check_vector(name, dtype, shape, like):
+def _check_vector(
+    name: str, dtype: np.dtype[Any] | str, shape: tuple[int, ...], like: FloatArray
+) -> None:
     if shape != like.shape or dtype != like.dtype:
         raise ValueError(f"{name} is {dtype} {shape}, this model has {like.dtype} {like.shape}")
 
 
-def _finite(name, vector):
+def _finite(name: str, vector: Array) -> Array:
     if name in ("parameters", "best") and not np.isfinite(vector).all():
         raise ValueError(f"{name} holds NaN or inf")
     return vector
 
 
-def _vector(name, shape, dtype, data, like):
+def _vector(
+    name: str, parts: tuple[tuple[int, ...], np.dtype[Any], bytes], like: FloatArray
+) -> Array:
+    shape, dtype, data = parts
     _check_vector(name, dtype, shape, like)
     if len(data) != like.nbytes:
         raise ValueError(f"{name} has {len(data)} bytes, expected {like.nbytes}")
     return _finite(name, np.frombuffer(data, dtype).copy())
 
 
-def _number(value):
+def _number(value: object) -> Any:
     """Return a NumPy scalar as Python's."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is {type(value).__name__}; expected what JSON can hold")
+    raise TypeError(f"{value!r} is {type(value).__name__}, expected what JSON can hold")
 
 
-def _plain(state):
+def _plain(state: Any) -> Any:
     """Return the state of a bit generator with its arrays as lists."""
     if isinstance(state, dict):
         return {name: _plain(value) for name, value in state.items()}
@@ -230,7 +255,7 @@ def _plain(state):
     return state.item() if isinstance(state, np.generic) else state
 
 
-def _arrays(state):
+def _arrays(state: Any) -> Any:
     """Undo `_plain`."""
     if isinstance(state, dict):
         if set(state) == {"dtype", "array"}:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    _Array = npt.NDArray[Any]
+    from lstm_ext._typing import Array
 
 
 class SequenceData:
@@ -17,11 +15,19 @@ class SequenceData:
 
     __slots__ = ("lengths", "mask", "static", "weight", "x", "y")
 
+    x: Any  # an array (N, T, I), or a `Stored`
+    y: Any  # an array, whose shape is the loss's; None in data that are only predicted for
+    lengths: Array | None
+    mask: Array | None
+    static: Array | None
+    weight: Array | None  # sample weights, (N,) or (N, T)
+
     def __init__(
-        self, x: Any, y: Any, lengths: Any, mask: Any, static: Any, weight: Any = None
+        self, x: Any, y: Any, lengths: Array | None, mask: Array | None, static: Array | None,
+        weight: Array | None = None,
     ) -> None:
         self.x, self.y, self.lengths, self.mask, self.static = x, y, lengths, mask, static
-        self.weight = weight  # sample weights, (N,) or (N, T), or None
+        self.weight = weight
 
     def __getitem__(self, index: Any) -> SequenceData:
         """Take some of the sequences."""
@@ -47,13 +53,14 @@ class SequenceData:
         return {"lengths": self.lengths, "mask": self.mask, "static": self.static}
 
     @property
-    def counted(self) -> _Array | None:
+    def counted(self) -> Array | None:
         """Which steps count, (N, T), or None where all do."""
         if self.lengths is None:
             return self.mask
-        return np.arange(self.x.shape[1]) < self.lengths[:, None]
+        counted: Array = np.arange(self.x.shape[1]) < self.lengths[:, None]
+        return counted
 
-    def weights(self, every_step: bool) -> _Array | None:
+    def weights(self, every_step: bool) -> Array | None:
         """Return what each element counts in the loss, (N, T) or (N,), or None: all the same."""
         if not every_step:
             return self.weight

@@ -6,7 +6,15 @@ import contextvars
 import signal
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _LONG = 0.1  # seconds: what takes longer is not waited for
 
@@ -23,12 +31,12 @@ class Interrupt:
     def __init__(self, long: bool = True) -> None:
         """`long`: whether the first call of a function may take long; later ones do as the last did."""
         self._assumed = _LONG if long else 0.0
-        self._previous: Any = None  # the handler in whose place this one stands
-        self._pending = None
+        self._previous: Callable[[int, FrameType | None], object] | None = None  # the former handler
+        self._pending: tuple[int, FrameType | None] | None = None
         self._open = 0
-        self._seconds: dict[Any, float] = {}  # how long the last call of each function took
+        self._seconds: dict[str, float] = {}  # how long the last call of each function took
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             previous = signal.getsignal(signal.SIGINT)
             if callable(previous):
@@ -36,70 +44,71 @@ class Interrupt:
                 signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             if kind is None:
                 self.check()
 
-    def _handle(self, number, frame):
-        if self._open:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._open and self._previous is not None:
             self._previous(number, frame)
         else:
             self._pending = number, frame
 
     @property
-    def pending(self):
+    def pending(self) -> bool:
         """Whether a signal is held back."""
         return self._pending is not None
 
     def check(self) -> None:
         """Let a signal through that has come."""
-        if self._pending is not None:
+        if self._pending is not None and self._previous is not None:
             arguments, self._pending = self._pending, None
             self._previous(*arguments)
 
-    def immediate(self) -> Any:
+    def immediate(self) -> AbstractContextManager[None]:
         """Return a context in which a signal is let through when it comes."""
         return _Immediate(self)
 
-    def call(self, function: Any, *arguments: Any) -> Any:
+    def call(self, function: Callable[_P, _R], *arguments: _P.args, **options: _P.kwargs) -> _R:
         """Return what the function returns; a signal that comes meanwhile does not wait long."""
-        start = time.perf_counter()
-        if self._previous is None or self._seconds.get(function.__name__, self._assumed) < _LONG:
-            result = function(*arguments)
+        start, name = time.perf_counter(), function.__name__
+        if self._previous is None or self._seconds.get(name, self._assumed) < _LONG:
+            result = function(*arguments, **options)
         else:
-            result = self._apart(function, arguments)
-        self._seconds[function.__name__] = time.perf_counter() - start
+            result = self._apart(function, *arguments, **options)
+        self._seconds[name] = time.perf_counter() - start
         return result
 
-    def _apart(self, function, arguments):
-        done, outcome = threading.Event(), []
+    def _apart(self, function: Callable[_P, _R], *arguments: _P.args, **options: _P.kwargs) -> _R:
+        done = threading.Event()
+        results: list[_R] = []
+        errors: list[BaseException] = []
         context = contextvars.copy_context()  # numpy.errstate is in it
 
-        def work():
+        def work() -> None:
             try:
-                outcome.append((context.run(function, *arguments), None))
+                results.append(context.run(function, *arguments, **options))
             except BaseException as error:
-                outcome.append((None, error))
+                errors.append(error)
             done.set()
 
         threading.Thread(target=work, name="lstm_ext training", daemon=True).start()
         with self.immediate():
             done.wait()
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result
+        if errors:
+            raise errors[0]
+        return results[0]
 
 
 class _Immediate:
-    def __init__(self, interrupt):
+    def __init__(self, interrupt: Interrupt) -> None:
         self._interrupt = interrupt
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> None:
         self._interrupt._open += 1
         self._interrupt.check()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._interrupt._open -= 1

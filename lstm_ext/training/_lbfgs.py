@@ -12,6 +12,7 @@ from lstm_ext import _optim
 from lstm_ext._checks import count, nonnegative
 from lstm_ext.training._batches import Batches
 from lstm_ext.training._callback_list import CallbackList, checked_callbacks
+from lstm_ext.training._history import EpochRecord, History
 from lstm_ext.training._interrupt import Interrupt
 from lstm_ext.training._validation import check_monitors, checked_validation
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from scipy.optimize import OptimizeResult
 
+    from lstm_ext._typing import Doubles
     from lstm_ext.callbacks import Callback, EarlyStopping
     from lstm_ext.training._protocols import Trainable
 
@@ -34,8 +36,8 @@ def fit_lbfgs(
     sample_weight: npt.ArrayLike | None = None,
     validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
-    callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+    callbacks: Sequence[Callback | Callable[[EpochRecord], object]] = (),
+    callback: Callback | Callable[[EpochRecord], object] | None = None, progress: bool = False,
 ) -> OptimizeResult:
     r"""Train a `Model` on the whole training set at once, by SciPy's L-BFGS-B.
 
@@ -67,8 +69,8 @@ def fit_lbfgs(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        With ``history``, a list of records as of `Model.fit`, ``{"epoch", "loss", ["validation_loss"],
-        "seconds"}``, one for each iteration, the loss without the penalty; ``success``: whether the
+        With ``history``, as of `Model.fit`, a record for each iteration, the loss without the penalty;
+        ``success``: whether the
         gradient became small or the loss did not fall any further; ``message``, ``nit``, ``nfev``. The
         parameters are those of the last iteration, or with `early_stopping` the best.
 
@@ -92,12 +94,12 @@ def fit_lbfgs(
     batches.require_sequences(batches.used.size)
     all_callbacks = checked_callbacks(early_stopping, callbacks, callback, progress)
     interrupt = Interrupt()
-    history: list[dict[str, Any]] = []
+    history = History()
     start = time.perf_counter()
-    accepted = model.parameters.astype(np.float64)
+    accepted: Doubles = model.parameters.astype(np.float64)
     gradient = np.empty_like(accepted)
 
-    def objective(theta):
+    def objective(theta: Doubles) -> tuple[float, Doubles]:
         model.parameters = theta
         gradient[...] = decay * theta
         total = 0.0
@@ -114,12 +116,12 @@ def fit_lbfgs(
             )
         return total + 0.5 * decay * float(theta @ theta), gradient.copy()
 
-    def iteration(intermediate_result):
+    def iteration(intermediate_result: OptimizeResult) -> None:
         theta = intermediate_result.x
         accepted[...] = theta
         model.parameters = theta
         loss = float(intermediate_result.fun) - 0.5 * decay * float(theta @ theta)
-        record = {"epoch": len(history) + 1, "loss": loss}
+        record: EpochRecord = {"epoch": len(history) + 1, "loss": loss}
         if validation is not None:
             record["validation_loss"] = interrupt.call(model.loss_of, validation)
         record["seconds"] = time.perf_counter() - start

@@ -14,6 +14,7 @@ from lstm_ext.optim import Adam
 from lstm_ext.schedules import Schedule
 from lstm_ext.training import _checkpoint
 from lstm_ext.training._callback_list import CallbackList, checked_callbacks
+from lstm_ext.training._history import EpochRecord, History
 from lstm_ext.training._serial import SerialGroup
 from lstm_ext.training._stored import stored
 from lstm_ext.training._validation import check_monitors, checked_validation
@@ -36,18 +37,18 @@ def fit(
     schedule: Schedule | None = None, rng: int | np.random.Generator | None = None,
     validation: tuple[npt.ArrayLike, ...] | dict[str, Any] | None = None,
     early_stopping: EarlyStopping | None = None,
-    callbacks: Sequence[Callback | Callable[[dict[str, Any]], object]] = (),
-    callback: Callback | Callable[[dict[str, Any]], object] | None = None, progress: bool = False,
+    callbacks: Sequence[Callback | Callable[[EpochRecord], object]] = (),
+    callback: Callback | Callable[[EpochRecord], object] | None = None, progress: bool = False,
     bucket: bool = False, bptt: int | None = None, checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1, resume: bool = False, comm: ProcessGroup | None = None,
-) -> list[dict[str, Any]]:
+) -> History:
     """Train a model on mini-batches: `Model.fit`, which has the parameters' descriptions.
 
     `comm` is a `DataParallel`, or None; `Model.fit` makes one of a bare communicator.
     """
     if comm is not None and not hasattr(comm, "compare_inputs"):
         raise TypeError(
-            f"comm is {comm!r}; expected a DataParallel of lstm_ext.distributed. Model.fit also takes a "
+            f"comm is {comm!r}, expected a DataParallel of lstm_ext.distributed. Model.fit also takes a "
             "communicator"
         )
     group: ProcessGroup = SerialGroup()
@@ -64,12 +65,12 @@ def fit(
         made("optimizer", optimizer)
         made("schedule", schedule)
         if not hasattr(optimizer, "step"):
-            raise TypeError(f"optimizer must have step(parameters, gradient), got {optimizer!r}")
+            raise TypeError(f"optimizer is {optimizer!r}, expected an object with step(parameters, gradient)")
         if schedule is not None:
             if not isinstance(schedule, Schedule):
-                raise TypeError(f"schedule must be one of lstm_ext.schedules, got {schedule!r}")
+                raise TypeError(f"schedule is {schedule!r}, expected one of lstm_ext.schedules")
             if not hasattr(optimizer, "lr"):
-                raise TypeError(f"schedule was given, and the optimizer has no lr: {optimizer!r}")
+                raise TypeError(f"optimizer is {optimizer!r}, expected one with lr for a schedule")
         check_monitors(validation_data, early_stopping, schedule)
         rng = np.random.default_rng(rng)
         batches = group.batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
@@ -78,7 +79,7 @@ def fit(
         if checkpoint is None and resume:
             raise ValueError("resume is True, and no checkpoint was given to go on from")
         if (checkpoint is not None or comm is not None) and not hasattr(optimizer, "state"):
-            raise TypeError(f"a checkpoint or comm needs an optimizer with a state, got {optimizer!r}")
+            raise TypeError(f"optimizer is {optimizer!r}, expected one with a state for a checkpoint or comm")
         if checkpoint is not None and group.first:
             folder = os.path.dirname(os.path.abspath(checkpoint))
             if not os.path.isdir(folder):
@@ -102,28 +103,28 @@ def fit(
         "block": group.block, "x": [sequences, *data.x.shape[1:]], "y": [sequences, *data.y.shape[1:]],
     }
     state = _checkpoint.TrainingState(model, settings, rng, optimizer, schedule, early_stopping)
-    history: list[dict[str, Any]] = []
+    history = History()
     with group.agreed():
         if group.first and resume and checkpoint is not None and os.path.exists(checkpoint):
-            history = _checkpoint.load(checkpoint, *state)
+            history = _checkpoint.load(checkpoint, state)
     history = group.share(state, history)
     with group.agreed():
         if schedule is not None and not history:
             schedule.begin()
         run = group.run(model, data, batches, optimizer, schedule, rng)
 
-    def complete(record: dict[str, Any]) -> None:
+    def complete(record: EpochRecord) -> None:
         if validation_data is not None:
             record["validation_loss"] = run.evaluate(validation_data)
-        record |= run.end_epoch()
+        run.end_epoch(record)
         history.append(record)
         if schedule is not None:
             run.notify(schedule.observe, record)
 
     def save() -> None:
         with group.agreed():
-            if group.first:
-                _checkpoint.save(checkpoint, *state, history)
+            if group.first and checkpoint is not None:
+                _checkpoint.save(checkpoint, state, history)
 
     done = saved = len(history)
     with run.interrupt, contextlib.ExitStack() as ends:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lstm_ext.training._batches import Batches
     from lstm_ext.training._checkpoint import TrainingState
     from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._history import History
     from lstm_ext.training._run import Run
 
     _Array = npt.NDArray[np.floating[Any]]
@@ -95,7 +96,7 @@ class ProcessGroup(Protocol):
     def join(self, data: SequenceData, batches: Any) -> int:
         """Return how many sequences all ranks have; raise an error if there are none to learn from."""
 
-    def share(self, state: TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(self, state: TrainingState, history: History) -> History:
         """Give all ranks the first one's state and history; return the history."""
 
     def run(

@@ -14,10 +14,12 @@ from lstm_ext.training._interrupt import Interrupt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lstm_ext._typing import FloatArray
     from lstm_ext.schedules import Schedule
     from lstm_ext.training._batches import Batches
     from lstm_ext.training._callback_list import CallbackList
     from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._history import EpochRecord
     from lstm_ext.training._protocols import Trainable
 
 _SMALL = 5e8  # floating-point operations that no machine needs a tenth of a second for
@@ -25,6 +27,16 @@ _SMALL = 5e8  # floating-point operations that no machine needs a tenth of a sec
 
 class Run:
     """A training under way: steps and epochs, and the clock."""
+
+    model: Trainable
+    data: SequenceData
+    batches: Batches
+    optimizer: Any
+    schedule: Schedule | None
+    rng: np.random.Generator
+    before: FloatArray  # parameters before a step
+    interrupt: Interrupt
+    clock: float
 
     def __init__(
         self, model: Trainable, data: SequenceData, batches: Batches, optimizer: Any,
@@ -43,13 +55,14 @@ class Run:
         if self.schedule is not None:
             self.optimizer.lr = self.lr
 
-    def end_epoch(self) -> dict[str, Any]:
-        """Return what the record of an epoch holds besides losses; the next epoch's time begins."""
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Add what the record of an epoch holds besides losses; the next epoch's time begins."""
         start, self.clock = self.clock, time.perf_counter()
-        lr = {} if self.lr is None else {"lr": self.optimizer.lr}
-        return lr | {"seconds": self.clock - start}
+        if self.lr is not None:
+            record["lr"] = self.optimizer.lr
+        record["seconds"] = self.clock - start
 
-    def epoch(self, epoch: int, callbacks: CallbackList) -> dict[str, Any]:
+    def epoch(self, epoch: int, callbacks: CallbackList) -> EpochRecord:
         """Make the steps of an epoch; return its record."""
         order = self.batches.draw(self.rng)
         draws = self.model.stochastic

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lstm_ext.schedules import Schedule
     from lstm_ext.training._checkpoint import TrainingState
     from lstm_ext.training._data import SequenceData
+    from lstm_ext.training._history import History
     from lstm_ext.training._protocols import Trainable
 
 
@@ -53,7 +54,7 @@ class SerialGroup:
         batches.require_sequences(batches.used.size)
         return len(data.x)
 
-    def share(self, state: TrainingState, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def share(self, state: TrainingState, history: History) -> History:
         """Return the history."""
         return history
 

@@ -21,7 +21,9 @@ def checked_validation(
     if isinstance(validation, tuple | list) and len(validation) in (2, 3):
         validation = dict(zip(names, validation, strict=False))
     if not isinstance(validation, dict):
-        raise TypeError("validation must be a tuple (x, y) or (x, y, lengths), or a dict")
+        raise TypeError(
+            f"validation is {type(validation).__name__}, expected (x, y), (x, y, lengths) or a dict"
+        )
     unknown = set(validation) - set(names)
     if unknown or not {"x", "y"} <= set(validation):
         others = ", ".join(names[2:])

@@ -205,7 +205,7 @@ def test_nothing_known_is_refused():
     with pytest.raises(ValueError, match="Input y contains NaN"):
         quick(LSTMRegressor).fit(X, y * np.nan)
     half = np.where(np.arange(40) < 20, np.nan, y)
-    with pytest.raises(ValueError, match="no target that is known where sample_weight"):
+    with pytest.raises(ValueError, match="only missing targets where sample_weight"):
         quick(LSTMRegressor).fit(X, half, sample_weight=np.arange(40) < 20)
     with pytest.raises(ValueError, match="infinity"):
         quick(LSTMRegressor).fit(X, np.where(np.arange(40) == 3, np.inf, half))
@@ -298,7 +298,7 @@ def test_several_labels_at_once(every_step):
     np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), fitted.predict_proba(X))
     np.testing.assert_array_equal(fitted.classes_, np.arange(3))
     again = quick(LSTMClassifier, every_step=every_step, warm_start=True).fit(X, y)
-    with pytest.raises(ValueError, match="fit had 3 labels"):
+    with pytest.raises(ValueError, match="expected 3 labels, as fit had"):
         again.fit(X, y[..., 0])
     with pytest.raises(ValueError, match="class_weight is a dict; expected 'balanced' or None for several"):
         quick(LSTMClassifier, every_step=every_step, class_weight={0: 2}).fit(X, y)
@@ -416,7 +416,7 @@ def test_counts_that_vary_much_have_intervals():
     expected, deviation = fitted.predict(X[300:], return_std=True)
     assert np.corrcoef(np.log(expected), np.log(mean[300:]))[0, 1] > 0.8
     assert (deviation**2 > expected).all()
-    with pytest.raises(ValueError, match="loss='negative_binomial' is for counts >= 0"):
+    with pytest.raises(ValueError, match="expected counts >= 0 with loss='negative_binomial'"):
         quick(LSTMRegressor, loss="negative_binomial").fit(X, y - 1)
 
 

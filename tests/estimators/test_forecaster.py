@@ -181,7 +181,7 @@ def test_missing_values_are_no_targets(strategy):
     assert np.isfinite(forecast).all() and rmse(forecast, season(206)[200:]) < 3
     with pytest.raises(ValueError, match="Input y contains NaN"):
         quick(strategy=strategy).fit(y)
-    with pytest.raises(ValueError, match="y has no window that something is known to follow"):
+    with pytest.raises(ValueError, match="y has only missing values; expected numbers"):
         quick(lstm_options={"nan": "zero"}).fit(np.full(30, np.nan))
 
 
@@ -191,7 +191,7 @@ def test_a_short_series_is_learned_from_with_all_settings():
             y = season(length + 1)
             least = LSTMForecaster(random_state=0, max_iter=2, hidden_size=2, **words)
             if length == 4:
-                with pytest.raises(ValueError, match="series 0 of y has 4 steps, expected 5"):
+                with pytest.raises(ValueError, match="series 0 of y has 4 steps; expected 5"):
                     least.fit(y[:4])
                 continue
             forecast = least.fit(y[:length]).predict(3)
@@ -203,17 +203,17 @@ def test_a_short_series_is_learned_from_with_all_settings():
 
 @pytest.mark.parametrize("words, arguments, message", [
     ({}, (None,), "requires y to be passed"),
-    ({}, (season(8),), r"series 0 of y has 8 steps, expected 9: window=6, horizon=3, difference=0"),
+    ({}, (season(8),), r"series 0 of y has 8 steps; expected 9 with window=6, horizon=3, difference=0"),
     ({"strategy": "recursive", "difference": 2}, ([season(20), season(8)],), "series 1 of y has 8 steps"),
     ({}, (np.zeros((9, 2, 2)),), "dim 3"),
-    ({}, ([season(20), np.zeros((20, 2))],), r"y\[1\] has 2 columns, expected 1"),
+    ({}, ([season(20), np.zeros((20, 2))],), r"y\[1\] has 2 columns; expected 1"),
     ({}, (["a"] * 20,), "could not convert"),
-    ({}, (season(20), {"X": np.zeros((19, 1))}), "X has 19 steps for series 0, expected 20, as y"),
-    ({}, ([season(20)] * 2, {"X": [np.zeros((20, 1))]}), "there are 2 series, X has 1"),
-    ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values, and loss='poisson'"),
-    ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference makes others"),
-    ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "needs strategy='direct'"),
-    ({"lstm_options": {"bidirectional": True}}, (season(20),), "a forecast reads forwards"),
+    ({}, (season(20), {"X": np.zeros((19, 1))}), "X has 19 steps for series 0; expected 20, as y"),
+    ({}, ([season(20)] * 2, {"X": [np.zeros((20, 1))]}), "X has 1 series; expected 2"),
+    ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values; expected counts >= 0"),
+    ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference is 1; expected None or 'auto'"),
+    ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "loss is 'quantile'; expected another"),
+    ({"lstm_options": {"bidirectional": True}}, (season(20),), "expected none that reads a series backwards"),
     ({"window": 0}, (season(20),), "The 'window' parameter of LSTMForecaster must be an int"),
     ({"loss": "nse"}, (season(20),), "The 'loss' parameter of LSTMForecaster must be a str among"),
 ])
@@ -230,22 +230,22 @@ def test_bad_forecasts_are_refused():
     y, X = season(40), np.zeros((40, 2))
     plain, told = quick().fit(y), quick().fit(y, X=X)
     for forecaster, words, message in [
-        (plain, {"horizon": 4}, "horizon is 4, this forecaster has learned 3 steps"),
-        (plain, {"horizon": 0}, "horizon is 0, expected an integer"),
-        (plain, {"X": X[:3]}, "X was given, and fit had no exogenous inputs"),
-        (plain, {"y": y[:5]}, "series 0 of y has 5 steps, expected at least 6"),
-        (plain, {"y": np.stack([y, y], 1)}, "y has 2 columns, expected 1"),
+        (plain, {"horizon": 4}, "horizon is 4; expected at most 3"),
+        (plain, {"horizon": 0}, "horizon is 0; expected an integer"),
+        (plain, {"X": X[:3]}, "X was given; expected None, as fit had no exogenous inputs"),
+        (plain, {"y": y[:5]}, "series 0 of y has 5 steps; expected at least 6"),
+        (plain, {"y": np.stack([y, y], 1)}, "y has 2 columns; expected 1"),
         (plain, {"y": np.full(10, np.nan)}, "Input y contains NaN"),
-        (plain, {"X_past": X}, "X_past was given without y"),
-        (told, {}, "X is None, expected 2 columns: fit had exogenous inputs"),
-        (told, {"X": X[:2]}, "X has 2 steps for series 0, expected 3, the horizon"),
-        (told, {"X": X[:3, :1]}, "X has 1 columns, expected 2"),
+        (plain, {"X_past": X}, "X_past was given without y; expected both"),
+        (told, {}, "X is None; expected 2 columns: fit had exogenous inputs"),
+        (told, {"X": X[:2]}, "X has 2 steps for series 0; expected 3, the horizon"),
+        (told, {"X": X[:3, :1]}, "X has 1 columns; expected 2"),
         (told, {"X": np.full((3, 2), np.nan)}, "Input X contains NaN"),
         (told, {"X": X[:3], "y": y}, "X_past is None"),
     ]:
         with pytest.raises(ValueError, match=message):
             forecaster.predict(**words)
-    with pytest.raises(ValueError, match=r"coverage is 1\.5, expected a number between 0 and 1"):
+    with pytest.raises(ValueError, match=r"coverage is 1\.5; expected a number between 0 and 1"):
         plain.predict_interval(coverage=1.5)
 
 
@@ -284,5 +284,5 @@ def test_what_was_learned_is_not_what_the_parameters_say_now():
     forecaster.set_params(coverage=0.5, window=3, period=5, loss="mse", difference=2, transform="log")
     np.testing.assert_array_equal(forecaster.predict(), before)
     np.testing.assert_array_equal(forecaster.predict_interval(), interval)
-    with pytest.raises(ValueError, match="has learned 4 steps"):
+    with pytest.raises(ValueError, match=r"horizon is \d+; expected at most 4"):
         forecaster.set_params(horizon=6).predict(6)

@@ -107,7 +107,7 @@ def test_a_panel_of_inputs_is_aligned_by_name():
     future = [X_ALL[60:64], X_ALL[120:124]]
     forecasts = [plain().fit(y, X=given).predict(X=future).to_numpy() for given in (X, swapped)]
     np.testing.assert_array_equal(*forecasts)
-    with pytest.raises(ValueError, match="X lacks the series 'b' of y"):
+    with pytest.raises(ValueError, match="X lacks the series 'b'; expected those of y"):
         plain().fit(y, X=X.loc[["a"]])
 
 
@@ -221,7 +221,7 @@ def test_what_weighs_nothing_is_no_target(words):
     both = LSTMForecaster(**words).fit([Y, other]).predict()
     assert not np.array_equal(alone[0], both[0])
     for wrong, message in (
-        (weight[:-1], "sample_weight has 119 steps, expected 120"), (-weight, "negative values"),
+        (weight[:-1], "sample_weight has 119 steps; expected 120"), (-weight, "negative values"),
         (0 * weight, "0 everywhere"), (np.full(T, np.nan), "Input sample_weight contains NaN"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -248,7 +248,7 @@ def test_score_is_the_scaled_error_and_dates_are_compared():
     assert np.isfinite(fitted.score(dated[100:104]))
     with pytest.raises(ValueError, match="y has the index"):
         fitted.score(dated[101:105])
-    with pytest.raises(ValueError, match="y has 2 series, expected 1"):
+    with pytest.raises(ValueError, match="y has 2 series; expected 1"):
         fitted.score([Y[:3], Y[:3]])
 
 
@@ -379,7 +379,7 @@ def test_transforms(transform):
     assert fitted.transform_ == {None: "none", "auto": "log"}.get(transform, transform)
     assert (np.array(fitted.predict_interval()) > 0).all() or transform is None
     if transform in ("log", "boxcox"):
-        with pytest.raises(ValueError, match="values that are not above 0"):
+        with pytest.raises(ValueError, match=f"transform is {transform!r}; expected None or 'auto'"):
             plain(transform=transform).fit(y - 1)
         with pytest.raises(ValueError, match="expected values above 0"):
             fitted.predict(y=y[:60] - 1)

@@ -1,5 +1,6 @@
 """Displays: they draw the numbers that they were given, and refuse what cannot be drawn."""
 
+import itertools
 import subprocess
 import sys
 import warnings
@@ -40,6 +41,26 @@ def y_of(line):
     return np.asarray(line.get_ydata())
 
 
+def legend(display):
+    return [text.get_text() for text in display.ax_.get_legend().get_texts()]
+
+
+def pixels(display):
+    """Return what is drawn within the axes, without the frame and the legend."""
+    display.ax_.get_legend().remove()
+    renders(display)
+    image = np.asarray(display.figure_.canvas.buffer_rgba())[::-1, :, :3]
+    left, bottom, right, top = display.ax_.bbox.extents.round().astype(int)
+    return image[bottom + 2 : top - 2, left + 2 : right - 2].astype(int)
+
+
+def assert_apart(axis):
+    """The labels of an axis do not overprint each other."""
+    boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label.get_text()]
+    boxes = sorted((box.x0, box.x1) if axis.axis_name == "x" else (box.y0, box.y1) for box in boxes)
+    assert len(boxes) > 1 and all(one[1] <= other[0] for one, other in itertools.pairwise(boxes))
+
+
 # Importing
 
 
@@ -67,8 +88,21 @@ def test_a_learning_curve_is_the_history():
     np.testing.assert_array_equal(y_of(display.line_), [r["loss"] for r in history()])
     np.testing.assert_array_equal(y_of(display.validation_line_), [r["validation_loss"] for r in history()])
     assert display.ax_.get_xlabel() == "epoch" and display.ax_.get_ylabel() == "loss"
-    (best,) = [text.get_text() for text in display.ax_.texts]
-    assert best == "best: epoch 3"  # 1/3 + 0.3 is less than 1/2 + 0.2 and 1/4 + 0.4
+    assert legend(display)[-1] == "best: epoch 3"  # 1/3 + 0.3 is less than 1/2 + 0.2 and 1/4 + 0.4
+
+
+@pytest.mark.parametrize("best", [0, 7, 19])
+def test_no_text_is_on_the_curves_wherever_the_best_epoch_is(best):
+    validation = np.abs(np.arange(20) - best) + 1.0
+    for display in (
+        LearningCurveDisplay(np.arange(20.0, 0, -1), validation).plot(),
+        LearningCurveDisplay(np.arange(20.0, 0, -1), -validation, validation_is_score=True).plot(),
+    ):
+        renders(display)
+        assert legend(display) == ["training", "validation", f"best: epoch {best + 1}"]
+        axes = [display.ax_] + [ax for ax in [display.score_ax_] if ax is not None]
+        assert not any(ax.texts for ax in axes)
+        assert display.ax_.get_legend().get_window_extent().y0 >= display.ax_.get_window_extent().y1
 
 
 def test_a_history_of_model_fit_is_drawn():
@@ -122,7 +156,7 @@ def test_scores_of_an_estimator_have_an_axis_of_their_own():
     display = renders(LearningCurveDisplay.from_estimator(Fitted()))
     assert display.validation_line_.axes is display.score_ax_ is not display.ax_
     assert display.score_ax_.get_ylabel() == "validation score"
-    assert display.score_ax_.texts[0].get_text() == "best: epoch 2"
+    assert legend(display)[-1] == "best: epoch 2"
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # five epochs are few
@@ -187,6 +221,40 @@ def test_a_forecast_over_dates():
     )
 
 
+@pytest.mark.parametrize("steps", [1, 12])
+def test_a_narrow_interval_is_seen(steps):
+    """Narrower than the line of the forecast, and that of a single step."""
+    history, prediction = np.linspace(0, 200, 40), np.full(steps, 200.0)
+    interval = prediction - 0.3, prediction + 0.3
+    bare = pixels(ForecastDisplay.from_predictions(history, prediction))
+    drawn = pixels(ForecastDisplay.from_predictions(history, prediction, interval=interval))
+    assert bare.shape == drawn.shape
+    changed = (np.abs(drawn - bare).max(axis=-1) > 40).any(axis=0).sum()  # columns of pixels
+    assert changed > 0.8 * steps / (steps + 39) * drawn.shape[1]
+
+
+def test_a_long_history_does_not_squeeze_the_forecast():
+    history, months = np.arange(132.0), np.datetime64("1949-01") + np.arange(144)
+    for index in (None, months, 1949 + np.arange(144) / 12):
+        display = renders(ForecastDisplay.from_predictions(history, np.arange(12.0), index=index))
+        left, right = display.ax_.get_xlim()
+        ahead = display.prediction_line_.get_xdata(orig=False)
+        assert (ahead[-1] - ahead[0]) / (right - left) > 0.15
+        np.testing.assert_array_equal(y_of(display.history_line_), history[-60:])
+        assert y_of(display.plot(past=200).history_line_).size == len(display.history) == 132
+
+
+def test_indexes_of_pandas_are_dates():
+    pd = pytest.importorskip("pandas")
+    days = np.datetime64("2020-01-01") + np.arange(5)
+    for index in (
+        pd.date_range("2020-01-01", periods=5), pd.period_range("2020-01-01", periods=5, freq="D"),
+        pd.date_range("2020-01-01", periods=5, tz="Europe/Berlin"), [day.item() for day in days],
+    ):
+        display = renders(ForecastDisplay.from_predictions([1, 2, 3], [4, 5], index=index))
+        assert (display.index == days).all()
+
+
 def test_a_forecast_without_history():
     renders(ForecastDisplay.from_predictions([], [1, 2], truth=[1, 2]))
 
@@ -232,6 +300,41 @@ def test_state_static_inputs_and_many_features():
     expected = lstm(x[None], tuple(state[:, :, None]), static=static[None])[0][0]
     np.testing.assert_allclose(display.values["h"], expected, rtol=1e-5)
     assert display.ax_[0].images  # nine features: a heat map
+
+
+@pytest.mark.parametrize("features", [7, 12, 40])
+def test_the_names_of_many_features_are_drawn(features):
+    names = [f"sensor {k}" for k in range(features)]
+    x = RNG.normal(size=(30, features))
+    for display in (
+        StateDisplay({"x": x, "i": np.ones((30, 2))}, feature_names=names).plot(),
+        AttributionDisplay(x, feature_names=names).plot(),
+    ):
+        ax = np.ravel(display.ax_)[0]
+        renders(display)
+        assert [label.get_text() for label in ax.get_yticklabels()] == names
+        assert_apart(ax.yaxis)
+    low = plt.figure().add_axes((0.3, 0.4, 0.6, 0.1))  # it has no room for all
+    renders(AttributionDisplay(x, feature_names=names).plot(low))
+    assert low.get_yticklabels()[0].get_text() == "sensor 0" and len(low.get_yticklabels()) < features
+    assert_apart(low.yaxis)
+
+
+@pytest.mark.parametrize(("step", "label"), [
+    (np.timedelta64(1, "D"), "2020-01-11"), (np.timedelta64(1, "h"), "2020-01-01\n10:00"), (1.5, "15"),
+])
+def test_time_is_that_of_the_index(step, label):
+    start = 0 if step == 1.5 else np.datetime64("2020-01-01", "ns")
+    index, x = start + np.arange(45) * step, RNG.normal(size=(45, 3))
+    for display in (
+        StateDisplay({"x": x, "c": x}, index=index).plot(), AttributionDisplay(x, index=index).plot(),
+        AttributionDisplay(x[:, :1], index=index).plot(),
+    ):
+        ax = np.ravel(display.ax_)[-1]
+        renders(display)
+        assert ax.xaxis.get_major_formatter()(10, None) == label
+        assert ax.get_xlabel() == ("time" if step == 1.5 else "")
+        assert_apart(ax.xaxis)
 
 
 def test_gates_beyond_0_and_1_are_drawn_around_0():
@@ -313,30 +416,33 @@ X = np.ones((4, 1))
 @pytest.mark.parametrize(
     ("error", "words", "call"),
     [
-        (ValueError, "history must be one record or more", lambda: LearningCurveDisplay.from_history([])),
-        (ValueError, "history must be one record or more", lambda: LearningCurveDisplay.from_history([{}])),
+        (ValueError, "history has no losses; expected", lambda: LearningCurveDisplay.from_history([])),
+        (ValueError, "history has no losses; expected", lambda: LearningCurveDisplay.from_history([{}])),
         (TypeError, "estimator is int without loss_curve_", lambda: LearningCurveDisplay.from_estimator(1)),
-        (ValueError, "validation has 1 epochs, loss has 2", lambda: LearningCurveDisplay([1, 2], [1])),
+        (ValueError, "validation has 1 epochs; expected 2", lambda: LearningCurveDisplay([1, 2], [1])),
         (ValueError, "loss is empty", lambda: LearningCurveDisplay([])),
-        (TypeError, "ax is int, expected matplotlib axes", lambda: LearningCurveDisplay([1]).plot(3)),
-        (ValueError, "prediction has shape .1, 1., expected 1 axes", lambda: ForecastDisplay([1], [[2]])),
-        (TypeError, "history must be real numbers", lambda: ForecastDisplay(["a"], [2])),
-        (ValueError, "truth has shape .0,., prediction has", lambda: ForecastDisplay([1], [2], truth=[])),
+        (TypeError, "ax is int; expected matplotlib axes", lambda: LearningCurveDisplay([1]).plot(3)),
+        (ValueError, "prediction has shape .1, 1.; expected 1 axes", lambda: ForecastDisplay([1], [[2]])),
+        (TypeError, "history is of dtype <U1; expected real", lambda: ForecastDisplay(["a"], [2])),
+        (ValueError, "truth has shape .0,.; expected .1,.", lambda: ForecastDisplay([1], [2], truth=[])),
         (ValueError, "interval has 1 parts", lambda: ForecastDisplay([1], [2], interval=[[1]])),
         (ValueError, "a lower bound above", lambda: ForecastDisplay([1], [2], interval=[[3], [1]])),
         (ValueError, "coverage is 90", lambda: ForecastDisplay.from_samples([1], [[2]], coverage=90)),
         (ValueError, "samples is empty", lambda: ForecastDisplay.from_samples([1], np.empty((0, 2)))),
-        (ValueError, "index has shape .1,., history and", lambda: ForecastDisplay([1], [2], index=[1])),
-        (TypeError, "model is int, expected an LSTM or a Model", lambda: StateDisplay.from_model(1, X)),
+        (ValueError, "index has shape .1,.; expected one", lambda: ForecastDisplay([1], [2], index=[1])),
+        (TypeError, "index is of dtype <U1", lambda: AttributionDisplay([[1]], index="a")),
+        (ValueError, "index has shape .2,.", lambda: StateDisplay({"c": [[1]]}, index=[1, 2])),
+        (ValueError, "past must be at least 0", lambda: ForecastDisplay([1], [2]).plot(past=-1)),
+        (TypeError, "model is int; expected an LSTM or a Model", lambda: StateDisplay.from_model(1, X)),
         (ValueError, "show has 'q'", lambda: StateDisplay.from_model(LAYERS, X, show="q")),
-        (ValueError, "layer is 2, this LSTM has 2", lambda: StateDisplay.from_model(LAYERS, X, layer=2)),
+        (ValueError, "layer is 2; expected one of 2", lambda: StateDisplay.from_model(LAYERS, X, layer=2)),
         (ValueError, "has one direction", lambda: StateDisplay.from_model(LAYERS, X, reverse=True)),
-        (ValueError, "which the last layer alone has", lambda: StateDisplay.from_model(LAYERS, X, layer=0)),
+        (ValueError, "layer is 0; expected the last", lambda: StateDisplay.from_model(LAYERS, X, layer=0)),
         (ValueError, "expected one sequence", lambda: StateDisplay.from_model(LAYERS, np.ones((2, 4, 1)))),
         (ValueError, "units runs from 3 to 3", lambda: StateDisplay.from_model(LAYERS, X, units=[3])),
         (TypeError, "units is 'a'", lambda: StateDisplay.from_model(LAYERS, X, units="a")),
         (ValueError, "feature_names has 2", lambda: StateDisplay.from_model(LAYERS, X, feature_names="ab")),
-        (ValueError, "ax has 1 axes, expected 6", lambda: StateDisplay.from_model(LAYERS, X, ax=[None])),
+        (ValueError, "ax has 1 axes; expected 6", lambda: StateDisplay.from_model(LAYERS, X, ax=[None])),
         (ValueError, "values is empty", lambda: StateDisplay({})),
         (ValueError, "different numbers of steps", lambda: StateDisplay({"i": np.ones((2, 1)), "f": X})),
         (ValueError, "method is 'lime'", lambda: AttributionDisplay.from_model(LAYERS, X, method="lime")),

@@ -33,14 +33,14 @@ def model(seed=0, **options):
 
 def state_of(model):
     """Arguments of `_checkpoint` for a training of this model."""
-    return model, {"n": 1}, np.random.default_rng(0), Adam(), None, None
+    return _checkpoint.TrainingState(model, {"n": 1}, np.random.default_rng(0), Adam(), None, None)
 
 
 def checkpointed(path):
     trained = model()
     state = state_of(trained)
     state[3].step(trained.parameters, np.ones_like(trained.parameters))
-    _checkpoint.save(path, *state, [{"epoch": 1, "loss": 0.5}])
+    _checkpoint.save(path, state, [{"epoch": 1, "loss": 0.5}])
 
 
 def former(path, **changes):
@@ -75,7 +75,7 @@ READERS = {
     "from_torch": (FormatError, from_torch),
     "from_keras": (FormatError, from_keras),
     "from_onnx": (FormatError, from_onnx),
-    "checkpoint": (ValueError, lambda path: _checkpoint.load(path, *state_of(model()))),
+    "checkpoint": (ValueError, lambda path: _checkpoint.load(path, state_of(model()))),
     "lstm-ext fit": (ValueError, lambda path: _launch._read(path, 0)),
     "load_array": (ValueError, lambda path: _files_blamed(_files.load_array, path)),
     "load_arrays": (ValueError, lambda path: _files_blamed(_files.load_arrays, path, ["x", "y"])),
@@ -348,7 +348,8 @@ readers = {{
     "lstm": lambda: load(folder + "/lstm.safetensors"),
     "torch": lambda: from_torch(folder + "/torch.safetensors"),
     "checkpoint": lambda: _checkpoint.load(
-        folder + "/run.checkpoint", model, {{"n": 1}}, rng, optimizer, None, None),
+        folder + "/run.checkpoint",
+        _checkpoint.TrainingState(model, {{"n": 1}}, rng, optimizer, None, None)),
 }}
 read = readers[sys.argv[1]]
 read()
@@ -411,7 +412,7 @@ def test_load_and_model_load_read_either_format_under_any_name(tmp_path):
             assert np.array_equal(read(tmp_path / name).parameters, model().parameters)
     assert (tmp_path / "new").read_bytes() == (tmp_path / "io").read_bytes()
     save(LSTM(2, 3), tmp_path / "lstm")
-    with pytest.raises(FormatError, match=r"holds LSTM; expected a Model: lstm_ext\.io\.load reads it"):
+    with pytest.raises(FormatError, match=r"holds LSTM, expected a Model: lstm_ext\.io\.load reads it"):
         Model.load(tmp_path / "lstm")
 
     class Own(Model):
@@ -568,7 +569,7 @@ def test_a_checkpoint_of_the_former_format_is_read(tmp_path):
             np.save(buffer, 2 * trained.parameters)
             archive.writestr(f"{name}.npy", buffer.getvalue())
     state = state_of(model())
-    assert _checkpoint.load(tmp_path / "c.npz", *state) == configuration["history"]
+    assert _checkpoint.load(tmp_path / "c.npz", state) == configuration["history"]
     assert np.array_equal(state[0].parameters, 2 * trained.parameters) and state[3].state["t"] == 1
 
 
@@ -577,8 +578,8 @@ def test_a_history_of_any_length_and_kind_comes_back(tmp_path):
     mixed = [{"epoch": 1, "loss": 1.0, "note": "a"}, {"epoch": 2, "loss": float("nan"), "list": [1, None]}]
     huge = [{"epoch": 2**70}, {"epoch": 1, "x": True}]
     for history in (long, mixed, huge, []):
-        _checkpoint.save(tmp_path / "c", *state_of(model()), history)
-        found = _checkpoint.load(tmp_path / "c", *state_of(model()))
+        _checkpoint.save(tmp_path / "c", state_of(model()), history)
+        found = _checkpoint.load(tmp_path / "c", state_of(model()))
         assert repr(found) == repr(history)
 
 
@@ -588,11 +589,13 @@ def test_a_refused_checkpoint_changes_nothing(tmp_path):
 
     own, rng, optimizer = model(), np.random.default_rng(3), Adam()
     optimizer.step(own.parameters, np.ones_like(own.parameters))
-    _checkpoint.save(tmp_path / "c", own, {}, rng, optimizer, Cosine(3), None, [])
+    state = _checkpoint.TrainingState(own, {}, rng, optimizer, Cosine(3), None)
+    _checkpoint.save(tmp_path / "c", state, [])
     other, fresh, schedule = Adam(), np.random.default_rng(4), Plateau()
     expected = fresh.bit_generator.state, schedule.state
     with pytest.raises(ValueError, match="does not fit this training"):
-        _checkpoint.load(tmp_path / "c", own, {}, fresh, other, schedule, None)
+        state = _checkpoint.TrainingState(own, {}, fresh, other, schedule, None)
+        _checkpoint.load(tmp_path / "c", state)
     assert (fresh.bit_generator.state, schedule.state) == expected and other.state["t"] == 0
 
 

@@ -738,9 +738,9 @@ def test_a_loss_layer_that_fails_changes_no_diff():
     ((4, -1), ValueError, "x_dim is -1, expected at least 1"),
     ((2.5, 3), TypeError, "mem_cell_ct is 2.5, expected an integer"),
     ((4, "3"), TypeError, "x_dim is .3., expected an integer"),
-    ((2**29, 3), ValueError, "mem_cell_ct=536870912 and x_dim=3 are too large"),
-    ((4, 2**31), ValueError, "x_dim=2147483648 are too large"),
-    ((2**80, 2**80), ValueError, "are too large"),
+    ((2**29, 3), ValueError, "mem_cell_ct is 536870912 and x_dim is 3"),
+    ((4, 2**31), ValueError, "x_dim is 2147483648"),
+    ((2**80, 2**80), ValueError, "expected at most 2147483647"),
 ])
 def test_sizes(sizes, error, message):
     for make in (node.LstmParam, node.LstmState):
@@ -754,7 +754,7 @@ def test_sizes_may_be_numpy_integers():
 
 @pytest.mark.parametrize("dtype", ["float16", "int64", ">f8", complex, object])
 def test_param_refuses_other_dtypes(dtype):
-    with pytest.raises(TypeError, match="dtype must be float64 or float32, not"):
+    with pytest.raises(TypeError, match=r"dtype is .*, expected float64 or float32"):
         node.LstmParam(4, 3, dtype=dtype)
 
 

@@ -216,8 +216,8 @@ def test_empty_batches_and_sequences(shape, every_step):
 @pytest.mark.parametrize(
     ("error", "words", "change"),
     [
-        (TypeError, "model is LSTM; expected an lstm_ext.Model or a fitted estimator", {"model": LSTM(I, H)}),
-        (ValueError, "x has 3 features, this model takes 2", {"x": np.zeros((1, 2, 3))}),
+        (TypeError, "model is LSTM, expected an lstm_ext.Model or a fitted estimator", {"model": LSTM(I, H)}),
+        (ValueError, "x has 3 features, expected 2", {"x": np.zeros((1, 2, 3))}),
         (ValueError, "output is 2, expected an integer from -2 to 1", {"output": 2}),
         (TypeError, "output is 'a', expected an integer", {"output": "a"}),
         (ValueError, "step is 1, and this model has one output for all steps", {"step": 1}),

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("sklearn")
 
 from lstm_ext.__main__ import main
+from lstm_ext._commands import _text
 from lstm_ext.io import load, save
 from lstm_ext.model import Model
 from lstm_ext.sklearn import LSTMForecaster
@@ -219,6 +220,13 @@ def test_dates_go_on_as_they_went(folder, capsys, days, expected):
     assert run(capsys, "fit", "fit.toml")[0] == 0
     out = run(capsys, "predict", "model.safetensors", "data.csv", "--horizon", 2)[1]
     assert [row["date"] for row in rows_of(out)] == expected
+
+
+def test_numbers_of_a_back_test_are_apart():
+    rows = {"LSTMRegressor": {"RMSE": 1.8784, "NSE": -8.1624e-05}, "a longer name": {"NSE": -1.2345e-100}}
+    lines = [line.split() for line in _text(rows).splitlines()]
+    assert lines[0] == ["RMSE", "NSE"] and lines[1] == ["LSTMRegressor", "1.878", "-8.162e-05"]
+    assert lines[2][-2:] == ["name", "-1.234e-100"]
 
 
 def test_without_time_steps_are_counted(folder, capsys):

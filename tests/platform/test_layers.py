@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 # From the bottom: a module imports from its own layer and from those above it in this list, never from one
 # below. Names that end in a point stand for a package and all that is in it.
 LAYERS = (
-    ("_provided", "_optional", "_checks", "_fixed", "_files", "_data", "_blas", "_kernels", "_optim"),
-    ("_arrays", "_safetensors", "_threads", "_table"),
+    ("_provided", "_optional", "_checks", "_typing", "_files", "_data", "_blas", "_kernels", "_optim"),
+    ("_fixed", "_arrays", "_safetensors", "_threads", "_table"),
     ("_node", "_driver", "_general", "_stack"),
     ("_lstm", "cython_lstm"),
     ("_options", "initializers", "_missing", "_pooling"),

@@ -211,11 +211,11 @@ def test_an_engine_refuses_the_tape_of_another():
     tape = lstm.tape()
     lstm.forward(np.zeros((2, 5, 3)), tape=tape)
     with pytest.raises(ValueError, match="tape"):
-        other._engine.backward(tape._record.tape, None, None, True, 1)
+        other._engine.backward(tape._saved.tape, None, None, True, 1)
     general = LSTM(3, 4, peepholes=True, rng=0)
     tape = general.tape()
     general.forward(np.zeros((2, 5, 3)), tape=tape)
-    taped = tape._record.tape
+    taped = tape._saved.tape
     for engine in (LSTM(3, 400, peepholes=True)._engine, lstm._engine):
         gradient = np.zeros(engine.parameter_count, "f")
         with pytest.raises(ValueError, match="tape"):

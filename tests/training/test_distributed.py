@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused_everywhere():
         new().fit(X, Y, epochs=1, comm=object())
     comm = Communicator(Ranks(1), 0)
     for words, error, sentence in (
-        ({"shards": "mine"}, ValueError, "'given' or 'cut', got 'mine'"),
+        ({"shards": "mine"}, ValueError, "shards is 'mine', expected 'given' or 'cut'"),
         ({"block": 4}, ValueError, "block is 4, and shards are given"),
         ({"block": 0, "shards": "cut"}, ValueError, "block must be at least 1"),
         ({"check_every": 0}, ValueError, "check_every"),
@@ -300,9 +300,9 @@ def test_estimators_on_ranks_are_the_estimator(early_stopping):
                 assert_allclose(found.predict(*arguments), expected.predict(*arguments), rtol=1e-10)
     one = Communicator(Ranks(1), 0)
     for more, comm, sentence in (
-        ({"random_state": None}, one, "random_state must be a number"),
-        ({"solver": "lbfgs"}, one, "solver='lbfgs' has none"),
-        ({}, DataParallel(one), "say shards='cut'"),
+        ({"random_state": None}, one, "random_state is None; expected a number"),
+        ({"solver": "lbfgs"}, one, "solver='lbfgs'; expected a solver with mini-batches"),
+        ({}, DataParallel(one), "expected 'cut'"),
     ):
         with pytest.raises(ValueError, match=sentence):
             sklearn.LSTMRegressor(**{**words, **more}).fit(X, Y[:, 0], comm=comm)
@@ -360,7 +360,7 @@ def test_faults_of_one_process_reach_all(tmp_path):
         assert "rank 1: the loss is nan in epoch 1: x" in first[name][1]
     assert second["argument"] == ["ValueError", "batch_size must be at least 1, got 0"]
     assert first["argument"][0] == "RankError" and second["argument"][1] in first["argument"][1]
-    sentence = "batch_size is 6 on rank 0 and 7 on rank 1; expected the same on all 2 ranks"
+    sentence = "batch_size is 6 on rank 0 and 7 on rank 1, expected the same on all 2 ranks"
     assert first["setting"] == second["setting"] and second["setting"][1].startswith(sentence)
     assert first["checksum"] == second["checksum"]
     assert "after 9 steps the parameters on rank 1 are not those on rank 0" in first["checksum"][1]
