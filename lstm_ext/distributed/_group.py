@@ -376,10 +376,11 @@ class DataParallel:
         sums = self.gather(zlib.crc32(parameters.data))
         deviating = np.flatnonzero(sums != sums[0])
         if deviating.size:
+            names = ", ".join(map(str, deviating))
             raise RankError(
-                f"after {steps} steps the parameters on rank {', '.join(map(str, deviating))} are not those on "
-                "rank 0: something but this training has changed them, or the machines compute differently "
-                "(set LSTM_EXT_KERNEL to one that all of them have)"
+                f"after {steps} steps the parameters on rank {names} are not those on rank 0: something but "
+                "this training has changed them, or the machines compute differently (set LSTM_EXT_KERNEL "
+                "to one that all of them have)"
             )
 
 
