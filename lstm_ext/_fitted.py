@@ -350,7 +350,7 @@ class EstimatorStream:
     """
 
     def __init__(
-        self, chain: Any, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
+        self, chain: Chain, batch: int = 1, static: npt.ArrayLike | None = None, max_steps: int | None = None
     ) -> None:
         model, lstm = chain.model, chain.model.lstm
         self._backwards = bool(lstm.bidirectional or lstm.reverse)

@@ -1,14 +1,20 @@
 """The text of what `export_c` writes: a header, a C99 source, a Fortran module.
 
 A line that ends in ``//? word`` stands there only with the option `word`, ``//? !word`` only without it;
-several words must all hold. Lines between ``//? word {`` and ``//? }`` stand there with the option.
+several options must all hold. Lines between ``//? word {`` and ``//? }`` stand there with the option.
 ``${name}`` is replaced.
 """
 
+from __future__ import annotations
+
 from string import Template
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-def render(template, options, words):
+def render(template: str, options: Mapping[str, bool], values: Mapping[str, object]) -> str:
     """Fill a template.
 
     Parameters
@@ -16,7 +22,7 @@ def render(template, options, words):
     template : str
     options : dict of bool
         Which lines stand.
-    words : dict of str
+    values : dict
         What is put in.
     """
     lines, block = [], True
@@ -28,7 +34,7 @@ def render(template, options, words):
             block = stands
         elif stands and block:
             lines.append(code.rstrip())
-    return Template("\n".join(lines) + "\n").substitute(words)
+    return Template("\n".join(lines) + "\n").substitute(values)
 
 
 # Functions of x by the names of `LSTM`'s activations; ${f}: the suffix of float32; ${alpha}, ${beta}: its

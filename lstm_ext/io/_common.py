@@ -1,7 +1,10 @@
 """What the formats share: their error, caps, orders of gates, checks of what a file holds."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,13 @@ from lstm_ext._files import MAX_BYTES, MAX_TEXT
 from lstm_ext._optional import require
 from lstm_ext._options import DEFAULTS
 from lstm_ext.lstm import LSTM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
 
 __all__ = [
     "GATES", "MAX_BYTES", "MAX_TEXT", "ONNX_GATES", "FormatError", "as_weights", "bare_lstm", "check_names",
@@ -29,7 +39,7 @@ class FormatError(ValueError):
     """
 
 
-def reorder_gates(array, source, target):
+def reorder_gates(array: _Array, source: str, target: str) -> _Array:
     """Put the blocks of the first axis, one for each gate, into another order; a copy.
 
     Parameters
@@ -44,25 +54,25 @@ def reorder_gates(array, source, target):
     return blocks[[source.index(gate) for gate in target]].reshape(array.shape)
 
 
-def check_names(what, names, expected):
+def check_names(what: str, names: Iterable[Any], expected: Iterable[Any]) -> None:
     """Raise FormatError unless `names` are `expected`, in any order."""
     names, expected = set(names), set(expected)
     if names != expected:
         parts = [
-            f"{word} {', '.join(map(shorten, sorted(some, key=str)[:5]))}{', ...' if len(some) > 5 else ''}"
-            for word, some in (("lacks", expected - names), ("has besides", names - expected))
+            f"{verb} {', '.join(map(shorten, sorted(some, key=str)[:5]))}{', ...' if len(some) > 5 else ''}"
+            for verb, some in (("lacks", expected - names), ("has besides", names - expected))
             if some
         ]
         raise FormatError(f"{what} {', '.join(parts)}")
 
 
-def shorten(value, length=80):
+def shorten(value: object, length: int = 80) -> str:
     """Text of a value from a file, short enough for a message."""
     text = value if isinstance(value, str) and value.isprintable() else repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def as_weights(name, array, shape):
+def as_weights(name: str, array: Any, shape: Sequence[int]) -> _Array:
     """`array` in memory and native byte order, or FormatError: float32 or float64, finite, of this shape."""
     array = np.asarray(array)
     if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
@@ -74,7 +84,7 @@ def as_weights(name, array, shape):
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
-def common_dtype(arrays, dtype=None):
+def common_dtype(arrays: Mapping[str, _Array], dtype: Any = None) -> Any:
     """Return `dtype`, or if it is None that of all `arrays`, a dict by name: float32 or float64."""
     found = set()
     for name, array in arrays.items():
@@ -86,7 +96,7 @@ def common_dtype(arrays, dtype=None):
     return found.pop() if dtype is None else dtype
 
 
-def fill(view, name, array):
+def fill(view: _Array, name: str, array: npt.ArrayLike) -> None:
     """Assign `array` to the parameter `view`; FormatError where it is too large for the dtype asked for."""
     with np.errstate(over="ignore"):
         view[...] = array
@@ -94,7 +104,7 @@ def fill(view, name, array):
         raise FormatError(f"{shorten(name)} holds numbers that are infinite in {view.dtype}")
 
 
-def parse_json(text, what):
+def parse_json(text: str | bytes, what: str) -> Any:
     """Read JSON without duplicate keys, NaN, great depth or length, or raise FormatError."""
     try:
         return _files.parse_json(text, what)
@@ -103,7 +113,7 @@ def parse_json(text, what):
 
 
 @contextlib.contextmanager
-def reading(path):
+def reading(path: str | bytes | os.PathLike[Any]) -> Iterator[None]:
     """Turn whatever libraries and checks make of a file's bytes into one FormatError with the path.
 
     A file that is not there or may not be read stays an OSError, and a lack of memory a MemoryError.
@@ -112,24 +122,24 @@ def reading(path):
         yield
 
 
-def bare_lstm(**words):
+def bare_lstm(**options: Any) -> LSTM:
     """Return an LSTM with all parameters 0: nothing is drawn for what is about to be overwritten."""
     lstm = LSTM.__new__(LSTM)
-    lstm.__setstate__({**words, "parameters": 0})
+    lstm.__setstate__({**options, "parameters": 0})
     return lstm
 
 
-def refuse_pooling(model, target):
+def refuse_pooling(model: object, target: str) -> None:
     """Raise ValueError for a model whose readout reads more than the last hidden state."""
     pooling = getattr(model, "pooling", "last")
     if pooling != "last":
         raise ValueError(f"pooling is {pooling!r}; expected 'last' for {target}, which does not pool here")
 
 
-def refuse_options(lstm, target, allowed=()):
+def refuse_options(lstm: LSTM, target: str, allowed: Iterable[str] = ()) -> None:
     """Raise ValueError for an option of `lstm` that `target` does not have.
 
-    Options that change nothing in inference, or only how it is called, are nobody's affair.
+    Options that change nothing in inference, or only how it is called, pass.
     """
     harmless = {"num_layers", "batch_first", "checkpoint", "dropout", "recurrent_dropout",
                 "weight_dropout", "cell_activation", "precision", *allowed}

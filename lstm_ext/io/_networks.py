@@ -1,12 +1,22 @@
 """Whole models as networks of PyTorch and Keras, with their pooling and readout."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def torch_module(obj, state):
+    import numpy.typing as npt
+    import torch
+
+
+def torch_module(obj: LSTM | Model, state: Mapping[str, npt.NDArray[Any]]) -> torch.nn.Module:
     """Return a ``torch.nn.Module`` in evaluation mode that computes what `predict` does, of a state dict."""
     import torch
     from torch import nn
@@ -23,18 +33,19 @@ def torch_module(obj, state):
     if isinstance(obj, LSTM):
         layers.load_state_dict(tensors)
         return layers.eval()
+    model = obj
 
     class Network(nn.Module):
         """An LSTM, its pooling over time and a linear readout; 0 beyond a sequence's length."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.lstm = layers
-            self.head = nn.Linear(lstm.output_size, obj.output_size, dtype=dtype)
-            if obj.pooling == "attention":
+            self.head = nn.Linear(lstm.output_size, model.output_size, dtype=dtype)
+            if model.pooling == "attention":
                 self.attention = nn.Parameter(torch.zeros(lstm.output_size, dtype=dtype))
 
-        def forward(self, x, lengths=None):
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
             if lengths is None:
                 y, (h, _) = self.lstm(x)
                 counted = None
@@ -44,27 +55,28 @@ def torch_module(obj, state):
                 y, _ = nn.utils.rnn.pad_packed_sequence(y, True, total_length=x.shape[1])
                 steps = torch.arange(x.shape[1], device=x.device)
                 counted = (steps < lengths[:, None].to(x.device))[..., None]
-            if obj.every_step:
-                out = self.head(y)
+            if model.every_step:
+                out: torch.Tensor = self.head(y)
                 return out if counted is None else out * counted
-            if obj.pooling == "mean":
+            if model.pooling == "mean":
                 features = y.mean(1) if counted is None else y.sum(1) / counted.sum(1)
-            elif obj.pooling == "max":
+            elif model.pooling == "max":
                 features = (y if counted is None else y.masked_fill(~counted, -torch.inf)).amax(1)
-            elif obj.pooling == "attention":
+            elif model.pooling == "attention":
                 score = (y @ self.attention)[..., None]
                 score = score if counted is None else score.masked_fill(~counted, -torch.inf)
                 features = (torch.softmax(score, 1) * y).sum(1)
             else:
                 features = torch.cat(tuple(h[-(2 if lstm.bidirectional else 1) :]), -1)
-            return self.head(features)
+            prediction: torch.Tensor = self.head(features)
+            return prediction
 
     network = Network()
     network.load_state_dict(tensors)
     return network.eval()
 
 
-def keras_model(obj, weights, names):
+def keras_model(obj: LSTM | Model, weights: list[npt.NDArray[Any]], names: tuple[str, str]) -> Any:
     """Return a ``keras.Model`` that computes what `predict` does.
 
     Parameters
@@ -106,7 +118,7 @@ def keras_model(obj, weights, names):
     if isinstance(obj, Model):
         value = layers.Dense(obj.output_size, dtype=dtype)(value)
     model = keras.Model(inputs, value)
-    if pooling == "attention":
+    if isinstance(obj, Model) and pooling == "attention":
         weights = [*weights[:-2], np.array(obj.attention[:, None]), *weights[-2:]]
     model.set_weights(weights)
     return model

@@ -6,22 +6,34 @@ those of the weights out of it as it is 0 itself, those of the weights into it a
 stack also learns as it would with layers of different sizes.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_ext.io._common import FormatError
 
-_PARAMETER = re.compile(r"(\w+?)_l(\d+)(?:_reverse)?")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    _Array = npt.NDArray[Any]
+
+_PARAMETER = re.compile(r"_l(\d+)(?:_reverse)?$")
 # Activations, by our names, that are 0 at 0; "affine" where its beta is.
 _ZERO_AT_ZERO = {
     "tanh", "identity", "linear", "relu", "relu6", "hard_tanh", "elu", "selu", "softsign", "silu", "gelu",
     "mish", "hard_silu", "leaky_relu", "scaled_tanh", "thresholded_relu",
 }
-_ROOM = 16, 2**20  # how much larger a stack may become: times its own numbers, and numbers more
+_MOST = 16, 2**20  # how much larger a stack may become: times its own numbers, and numbers more
 
 
-def check_widths(widths, activations, input_size, directions=1):
+def check_widths(
+    widths: Sequence[int], activations: Sequence[Any], input_size: int, directions: int = 1
+) -> None:
     """Raise FormatError where layers of these hidden sizes cannot be made equally wide.
 
     Parameters
@@ -45,7 +57,7 @@ def check_widths(widths, activations, input_size, directions=1):
                                                     strict=False))
     most = max(widths)
     wide = most * (input_size + most) + (len(widths) - 1) * most * (directions + 1) * most
-    if wide > _ROOM[0] * own + _ROOM[1]:
+    if wide > _MOST[0] * own + _MOST[1]:
         raise FormatError(
             f"the layers have hidden sizes {listed(widths)}: an LSTM here, whose layers are as wide as the "
             f"widest, would take {wide // own} times the memory; expected layers of similar sizes: import "
@@ -53,12 +65,12 @@ def check_widths(widths, activations, input_size, directions=1):
         )
 
 
-def listed(widths):
+def listed(widths: Sequence[int]) -> str:
     """Return hidden sizes as text."""
     return ", ".join(map(str, widths[:8])) + (", ..." if len(widths) > 8 else "")
 
 
-def widened(parameters, widths, directions):
+def widened(parameters: dict[str, _Array], widths: Sequence[int], directions: int) -> dict[str, _Array]:
     """Return the parameters of layers of hidden sizes `widths` as those of layers of the largest.
 
     Parameters
@@ -77,18 +89,18 @@ def widened(parameters, widths, directions):
         return parameters
     found = {}
     for name, array in parameters.items():
-        word, layer = _PARAMETER.fullmatch(name).groups()
-        layer = int(layer)
+        kind, number, *_ = _PARAMETER.split(name)
+        layer = int(number)
         array = padded(array, widths[layer], max(widths))
-        if word == "weight_hh":
+        if kind == "weight_hh":
             array = padded(array, widths[layer], max(widths), axis=1)
-        elif word == "weight_ih" and layer:
+        elif kind == "weight_ih" and layer:
             array = padded(array, widths[layer - 1], max(widths), axis=1)
         found[name] = array
     return found
 
 
-def padded(array, width, most, axis=0):
+def padded(array: _Array, width: int, most: int, axis: int = 0) -> _Array:
     """Return an array with zeros behind each block of `width` on an axis, so that it has `most`."""
     if width == most:
         return array

@@ -8,17 +8,23 @@ import math
 import os
 import re
 import zlib
-from typing import Any, Literal
+from string import Template
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lstm_ext import __version__, _options
 from lstm_ext._files import replace_files
-from lstm_ext._fitted import chain_of
+from lstm_ext._fitted import Chain, chain_of
 from lstm_ext.io import _c_templates
 from lstm_ext.io._common import refuse_pooling
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    _Arrays = dict[str, tuple[npt.NDArray[Any], str]]  # with the number of elements in C
 
 __all__ = ["export_c"]
 
@@ -82,7 +88,7 @@ def export_c(
 def sources(
     model: Any, stem: str, name: str, binary: bool = False, target: str = "C code"
 ) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any], Any]:
-    """Return ({file: bytes}, options and words of the templates, the model written) of an export.
+    """Return ({file: bytes}, options and values of the templates, the model written) of an export.
 
     C code has a function of whole sequences; other targets take models that make one step after another.
     """
@@ -105,15 +111,15 @@ def sources(
     refuse_c(model, lstm)
     names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}
     arrays = _arrays(model, lstm, chain)
-    options, words = _options_and_words(model, lstm, arrays, binary, name, names, chain)
+    options, values = _options_and_values(model, lstm, arrays, binary, name, names, chain)
     contents = {
-        names["c"]: _c_templates.render(_c_templates.SOURCE, options, words).encode(),
-        names["h"]: _c_templates.render(_c_templates.HEADER, options, words).encode(),
-        names["f90"]: _c_templates.render(_c_templates.FORTRAN, options, words).encode(),
+        names["c"]: _c_templates.render(_c_templates.SOURCE, options, values).encode(),
+        names["h"]: _c_templates.render(_c_templates.HEADER, options, values).encode(),
+        names["f90"]: _c_templates.render(_c_templates.FORTRAN, options, values).encode(),
     }
     if binary:
         contents[names["bin"]] = _binary(model, lstm, arrays, chain)
-    return contents, options, words, (lstm, arrays)
+    return contents, options, values, (lstm, arrays)
 
 
 def write_sources(folder: str, contents: dict[str, bytes]) -> list[str]:
@@ -150,8 +156,8 @@ def refuse_c(model: LSTM | Model, lstm: LSTM) -> None:
         raise ValueError("the model's parameters hold NaN or inf, which C has no numbers for")
 
 
-def _arrays(model, lstm, chain):
-    """Return the arrays of the C source by name, each with its size there in words."""
+def _arrays(model: LSTM | Model, lstm: LSTM, chain: Chain | None) -> _Arrays:
+    """Return the arrays of the C source by name, each with its size there as an expression."""
     arrays, inputs = {}, "READ"
     if chain is not None:  # doubles come first, so that nothing has to be aligned between them
         arrays = {
@@ -174,7 +180,7 @@ def _arrays(model, lstm, chain):
         places = [f"_l{layer}{suffix}" for layer in range(lstm.num_layers) for suffix in _suffixes(lstm)]
         for word, size in (("h_0", "STATE"), ("c_0", "UNITS")):
             arrays[word] = np.stack([lstm[word + at] for at in places]), f"{len(places)} * {size}"
-    if model is not lstm:
+    if isinstance(model, Model):
         if model.pooling == "attention":
             arrays["attention"] = model.attention, "FEATURES"
         arrays["readout"] = model.weight, "OUTPUTS * FEATURES"
@@ -182,19 +188,22 @@ def _arrays(model, lstm, chain):
     return arrays
 
 
-def _suffixes(lstm):
+def _suffixes(lstm: LSTM) -> tuple[str, ...]:
     """Return how the names of the parameters of each direction end."""
     return ("", "_reverse") if lstm.bidirectional else ("",)
 
 
-def _options_and_words(model, lstm, arrays, binary, name, names, chain):
+def _options_and_values(
+    model: LSTM | Model, lstm: LSTM, arrays: _Arrays, binary: bool, name: str, names: dict[str, str],
+    chain: Chain | None
+) -> tuple[dict[str, bool], dict[str, Any]]:
     """Return what the templates ask for: which lines stand, and what is put in."""
     single = lstm.dtype == np.float32
     functions = [
         expression(given, lstm.dtype, _c_templates.ACTIVATIONS) for given in lstm.activations
     ]
     merge = 1 if chain is None else chain.merge
-    pooling = "last" if model is lstm else model.pooling
+    pooling = model.pooling if isinstance(model, Model) else "last"
     streams = not (lstm.bidirectional or lstm.reverse)
     options = {
         "between": (lstm.gate_clip, lstm.cell_clip) != (None, None) or "between" in "".join(functions),
@@ -204,7 +213,7 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         "cell_clip": lstm.cell_clip is not None,
         "copied": chain is not None or merge > 1,
         "coupled_gates": lstm.coupled_gates,
-        "each_step": model is lstm or model.every_step,
+        "each_step": isinstance(model, LSTM) or model.every_step,
         "exponential": "exponential" in "".join(functions),
         "gate_clip": lstm.gate_clip is not None,
         "layers": lstm.num_layers > 1,
@@ -231,16 +240,16 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
     outputs = directions * state if model is lstm else model.output_size
     inputs = lstm.input_size // merge
     outer = "double" if chain is not None or not single else "float"
-    words_of = outer, f"c_{outer}"
+    outer_names = outer, f"c_{outer}"
     ways = "2 x " if lstm.bidirectional else ""
     shape = f"{inputs} inputs, {layers} x {ways}{lstm.hidden_size} units, {outputs} outputs"
     real_kind = "c_float" if single else "c_double"
-    kinds = {words_of[1], real_kind, *(["c_double"] if streams and pooling != "last" else [])}
+    kinds = {outer_names[1], real_kind, *(["c_double"] if streams and pooling != "last" else [])}
     said = (
         "h of the last layer" if model is lstm else
         "probabilities" if options["y_softmax"] or options["y_sigmoid"] else "the model's prediction"
     )
-    words = {
+    values = {
         "title": f"An LSTM ({shape}, {lstm.dtype.name}).",
         "version": __version__,
         "name": name,
@@ -251,10 +260,10 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         "real": "float" if single else "double",
         "kind": real_kind,
         "f": "f" if single else "",
-        "outer": words_of[0],
-        "outer_kind": words_of[1],
+        "outer": outer_names[0],
+        "outer_kind": outer_names[1],
         "kinds": ", ".join(sorted(kinds)),
-        "sequence_kinds": ", ".join(sorted({words_of[1], real_kind, "c_size_t"})),
+        "sequence_kinds": ", ".join(sorted({outer_names[1], real_kind, "c_size_t"})),
         "sum": "double" if chain is not None else "real",
         "double": "(double)" if chain is not None else "",
         "group": chain.group if chain is not None else 1,
@@ -292,14 +301,14 @@ def _options_and_words(model, lstm, arrays, binary, name, names, chain):
         ),
         "sequence": _sequence(lstm, arrays, options),
     }
-    words |= _exponential_words(lstm.dtype)
+    values |= _exponential_values(lstm.dtype)
     for word, given, function in zip(("gate", "candidate", "cell"), lstm.activations, functions, strict=True):
-        words[word] = function
-        words[f"{word}_name"] = given if isinstance(given, str) else ", ".join(map(str, given))
-    return options, words
+        values[word] = function
+        values[f"{word}_name"] = given if isinstance(given, str) else ", ".join(map(str, given))
+    return options, values
 
 
-def _exponential_words(dtype):
+def _exponential_values(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return the numbers of e^x: those of the dtype, and ln 2 in two parts, the first with few digits."""
     if dtype == np.float32:
         size, mantissa, degree, limit = 32, 23, 7, 86.0
@@ -310,7 +319,7 @@ def _exponential_words(dtype):
     first, *rest = (_hexadecimal(1 / math.factorial(k), dtype) for k in range(degree, 0, -1))
     polynomial = [f"    sum = {first};", *(f"    sum = {number} + r * sum;" for number in rest)]
 
-    def bits(value):
+    def bits(value: float) -> str:
         return f"INT{size}_C({hex(np.array(value, dtype).view(f'int{size}'))})"
 
     return {
@@ -330,13 +339,13 @@ def _exponential_words(dtype):
     }
 
 
-def _layer_call(layer, suffix, arrays, count, state, x):
+def _layer_call(layer: int, suffix: str, arrays: _Arrays, count: str, state: str, x: str) -> str:
     """Return the call of one step of one direction of a layer, which reads `count` numbers of x."""
     given = [f"weights.{key}" for key in arrays if key.endswith(f"_l{layer}{suffix}")]
     return f"    layer_step({', '.join([*given, x, count, state])});"
 
 
-def _sequence(lstm, arrays, options):
+def _sequence(lstm: LSTM, arrays: _Arrays, options: dict[str, bool]) -> str:
     """Return the loops over the steps of a sequence, one for each direction of each layer."""
     lines, directions = [], len(_suffixes(lstm))
     for layer in range(lstm.num_layers):
@@ -368,13 +377,13 @@ def expression(given: Any, dtype: Any, table: dict[str, str]) -> str:
     defaults = _options.ACTIVATIONS[name][1:3]
     values = [n if n is not None else d for n, d in zip([*numbers, None, None], defaults, strict=False)]
     alpha, beta = (_hexadecimal(v, dtype) if np.isfinite(v) else "" for v in values)
-    return _c_templates.Template(table[name]).substitute(
+    return Template(table[name]).substitute(
         f="f" if dtype == np.float32 else "", alpha=alpha, beta=beta,
         root_half=_hexadecimal(np.sqrt(0.5), dtype), normal=_hexadecimal(1 / np.sqrt(2 * np.pi), dtype),
     )
 
 
-def _hexadecimal(value, dtype):
+def _hexadecimal(value: float, dtype: np.dtype[Any]) -> str:
     """Return a number as C writes it exactly: 0x1.8p-3f."""
     mantissa, _, exponent = float(dtype.type(value)).hex().partition("p")
     if "." in mantissa:
@@ -382,7 +391,7 @@ def _hexadecimal(value, dtype):
     return f"{mantissa}p{exponent}{'f' if dtype == np.float32 else ''}"
 
 
-def _numbers(array):
+def _numbers(array: npt.NDArray[Any]) -> str:
     """Return lines of numbers, those of one row of an array together."""
     texts = [_hexadecimal(value, array.dtype) for value in array.ravel()]
     return ",\n".join(
@@ -390,7 +399,7 @@ def _numbers(array):
     )
 
 
-def _fingerprint(model, lstm, chain):
+def _fingerprint(model: LSTM | Model, lstm: LSTM, chain: Chain | None) -> bytes:
     """24 bytes that a file of weights begins with: all that the source has fixed, as a digest."""
     configuration = {
         "lstm": {word: getattr(lstm, word) for word in _options.CONFIGURATION
@@ -399,24 +408,24 @@ def _fingerprint(model, lstm, chain):
         "outputs": None if model is lstm else model.output_size,
         **({} if chain is None else {"kind": chain.kind, "group": chain.group}),
         # Where they are what they always were, files of weights of former versions fit.
-        **({} if model is lstm or model.pooling == "last" else {"pooling": model.pooling}),
+        **({} if isinstance(model, LSTM) or model.pooling == "last" else {"pooling": model.pooling}),
         **({} if chain is None or chain.merge == 1 else {"merge": chain.merge}),
     }
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
     return b"lstm-ext" + digest[:16].encode()
 
 
-def _set(model, lstm, arrays, binary, chain):
+def _set(model: LSTM | Model, lstm: LSTM, arrays: _Arrays, binary: bool, chain: Chain | None) -> str:
     """Return a number that header and source have in common: a digest of the model that they are of."""
     digest = hashlib.sha256(_fingerprint(model, lstm, chain))
     for key, (array, _) in arrays.items():
         digest.update(key.encode())
         if not binary:  # else the weights may be written again alone
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).tobytes())
     return f"0x{digest.hexdigest()[:7]}"
 
 
-def _binary(model, lstm, arrays, chain):
+def _binary(model: LSTM | Model, lstm: LSTM, arrays: _Arrays, chain: Chain | None) -> bytes:
     """Return the file of weights: fingerprint, 1.0, Adler-32 of what follows, and the arrays in order."""
     data = b"".join(
         np.ascontiguousarray(

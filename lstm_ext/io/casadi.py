@@ -7,23 +7,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_ext import _options
-from lstm_ext._fitted import chain_of
+from lstm_ext._fitted import Chain, chain_of
 from lstm_ext.io._common import require
 from lstm_ext.io.c_export import refuse_c, refuse_steps
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
     import casadi
+    import numpy.typing as npt
 
 __all__ = ["to_casadi"]
 
 
-def _between(ca, x, low, high):
+def _between(ca: ModuleType, x: Any, low: float, high: float) -> Any:
     return ca.fmin(ca.fmax(x, low), high)
 
 
-def _softplus(ca, x):
+def _softplus(ca: ModuleType, x: Any) -> Any:
     return ca.fmax(x, 0) + ca.log1p(ca.exp(-ca.fabs(x)))
 
 
@@ -106,29 +110,31 @@ def to_casadi(model: LSTM | Model | Any, *, name: str = "step") -> casadi.Functi
     L, H, P = lstm.num_layers, lstm.hidden_size, lstm.proj_size or lstm.hidden_size
     # MX keeps products of matrices whole; SX would write out each of their numbers.
     x, h, c = ca.MX.sym("x", lstm.input_size), ca.MX.sym("h", L * P), ca.MX.sym("c", L * H)
-    fed = x if chain is None else (x - ca.DM(chain.x_mean)) / ca.DM(chain.x_scale)
+    inputs = x if chain is None else (x - ca.DM(chain.x_mean)) / ca.DM(chain.x_scale)
     states = []
     for layer in range(L):
         own = h[layer * P : (layer + 1) * P], c[layer * H : (layer + 1) * H]
-        states.append(_layer(ca, lstm, layer, fed, *own))
-        fed = states[-1][0]
-    y = fed if isinstance(model, LSTM) else ca.DM(_wide(model.weight)) @ fed + ca.DM(_wide(model.bias))
+        states.append(_layer(ca, lstm, layer, inputs, *own))
+        inputs = states[-1][0]
+    y = inputs if isinstance(model, LSTM) else ca.DM(_wide(model.weight)) @ inputs + ca.DM(_wide(model.bias))
     if chain is not None:
         y = _finished(ca, chain, y)
     outputs = [y, *(ca.vertcat(*(state[k] for state in states)) for k in (0, 1))]
-    return ca.Function(name, [x, h, c], outputs, ["x", "h", "c"], ["y", "h_next", "c_next"])
+    names = ["x", "h", "c"], ["y", "h_next", "c_next"]
+    function: casadi.Function = ca.Function(name, [x, h, c], outputs, *names)
+    return function
 
 
-def _wide(array):
+def _wide(array: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(array, np.float64)
 
 
-def _layer(ca, lstm, layer, x, h, c):
+def _layer(ca: ModuleType, lstm: LSTM, layer: int, x: Any, h: Any, c: Any) -> tuple[Any, Any]:
     """Return (h, c) of one layer after a step."""
-    def own(word):
-        return ca.DM(_wide(lstm[f"{word}_l{layer}"]))
+    def own(name: str) -> Any:
+        return ca.DM(_wide(lstm[f"{name}_l{layer}"]))
 
-    def function(k):
+    def function(k: int) -> Callable[[Any], Any]:
         name, *numbers = given if isinstance(given := lstm.activations[k], tuple) else (given,)
         defaults = _options.ACTIVATIONS[name][1:3]
         alpha, beta = (
@@ -137,7 +143,7 @@ def _layer(ca, lstm, layer, x, h, c):
         )
         return lambda value: _FUNCTIONS[name](ca, value, alpha, beta)
 
-    def clipped(value, bound):
+    def clipped(value: Any, bound: float | None) -> Any:
         return value if bound is None else _between(ca, value, -bound, bound)
 
     H, (gate, candidate, cell) = lstm.hidden_size, map(function, range(3))
@@ -160,7 +166,7 @@ def _layer(ca, lstm, layer, x, h, c):
     return m + z_h * (h - m), k + z_c * (c - k)
 
 
-def _finished(ca, chain, y):
+def _finished(ca: ModuleType, chain: Chain, y: Any) -> Any:
     """Return what `predict` makes of the readout."""
     if chain.kind == "softmax":
         y = ca.exp(y - ca.mmax(y))

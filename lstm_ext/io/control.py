@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from lstm_ext import __version__
@@ -61,15 +61,17 @@ def export_casadi(
     stem = file_name.removesuffix(".c")
     if stem == file_name or not stem:
         raise ValueError(f"path is {path!r}; expected the name of a C source, controller.c")
-    contents, options, words = _with_tangent(model, stem, name, "a CasADi external")
+    contents, options, values = _with_tangent(model, stem, name, "a CasADi external")
     text = _control_templates.TANGENT + _control_templates.CASADI
-    contents[f"{stem}_casadi.c"] = _c_templates.render(text, options, words).encode()
+    contents[f"{stem}_casadi.c"] = _c_templates.render(text, options, values).encode()
     return write_sources(folder, contents)
 
 
-def _with_tangent(model, stem, name, target):
-    """Return files, options and words of an export with what the template of tangents asks for besides."""
-    contents, options, words, (lstm, arrays) = sources(model, stem, name, False, target)
+def _with_tangent(
+    model: Any, stem: str, name: str, target: str
+) -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+    """Return files, options and values of an export, with the values of the template of tangents."""
+    contents, options, values, (lstm, arrays) = sources(model, stem, name, False, target)
     if options["y_sorted"]:
         raise ValueError(f"the estimator's quantiles are put in order, which {target} cannot differentiate")
     slopes = [expression(given, lstm.dtype, _control_templates.SLOPES) for given in lstm.activations]
@@ -82,11 +84,11 @@ def _with_tangent(model, stem, name, target):
             given += ["scaled", "dscaled", "INPUTS"] if options["scaled"] else ["x", "dx", "INPUTS"]
         given += [f"before.{word}[{layer}]" for word in "hc"] + [f"dstate->{word}[{layer}]" for word in "hc"]
         calls.append(f"    layer_tangent({', '.join(given)});")
-    words = {
-        **words, "tangent_calls": "\n".join(calls), "gate_slope": slopes[0], "candidate_slope": slopes[1],
+    values = {
+        **values, "tangent_calls": "\n".join(calls), "gate_slope": slopes[0], "candidate_slope": slopes[1],
         "cell_slope": slopes[2],
     }
-    return contents, {**options, "mish": "mish_slope" in "".join(slopes)}, words
+    return contents, {**options, "mish": "mish_slope" in "".join(slopes)}, values
 
 
 def export_fmu(
@@ -131,22 +133,22 @@ def export_fmu(
     """
     if isinstance(step_size, bool) or not isinstance(step_size, (int, float)) or not 0 < step_size < 1e300:
         raise ValueError(f"step_size is {step_size!r}; expected a positive number of seconds")
-    contents, options, words = _with_tangent(model, name, name, "an FMU")
-    given = _variables("inputs", inputs, "x", words["inputs"])
-    taken = _variables("outputs", outputs, "y", words["outputs"])
+    contents, options, values = _with_tangent(model, name, name, "an FMU")
+    given = _variables("inputs", inputs, "x", values["inputs"])
+    taken = _variables("outputs", outputs, "y", values["outputs"])
     if set(given) & set(taken):
         common = min(set(given) & set(taken))
         raise ValueError(f"inputs and outputs have {common!r} in common; expected two names")
     token = hashlib.sha256(
         b"".join([contents[f"{name}.c"], repr((given, taken, float(step_size))).encode()])
     ).hexdigest()
-    words |= {
+    values |= {
         "step_size": float(step_size).hex(), "token": token,
         "not_here": "\n".join(f"NOT_HERE({function})" for function in _control_templates.NOT_HERE),
     }
     text = _control_templates.TANGENT + _control_templates.FMI
     del contents[f"{name}.f90"]
-    contents[f"{name}_fmi.c"] = _c_templates.render(text, options, words).encode()
+    contents[f"{name}_fmi.c"] = _c_templates.render(text, options, values).encode()
     members = {"modelDescription.xml": _description(name, token, float(step_size), given, taken)}
     members |= {f"sources/{file}": content for file, content in contents.items()}
     members["sources/buildDescription.xml"] = (
@@ -162,7 +164,7 @@ def export_fmu(
     return os.fspath(path)
 
 
-def _variables(what, names, letter, count):
+def _variables(what: str, names: Sequence[str] | None, letter: str, count: int) -> list[str]:
     """Return the names of variables, checked."""
     if names is None:
         return [f"{letter}{k + 1}" for k in range(count)]
@@ -173,7 +175,9 @@ def _variables(what, names, letter, count):
     return names
 
 
-def _description(name, token, step_size, inputs, outputs):
+def _description(
+    name: str, token: str, step_size: float, inputs: Sequence[str], outputs: Sequence[str]
+) -> bytes:
     """Return modelDescription.xml, as FMI 3.0 has it."""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -206,18 +210,18 @@ def _description(name, token, step_size, inputs, outputs):
     return ("\n".join(lines) + "\n").encode()
 
 
-def _platform():
+def _platform() -> str:
     """Return FMI's name of this machine."""
     machine = platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64", "i386": "x86", "i686": "x86"}.get(machine, machine)
     return f"{machine}-{'windows' if sys.platform == 'win32' else sys.platform}"
 
 
-def _ending():
+def _ending() -> str:
     return {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 
-def _compiled(compiler, name, contents):
+def _compiled(compiler: str | Literal[True] | None, name: str, contents: dict[str, bytes]) -> bytes:
     """Return the bytes of the library."""
     if compiler is None or compiler is True:
         compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
@@ -231,15 +235,15 @@ def _compiled(compiler, name, contents):
             with open(os.path.join(folder, file), "wb") as source:
                 source.write(content)
         target = f"{name}{_ending()}"
-        words = [*command, "-std=c99", "-O2", "-shared", "-fPIC", f"{name}_fmi.c", "-o", target, "-lm"]
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+        command += ["-std=c99", "-O2", "-shared", "-fPIC", f"{name}_fmi.c", "-o", target, "-lm"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{compiler} does not compile the unit: {done.stderr[-500:]}")
         with open(os.path.join(folder, target), "rb") as library:
             return library.read()
 
 
-def _zipped(members):
+def _zipped(members: dict[str, bytes]) -> bytes:
     """Return the bytes of a zip archive, the same for the same members."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -26,6 +26,10 @@ from lstm_ext.io._packing import (
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
 __all__ = ["load", "save"]
 
 _VERSION = 2  # since 2, with a SHA-256 of everything
@@ -89,12 +93,14 @@ def save_object(
     write_tensors(path, metadata, arrays)
 
 
-def packed(obj: Any) -> Any:
-    """Return the bytes of the file that `save` writes, for whoever replaces several files together."""
+def packed(obj: Any) -> bytes:
+    """Return the bytes of the file that `save` writes."""
     return pack_tensors(*_described(obj, None))
 
 
-def _described(obj, optimizer, check=None):
+def _described(
+    obj: Any, optimizer: Any, check: Callable[[], None] | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
     """Return metadata and arrays of the file of an object; `check()` comes before anything is packed."""
     if hasattr(obj, "best_estimator_") or hasattr(obj, "cv"):
         obj = last_step(obj)[0]
@@ -189,9 +195,10 @@ def load(path: str | os.PathLike[str], *, return_optimizer: bool = False) -> Any
     return found if return_optimizer else found[0]
 
 
-def _of_archive(file):
+def _of_archive(file: io.BufferedReader) -> tuple[Any, Any]:
     """Return the model of a former version's ``.npz``."""
-    content = file.seek(0) or file.read(2**16)
+    file.seek(0)
+    content = file.read(2**16)
     for name, what in (
         (b"data.pkl", "a pickle of PyTorch, which can run any code when it is read: from_torch says how to "
                       "convert it"),
@@ -202,7 +209,7 @@ def _of_archive(file):
     return unpack_archive(*read_archive(file, ["parameters"], 100_000))
 
 
-def _of_tensors(tensors):
+def _of_tensors(tensors: TensorFile) -> tuple[Any, Any]:
     if "lstm_ext.checkpoint" in tensors.metadata:
         raise FormatError("it is a checkpoint of a training: give it to Model.fit(checkpoint=, resume=True)")
     if _METADATA not in tensors.metadata:
@@ -219,7 +226,7 @@ def _of_tensors(tensors):
     optimizer = None
     if "optimizer" in configuration:
         optimizer = unpacker.unpack(configuration["optimizer"], "optimizer", OPTIMIZERS)
-        parameters = getattr(getattr(obj, "model_", obj), "parameters", None)
+        parameters: Any = getattr(getattr(obj, "model_", obj), "parameters", None)
         for name, value in optimizer.state.items():
             if name != "t" and (value.shape, value.dtype) != (parameters.shape, parameters.dtype):
                 raise FormatError(f"optimizer.{name} does not belong to {parameters.size} parameters")
