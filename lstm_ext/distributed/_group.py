@@ -134,7 +134,10 @@ class DataParallel:
         comm = _SingleProcess() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
-            raise TypeError(f"comm is {comm!r} without {', '.join(missing)}, expected {', '.join(_METHODS)}")
+            raise TypeError(
+                f"comm is {comm!r}, expected an object with {', '.join(_METHODS)}: it has no "
+                f"{', '.join(missing)}"
+            )
         if shards not in ("given", "cut"):
             raise ValueError(f"shards is {shards!r}, expected 'given' or 'cut'")
         if block is not None:
