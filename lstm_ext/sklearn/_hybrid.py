@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lstm_ext.sklearn._forecaster import LSTMForecaster
     from lstm_ext.sklearn._series import Series
     from lstm_ext.sklearn._types import Bools, Floats, Integers, Reals
+    from lstm_ext.training import EpochRecord
 
     State = dict[str, Any]  # what was learned, by name
     Member = tuple[Model, int]  # an LSTM, and the block of time that it has not learned from
@@ -388,7 +389,7 @@ class _Curve(Callback):
         self.number, self.prints = number, prints
         self.losses: dict[str, list[float]] = {"loss": [], "validation_loss": []}
 
-    def on_epoch_end(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
         for name, curve in self.losses.items():
             if name in record:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         Solver,
         TrainingData,
     )
-    from lstm_ext.training import SequenceData
+    from lstm_ext.training import EpochRecord, History, SequenceData
 
     Method = TypeVar("Method", bound=Callable[..., Any])
     Folds = list[tuple[Integers, Integers]]  # the numbers of those to learn from, and of those set aside
@@ -114,14 +114,14 @@ class _Best(EarlyStopping):
         if self._data is not None:
             self._checked = model.prepare(**self._data)
 
-    def _loss(self, record: dict[str, Any]) -> float:
+    def _loss(self, record: EpochRecord) -> float:
         if self._data is None:
             return float(record["validation_loss"])
         theta = self._trained.parameters
         loss = self._trained.loss_of(self._checked)
         return loss + 0.5 * self._penalty * float(np.vdot(theta, theta)) if self._penalty else loss
 
-    def on_epoch_end(self, record: dict[str, Any]) -> bool:
+    def on_epoch_end(self, record: EpochRecord) -> bool:
         """Keep the weights if their loss is the lowest; return whether the training has to end."""
         loss, self.last_epoch = self._loss(record), record["epoch"]
         loss = loss if math.isfinite(loss) else math.inf
@@ -151,7 +151,7 @@ class _Curves(Callback):
     def __init__(self, estimator: Network, prints: bool) -> None:
         self.estimator, self.prints = estimator, prints and estimator.verbose
 
-    def on_epoch_end(self, record: dict[str, Any]) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
         estimator, loss = self.estimator, record["loss"]
         estimator.n_iter_ += 1
@@ -678,7 +678,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _loss_of(self, held: SequenceData, outputs: Floats) -> float:
         return self.model_.loss.value_and_gradient(outputs, held.y, held.weights(self.model_.every_step))[0]
 
-    def _steps(self, data: TrainingData, epochs: int, **options: Any) -> list[dict[str, Any]]:
+    def _steps(self, data: TrainingData, epochs: int, **options: Any) -> History:
         return self.model_.fit(
             **data, epochs=epochs, batch_size=self._batch_of(len(data["x"])), optimizer=self._optimizer,
             rng=self._rng, **options,
