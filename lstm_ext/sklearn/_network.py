@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ComputeDtype,
         Floats,
         Integers,
+        Pooling,
         RandomState,
         Reals,
         Solver,
@@ -373,7 +374,7 @@ class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _new_network(
         self, n_inputs: int, n_outputs: int, *, every_step: bool, loss: Loss, rng: np.random.Generator,
-        bias: npt.ArrayLike = 0, pooling: str = "last", static_size: int = 0,
+        bias: npt.ArrayLike = 0, pooling: Pooling = "last", static_size: int = 0,
     ) -> None:
         """Make a model; nothing of the estimator is touched before it stands."""
         options = self._layer_options()
