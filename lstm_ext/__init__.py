@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
 else:
     # Imported when they are first asked for: `lstm-ext --help` does not wait for NumPy and SciPy.
-    _HOMES = {
+    _NAMES = {
         "_threads": ("get_num_threads", "set_num_threads"),
         "lstm": ("LSTM", "Stream", "Tape"),
         "model": ("Model",),
@@ -62,7 +62,7 @@ else:
     def __getattr__(name):
         if name in _MODULES:
             return _import_module(f"{__name__}.{name}")
-        for module, names in _HOMES.items():
+        for module, names in _NAMES.items():
             if name in names:
                 value = getattr(_import_module(f"{__name__}.{module}"), name)
                 globals()[name] = value

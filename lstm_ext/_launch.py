@@ -86,7 +86,7 @@ def _train(path: Path, resume: bool, comm: Any) -> None:
     serial = comm is None and "block" not in parallel
     history = model.fit(**arguments, resume=resume, comm=None if serial else group)
     if group.first:
-        last = history[-1] if history else {}
+        last = dict(history[-1]) if history else {}
         losses = [f", {name} {last[name]:.6g}" for name in ("loss", "validation_loss") if name in last]
         print(f"{len(history)} epochs{''.join(losses)}")
         model.save(target)

@@ -19,6 +19,7 @@ from lstm_ext.model import Model
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lstm_ext._fitted import Chain
     from lstm_ext._typing import Array, Doubles, FloatArray
     from lstm_ext.lstm import LSTM, Tape
 
@@ -35,7 +36,7 @@ class _Output:
         self, explained: object, x: npt.ArrayLike, output: int, step: int | None,
         lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None, static: npt.ArrayLike | None,
     ) -> None:
-        self.chain = None
+        self.chain: Chain | None = None
         model: Model
         if isinstance(explained, Model):
             model = explained
@@ -45,6 +46,7 @@ class _Output:
                     f"model is {type(explained).__name__}, expected an lstm_ext.Model or a fitted estimator"
                 )
             model, self.chain = model_of(explained, "an attribution")
+            assert self.chain is not None  # only a Model has none
             x = self.chain.scaled(_numbers("x", x, len(self.chain.x_mean)))
             if static is not None:
                 static = self.chain.scaled_static(static)

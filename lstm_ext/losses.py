@@ -397,7 +397,7 @@ class Weighted(Loss):
 
     _options = ("loss",)
 
-    def __init__(self, loss: MeanSquaredError | _Pointwise) -> None:
+    def __init__(self, loss: Loss) -> None:
         if not isinstance(loss, MeanSquaredError | _Pointwise):
             raise TypeError(f"loss is {loss!r}, expected a loss of numbers, of lstm_ext.losses")
         self.loss = loss

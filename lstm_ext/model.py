@@ -291,7 +291,7 @@ class Model(FixedFloat[Float]):
         self._attention[...] = attention
         self.weight[...], self.bias[...] = weight, bias
 
-    # What comes in ----------------------------------------------------------------------------
+    # Inputs -----------------------------------------------------------------------------------
 
     def _inputs(
         self, given: npt.ArrayLike | Stored, lengths: npt.ArrayLike | None, mask: npt.ArrayLike | None,
@@ -385,7 +385,7 @@ class Model(FixedFloat[Float]):
             raise ValueError("sample_weight holds other numbers than expected, finite ones >= 0")
         return weights
 
-    # What comes out ---------------------------------------------------------------------------
+    # Outputs ----------------------------------------------------------------------------------
 
     def _pool(self, y: FloatArray, counted: Array | None) -> Pool | None:
         """Return how the hidden states of all steps become one vector; None where they do not."""
@@ -715,7 +715,7 @@ class Model(FixedFloat[Float]):
         early_stopping : callbacks.EarlyStopping, optional
             Ends training when a loss no longer falls, and gives back the best parameters.
         callbacks : sequence of callbacks.Callback or callables
-            Each is told of every epoch; a callable is called with the epoch's record (see Returns).
+            A callable is called with the record of each epoch (see Returns).
             Training ends early where one returns True.
         callback : callable, optional
             One more of them.
@@ -745,11 +745,11 @@ class Model(FixedFloat[Float]):
 
         Returns
         -------
-        list of dict
-            For every epoch a record ``{"epoch": 1, "loss": ..., "validation_loss": ..., "lr": ...,
-            "seconds": ...}``. The loss is the mean over the epoch's mini-batches, each as it was before
-            its step; the validation loss, present where validation is, is that after the last of them;
-            lr is the last step's, present where the optimizer has one.
+        training.History
+            A list with a record for every epoch, ``{"epoch": 1, "loss": ..., "validation_loss": ...,
+            "lr": ..., "seconds": ...}``; ``history["loss"]`` has the losses of all epochs. The loss is the
+            mean over the epoch's mini-batches, each as it was before its step; the validation loss is that
+            after the last of them, the lr that of the last step, each where there is one.
 
         Raises
         ------

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["DataParallel", "RankError"]
 
 _SPIN = 1e-3  # seconds that a rank asks without a pause whether the others have come
-_TOLD = "_lstm_ext_told"  # attribute of an error that all ranks know of
+_SHARED = "_lstm_ext_shared"  # attribute of an error that all ranks know of
 _METHODS = ("Get_rank", "Get_size", "Allreduce", "Bcast")
 _EXCHANGE = 1  # of the messages of a training, in their order; another number for other messages
-_NAMED = 8  # ranks that an error message names at most
+_MOST_NAMED = 8  # ranks that an error message names at most
 _SAMPLED = 4  # sequences of x on the disk that are read to compare it
 
 
@@ -134,7 +134,10 @@ class DataParallel:
         comm = _SingleProcess() if comm is None else comm
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
-            raise TypeError(f"comm is {comm!r} without {', '.join(missing)}, expected {', '.join(_METHODS)}")
+            raise TypeError(
+                f"comm is {comm!r}, expected an object with {', '.join(_METHODS)}: it has no "
+                f"{', '.join(missing)}"
+            )
         if shards not in ("given", "cut"):
             raise ValueError(f"shards is {shards!r}, expected 'given' or 'cut'")
         if block is not None:
@@ -220,7 +223,7 @@ class DataParallel:
         try:
             yield
         except BaseException as raised:
-            if getattr(raised, _TOLD, False) or isinstance(raised, RankError):
+            if getattr(raised, _SHARED, False) or isinstance(raised, RankError):
                 raise  # the others know of it, or do not answer
             error = raised
         self.settle(error)
@@ -251,11 +254,11 @@ class DataParallel:
         kind, message = json.loads(self.broadcast(told, int(failed[0])))
         alike = {"FloatingPointError": FloatingPointError, "KeyboardInterrupt": KeyboardInterrupt}
         if kind == "KeyboardInterrupt" and isinstance(error, KeyboardInterrupt):
-            raise _told(error)
+            raise _shared(error)
         if kind in alike:  # the same on all ranks
-            raise _told(alike[kind](message)) from error
+            raise _shared(alike[kind](message)) from error
         if error is not None:
-            raise _told(error)
+            raise _shared(error)
         raise RankError(f"rank {failed[0]} has failed, and with it the training: {kind}: {message}")
 
     def any(self, function: Callable[..., object], *arguments: Any) -> bool:
@@ -277,22 +280,22 @@ class DataParallel:
         first = json.loads(self.broadcast(json.dumps(own).encode() if self.first else None))
         other = {name: own.get(name) for name in {**first, **own} if own.get(name) != first.get(name)}
         content = json.dumps(other).encode() if other else b""
-        strange = np.flatnonzero(self.gather(len(content)))
-        if not strange.size:
+        deviating = np.flatnonzero(self.gather(len(content)))
+        if not deviating.size:
             return
         found: dict[str, dict[str | None, list[int]]] = {}  # name: {value: ranks}
-        for rank in strange[:_NAMED].tolist():
+        for rank in deviating[:_MOST_NAMED].tolist():
             for name, value in json.loads(self.broadcast(content, rank)).items():
                 found.setdefault(name, {}).setdefault(value, []).append(rank)
         differences = []
         for name, values in found.items():
-            more = ", ..." if strange.size > _NAMED else ""
+            more = ", ..." if deviating.size > _MOST_NAMED else ""
             parts = [f"{first.get(name, 'not known')} on rank 0"] + [
                 f"{'not known' if value is None else value} on rank {', '.join(map(str, ranks))}{more}"
                 for value, ranks in values.items()
             ]
             differences.append(f"{name} is {' and '.join(parts)}")
-        raise _told(
+        raise _shared(
             ValueError(f"{'; '.join(differences)}, expected the same on all {self.size} ranks{why}")
         )
 
@@ -374,18 +377,19 @@ class DataParallel:
         """Raise RankError on all ranks unless their parameters have the same bits."""
         self.settle(None)
         sums = self.gather(zlib.crc32(parameters.data))
-        strange = np.flatnonzero(sums != sums[0])
-        if strange.size:
+        deviating = np.flatnonzero(sums != sums[0])
+        if deviating.size:
+            names = ", ".join(map(str, deviating))
             raise RankError(
-                f"after {steps} steps the parameters on rank {', '.join(map(str, strange))} are not those on "
-                "rank 0: something but this training has changed them, or the machines compute differently "
-                "(set LSTM_EXT_KERNEL to one that all of them have)"
+                f"after {steps} steps the parameters on rank {names} are not those on rank 0: something but "
+                "this training has changed them, or the machines compute differently (set LSTM_EXT_KERNEL "
+                "to one that all of them have)"
             )
 
 
-def _told(error: BaseException) -> BaseException:
+def _shared(error: BaseException) -> BaseException:
     """Return the error, marked as one that all ranks know of."""
-    setattr(error, _TOLD, True)
+    setattr(error, _SHARED, True)
     return error
 
 

@@ -27,7 +27,9 @@ class CallbackList:
     ) -> None:
         self.callbacks, self.interrupt = callbacks, interrupt
         self.begin: tuple[Any, int, int] = model, epochs, done
-        self.on_batch: list[Callback] = [c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end]
+        self.on_batch: list[Callback] = [
+            c for c in callbacks if type(c).on_batch_end is not Callback.on_batch_end
+        ]
 
     def __enter__(self) -> CallbackList:
         with contextlib.ExitStack() as ends:  # each is called, whatever the others raise
