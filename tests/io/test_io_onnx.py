@@ -811,15 +811,15 @@ HOSTILE = {
         lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 11)),
         "not of the dtype",
     ),
-    "two readouts": (
+    "readouts of other axes": (
         lambda: changed(lambda m: (
             m.graph.node.insert(
                 [n.op_type for n in m.graph.node].index("Add"),
-                helper.make_node("MatMul", ["y_joined", "weight"], ["q"]),
+                helper.make_node("Transpose", [node(m, "MatMul").output[0]], ["q"], perm=[1, 0, 2]),
             ),
             node(m, "Add").input.__setitem__(1, "q"),
         )),
-        "adding to prediction",
+        "the sum of two readouts that are not of one thing",
     ),
     "readout of another axis": (
         lambda: changed(lambda m: node(m, "MatMul").input.__setitem__(0, "Y_l1")),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 MAX_RANK = 8
+FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11  # TensorProto.DataType, without the library
 
 
 @dataclass(frozen=True, eq=False)
