@@ -216,7 +216,7 @@ class _Graph(Interpreter):
         quantized = quantization is not None and quantization.vector(2, 4)
         if kind not in _DTYPES or quantized:
             raise FormatError(
-                f"{what} is {'quantized to ' if quantized else ''}{_KINDS.get(kind, f'type {kind}')}; expected "
+                f"{what} is {'quantized to ' if quantized else ''}{_KINDS.get(kind, kind)}; expected "
                 "float32 or float16: convert the network without quantization, which changes its results"
             )
         if tensor.table(6) is not None:
@@ -300,7 +300,8 @@ class _Graph(Interpreter):
             options = [
                 (words, {name: array.shape for name, array in arrays.items()}) for words, arrays in halves
             ]
-            if options[0] != options[-1]:
+            layouts = {one.integer(3, "?") for one in pair.operators if one is not None}
+            if options[0] != options[-1] or len(layouts) > 1:
                 raise FormatError(f"{own.where}: the two directions have different options or sizes")
             words = {**halves[0][0], "bidirectional": len(halves) == 2, "reverse": pair.operators[0] is None}
             arrays = {

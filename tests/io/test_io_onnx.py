@@ -858,6 +858,33 @@ ONE_IDENTITY = helper.make_model(
 )
 
 
+@pytest.mark.parametrize("axis, said", [(0, None), (1, "lengths from all steps")], ids=["time", "batch"])
+def test_lengths_that_the_graph_makes_of_its_sizes(axis, said):
+    lstm = LSTM(2, 3, batch_first=False, rng=0, dtype="float32")
+    model = to_onnx(lstm)
+    graph = model.graph
+    made = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "which"], ["steps"]),
+        helper.make_node("Gather", ["sizes", "one"], ["sequences"]),
+        helper.make_node("Expand", ["steps", "sequences"], ["wide"]),
+        helper.make_node("Cast", ["wide"], ["lens"], to=TensorProto.INT32),
+    ]
+    for name, value in (("which", [axis]), ("one", [1])):
+        graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    own = node(model, "LSTM")
+    own.input.extend([""] * (5 - len(own.input)))
+    own.input[4] = "lens"
+    nodes = [*made, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if said is None:
+        assert from_onnx(model).parameters.tobytes() == lstm.parameters.tobytes()
+    else:
+        with pytest.raises(FormatError, match=said):
+            from_onnx(model)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_get_one_error_and_no_memory(name):
     make, said = HOSTILE[name]

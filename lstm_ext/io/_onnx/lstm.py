@@ -93,6 +93,8 @@ def _take_lengths(graph, where, given, T, k):
         if not (isinstance(T, int) and values.dtype.kind in "iO" and (values == T).all()):
             raise FormatError(f"{where}: its sequence_lens stand in the file, expected an input")
         given = None
+    if isinstance(given, Signal) and given.what == "all steps" and given.rows == (T,):
+        given = None
     if given is not None and not (isinstance(given, Signal) and given.axes == (0,)):
         graph.refuse(where, given, "lengths from")
     name = None if given is None else given.name

@@ -31,6 +31,8 @@ def _cast(graph, where, value, *, to=None, **given):
     whole = (INT32, INT64)
     if isinstance(value, Sizes) and to in whole:
         return value
+    if isinstance(value, Signal) and value.what == "all steps" and to in whole:
+        return value
     if isinstance(value, Signal) and value.what == "input":
         kind = graph.kinds[value.name]
         if to == kind or (to in whole and kind in whole):
@@ -64,6 +66,8 @@ def _constant_of_shape(graph, where, shape, *, value=None):
 
 @operator("Expand", of_zeros=True)
 def _expand(graph, where, value, shape):
+    if isinstance(value, Sizes) and isinstance(shape, Sizes) and len(value.values) == len(shape.values) == 1:
+        return Signal("all steps", ("N",), shape.values, value.values)  # one number for each sequence
     if isinstance(value, Constant) and value.array.dtype.kind == "f":
         array = value.array
         if not array.any():
