@@ -234,8 +234,9 @@ def _parts_of_file(h5, model):
         order = range(len(layers))
     parts, counts, seen = [], {}, set()
     for kind, configuration, _ in layers:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", str(kind)))
-        name = name.lower()
+        # Keras's own rule: keras.src.utils.naming.to_snake_case
+        name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", str(kind)))
+        name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
         counts[name] = counts.get(name, -1) + 1
         name = f"{name}_{counts[name]}" if counts[name] else name
         seen.add(name)

@@ -286,6 +286,15 @@ def test_what_follows_an_lstm_is_a_readout_pooling_and_loss(name, bidirectional,
         assert_close(predicted if function is None else function(predicted), called(model, x), 1e-5)
 
 
+def test_layers_with_digits_in_their_names_are_found_in_a_file(keras, tmp_path):
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((None, 2)), layers.SpatialDropout1D(0.5), layers.LSTM(3), layers.Dense(2)])
+    model.save(tmp_path / "a.keras")
+    again = from_keras(tmp_path / "a.keras", ignore=("dropout",))
+    assert np.array_equal(again.parameters, from_keras(model, ignore=("dropout",)).parameters)
+
+
 def test_a_loss_that_is_given_must_be_that_of_the_activation(keras):
     model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(3), keras.layers.Dense(
         2, activation="softmax", name="out")])

@@ -858,6 +858,56 @@ ONE_IDENTITY = helper.make_model(
 )
 
 
+def with_a_second_readout(kind, every_step=False):
+    """Return a graph with two readouts of one thing, the two Models that they are, and x."""
+    first, second = (
+        Model(LSTM(2, 3, bidirectional=True, rng=0), outputs, every_step=every_step, rng=outputs)
+        for outputs in ((2, 2) if kind == "sum" else (2, 4))
+    )
+    for k, model in enumerate((first, second)):
+        model.bias = np.arange(model.output_size) + k
+    proto = to_onnx(first)
+    graph, read = proto.graph, node(proto, "MatMul").input[0]
+    for name, array in (("weight_2", second.weight.T), ("bias_2", second.bias)):
+        graph.initializer.append(numpy_helper.from_array(np.array(array), name))
+    graph.node.extend([
+        helper.make_node("MatMul", [read, "weight_2"], ["product_2"]),
+        helper.make_node("Add", ["product_2", "bias_2"], ["second"]),
+    ])
+    outputs = ["prediction", "second"]
+    if kind == "sigmoid":
+        graph.node.extend(helper.make_node("Sigmoid", [name], [f"{name}_s"]) for name in outputs)
+        outputs = [f"{name}_s" for name in outputs]
+    elif kind == "joined":
+        graph.node.append(helper.make_node("Concat", outputs, ["both"], axis=-1))
+        outputs = ["both"]
+    elif kind == "sum":
+        graph.node.append(helper.make_node("Add", outputs, ["both"]))
+        outputs = ["both"]
+    elif kind == "one softmax":
+        graph.node.append(helper.make_node("Softmax", ["second"], ["shares"], axis=-1))
+        outputs = ["prediction", "shares"]
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in outputs)
+    return proto, first, second
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("kind", ["outputs", "joined", "sum", "sigmoid"])
+def test_several_readouts_of_one_thing_are_one(kind, every_step):
+    proto, first, second = with_a_second_readout(kind, every_step)
+    model = from_onnx(proto)
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)).astype("float32")
+    both = first.predict(x), second.predict(x)
+    assert type(model.loss).__name__ == ("BinaryCrossEntropy" if kind == "sigmoid" else "MeanSquaredError")
+    assert_close(model.predict(x), sum(both) if kind == "sum" else np.concatenate(both, -1), 1e-6)
+
+
+def test_readouts_with_different_functions_are_refused():
+    with pytest.raises(FormatError, match="expected one graph for each"):
+        from_onnx(with_a_second_readout("one softmax")[0])
+
+
 @pytest.mark.parametrize("axis, said", [(0, None), (1, "lengths from all steps")], ids=["time", "batch"])
 def test_lengths_that_the_graph_makes_of_its_sizes(axis, said):
     lstm = LSTM(2, 3, batch_first=False, rng=0, dtype="float32")
