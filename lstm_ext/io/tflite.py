@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from lstm_ext.lstm import LSTM
     from lstm_ext.model import Model
-
-    _Value: TypeAlias = Constant | Signal | Sizes | "_Reversed" | None
 
 __all__ = ["from_tflite"]
 
@@ -343,10 +341,8 @@ class _Graph(Interpreter):
         if any(coupled):  # i = 1 - f = sigmoid(-a_f), and f = 1 - i
             if not all(coupled) or peephole[0] is not None:
                 raise FormatError(f"{where}: some weights of its input gate are missing")
-            for group in (ih, hh, bias):
-                group[0] = Constant(-group[1].array)
-            if peephole[1] is not None:
-                peephole[0] = Constant(-peephole[1].array)
+            for group in (ih, hh, bias, peephole):
+                group[0] = None if group[1] is None else Constant(-group[1].array)
         arrays = {"W": _stacked(where, ih, 2), "R": _stacked(where, hh, 2), "B": _stacked(where, bias, 1)}
         arrays["B"] = np.concatenate([arrays["B"], np.zeros_like(arrays["B"])], 1)
         if peephole[2] is not None:
@@ -459,8 +455,8 @@ def _strided_slice(graph: _Graph, own: _Operator, value: Any, begin: Any, end: A
             graph.refuse(own.where, value, "slicing")
         if masks[4] & 1:
             return graph.make(own, "Gather", value, Sizes((starts[0],), True))
-        start, stop = 0 if masks[0] & 1 else starts[0], _END if masks[1] & 1 else ends[0]
-        return graph.make(own, "Slice", value, Sizes((start,)), Sizes((stop,)), Sizes((0,)))
+        bounds = 0 if masks[0] & 1 else starts[0], _END if masks[1] & 1 else ends[0]
+        return graph.make(own, "Slice", value, *(Sizes((bound,)) for bound in bounds), Sizes((0,)))
     signal = value.signal if isinstance(value, _Reversed) else value
     if not isinstance(signal, Signal) or len(starts) > len(signal.axes):
         graph.refuse(own.where, signal, "slicing")
