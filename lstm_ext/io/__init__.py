@@ -18,6 +18,7 @@ _ROOMS = {
     "to_keras": "keras",
     "from_onnx": "onnx",
     "to_onnx": "onnx",
+    "from_tflite": "tflite",
     "export_c": "c_export",
     "export_casadi": "control",
     "export_fmu": "control",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lstm_ext.io.keras import from_keras, to_keras
     from lstm_ext.io.native import EstimatorStream, load, save, stream
     from lstm_ext.io.onnx import from_onnx, to_onnx
+    from lstm_ext.io.tflite import from_tflite
     from lstm_ext.io.torch import from_torch, to_torch
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "from_keras",
     "from_neuralhydrology",
     "from_onnx",
+    "from_tflite",
     "from_torch",
     "load",
     "save",

@@ -33,10 +33,7 @@ def open_hdf5(path):
         size = size_of(file)
         first = file.read(8)
         if first[4:8] == b"TFL3":
-            raise FormatError(
-                "it is a TFLite file, whose LSTM may be quantized and is laid out for phones; expected the "
-                "Keras model that it was made of: give its .keras or .h5"
-            )
+            raise FormatError("it is a TFLite file, which from_tflite reads")
         if first[:4] == b"PK\x03\x04":
             archive = stack.enter_context(open_archive(file))
             model = _model_of_archive(archive)

@@ -25,6 +25,7 @@ from lstm_ext.io._hdf5 import open_hdf5
 from lstm_ext.io._keras_models import cells, ordered_layers
 from lstm_ext.io._networks import keras_model
 from lstm_ext.io._widths import check_widths, padded, widened
+from lstm_ext.losses import LOSSES
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
@@ -68,7 +69,11 @@ _CLASSES = {
     "dropout": "Dropout", "masking": "Masking", "input_layer": "InputLayer", "flatten": "Flatten",
     "reshape": "Reshape", "spatial_dropout1d": "SpatialDropout1D", "gaussian_noise": "GaussianNoise",
     "gaussian_dropout": "GaussianDropout", "activity_regularization": "ActivityRegularization",
+    "global_average_pooling1d": "GlobalAveragePooling1D", "global_max_pooling1d": "GlobalMaxPooling1D",
 }
+_POOLINGS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
+# What the loss of a Model does with its outputs.
+_FUNCTIONS = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
 # Layers that do nothing in inference, and the word that gives up what they do in training.
 _IDLE = {
     "Dropout": "dropout", "SpatialDropout1D": "dropout", "GaussianDropout": "dropout",
@@ -85,16 +90,18 @@ _PLACES = {
 def from_keras(
     source: Any, *, activation: _Activation | None = None, recurrent_activation: _Activation | None = None,
     go_backwards: bool | None = None, bidirectional: bool | None = None, every_step: bool | None = None,
-    loss: Any = "mse", batch_first: bool = True, dtype: npt.DTypeLike | None = None,
+    loss: Any = None, batch_first: bool = True, dtype: npt.DTypeLike | None = None,
     ignore: Iterable[str] = (),
 ) -> LSTM | Model:
     """Make an LSTM, or a model, of the weights of Keras 3.
 
     Kernels are transposed, and that is all: the order of gates, i, f, c, o, is ours, whose g is Keras's c.
     Layers are ``LSTM``, ``RNN`` of ``LSTMCell`` and ``Bidirectional(LSTM, merge_mode="concat")``, several of
-    them of the same options, and one linear ``Dense`` at the end (or ``TimeDistributed(Dense)``), which makes
-    a `Model`. Layers of different units become an LSTM whose layers are as wide as the widest, whose added
-    units have weights of 0 and stay at 0. ``Flatten`` and ``Reshape`` that change no shape are left out.
+    them of the same options. ``Dense`` or ``TimeDistributed(Dense)`` at the end make a `Model`: linear ones
+    become one readout, and a softmax or sigmoid of the last belongs to the loss here.
+    ``GlobalAveragePooling1D`` and ``GlobalMaxPooling1D`` before them are the pooling of the model. Layers of
+    different units become an LSTM whose layers are as wide as the widest, whose added units have weights of 0
+    and stay at 0. ``Flatten`` and ``Reshape`` that change no shape are left out.
 
     Parameters
     ----------
@@ -114,8 +121,11 @@ def from_keras(
     every_step : bool, optional
         For arrays and ``.weights.h5`` with a ``Dense``: whether it reads all steps; default False. Else
         ``return_sequences`` of the last LSTM says so.
-    loss, batch_first
-        As in `Model`, `LSTM`.
+    loss : str or loss, optional
+        Of the `Model`. None: "cross_entropy" where the last ``Dense`` has a softmax, "binary_cross_entropy"
+        where it has a sigmoid, else "mse". After a softmax or sigmoid `Model.predict` gives the logits.
+    batch_first
+        As in `LSTM`.
     dtype : {"float32", "float64"}, optional
         To convert to. None: that of the weights.
     ignore : tuple of str
@@ -224,8 +234,9 @@ def _parts_of_file(h5, model):
         order = range(len(layers))
     parts, counts, seen = [], {}, set()
     for kind, configuration, _ in layers:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", str(kind)))
-        name = name.lower()
+        # Keras's own rule: keras.src.utils.naming.to_snake_case
+        name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", str(kind)))
+        name = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
         counts[name] = counts.get(name, -1) + 1
         name = f"{name}_{counts[name]}" if counts[name] else name
         seen.add(name)
@@ -289,7 +300,8 @@ def _kinds_by_number(names):
             raise FormatError(f"the layers {word} have the numbers {sorted(numbers)[:10]}")
     if {"lstm", "bidirectional"} <= set(found):
         raise FormatError("the file does not say in which order LSTM and Bidirectional stand: give .keras")
-    order = ("input_layer", "masking", "dropout", "lstm", "bidirectional", "dense", "time_distributed")
+    order = ("input_layer", "masking", "dropout", "lstm", "bidirectional", "global_average_pooling1d",
+             "global_max_pooling1d", "dense", "time_distributed")
     return [word for word in order for _ in found.get(word, ())]
 
 
@@ -298,7 +310,7 @@ def _kinds_by_number(names):
 
 def _make(parts, asked, ignore, loss, batch_first, dtype):
     """Check everything that the layers say, then read their arrays into an LSTM or a model."""
-    stack, head = [], None
+    stack, heads, pooling = [], [], "last"
     for part in parts:
         if part.kind == "InputLayer":
             continue
@@ -310,18 +322,21 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
                     f"ignore=({word!r},) leaves it out"
                 )
         elif part.kind in ("Flatten", "Reshape"):
-            _check_no_op(part, stack, head)
-        elif head is not None or part.kind not in ("RNN", *_PLACES):
+            _check_no_op(part, stack, heads[-1] if heads else None, pooling)
+        elif part.kind in _POOLINGS:
+            pooling = _pooling(part, stack, heads, pooling)
+        elif part.kind in ("Dense", "TimeDistributed"):
+            heads.append(_Head(part, ignore, loss))
+        elif heads or pooling != "last" or part.kind not in ("RNN", *_PLACES):
+            after = " after a Dense" if heads else "" if pooling == "last" else " after a pooling"
             raise FormatError(
-                f"there is a layer {shorten(part.kind)}{' after a Dense' if head else ''}, expected LSTM or "
-                "Bidirectional, and one Dense at the end"
+                f"there is a layer {shorten(part.kind)}{after}, expected LSTM or Bidirectional, and Dense at "
+                "the end"
             )
         elif part.kind == "RNN":
             stack += [_Layer(one, asked, ignore, first=not stack) for one in _of_cells(part)]
-        elif part.kind in ("LSTM", "Bidirectional"):
-            stack.append(_Layer(part, asked, ignore, first=not stack))
         else:
-            head = _Head(part, ignore)
+            stack.append(_Layer(part, asked, ignore, first=not stack))
     if not stack:
         raise FormatError("there is no LSTM")
     first, last = stack[0], stack[-1]
@@ -345,8 +360,12 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
             "the LSTM has go_backwards=True and return_sequences=True: Keras gives its outputs in the order "
             "in which it reads, and y here is in the order of time: give the arrays and go_backwards=True"
         )
-    if head is not None and head.distributed and last.sequences is False:
+    if pooling != "last":
+        every_step = False
+    if any(head.distributed for head in heads) and (last.sequences is False or pooling != "last"):
         raise FormatError("there is a TimeDistributed after an LSTM with return_sequences=False")
+    if pooling != "last" and not heads:
+        raise FormatError("there is a pooling without a Dense after it; expected one: a Model has a readout")
 
     arrays = [array for part in parts for array in part.arrays]
     dtype = common_dtype({f"array {k}": array for k, array in enumerate(arrays)}, dtype)
@@ -356,11 +375,20 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
         if layer.inputs != width:
             raise FormatError(f"LSTM layer {number} takes {layer.inputs} features, and it is given {width}")
         width = D * layer.units
-    if head is not None and head.inputs != width:
-        raise FormatError(f"the Dense takes {head.inputs} features, and it is given {width}")
+    for head in heads:
+        if head.inputs != width:
+            raise FormatError(f"the Dense takes {head.inputs} features, and it is given {width}")
+        width = head.outputs
+    for head in heads[:-1]:
+        if head.activation != "linear":
+            raise FormatError(
+                f"the Dense {head.name} has activation={shorten(head.activation or 'not known')} and another "
+                "Dense after it, and the readout of a Model is linear: import the layers before it, and "
+                "compute the Dense layers yourself"
+            )
 
     check_widths(widths, first.activations, first.inputs, D)
-    if head is None and widths[-1] != max(widths):
+    if not heads and widths[-1] != max(widths):
         raise FormatError(
             f"the last LSTM layer has units {widths[-1]}, another {max(widths)}; expected a Dense at the "
             "end, or a last layer as wide as the widest"
@@ -368,7 +396,7 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
     lstm = bare_lstm(
         input_size=first.inputs, hidden_size=max(widths), num_layers=len(stack),
         bidirectional=first.bidirectional, reverse=first.backwards,
-        batch_first=True if head is not None else batch_first, activations=first.activations,
+        batch_first=True if heads else batch_first, activations=first.activations,
         bias=first.bias, dtype=dtype,
     )
     parameters = {}
@@ -379,19 +407,45 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
                 parameters[name] = as_weights(name, array[()], array.shape).T
     for name, array in widened(parameters, widths, D).items():
         fill(lstm[name], name, array)
-    if head is None:
+    if not heads:
         return lstm
-    model = Model(lstm, head.outputs, every_step=every_step, loss=loss)
-    kernel = as_weights("kernel of the Dense", head.kernel[()], (D * widths[-1], head.outputs))
+    if loss is None:
+        loss = _FUNCTIONS.get(heads[-1].function, "mse")
+    model = Model(lstm, heads[-1].outputs, every_step=every_step, loss=loss, pooling=pooling)
+    kernel, bias = _joined(heads)
     fill(model.weight, "kernel of the Dense", padded(kernel.T, widths[-1], max(widths), axis=1))
-    bias = np.zeros(head.outputs) if head.bias is None else head.bias[()]
-    fill(model.bias, "bias of the Dense", as_weights("bias of the Dense", bias, (head.outputs,)))
+    fill(model.bias, "bias of the Dense", bias)
     return model
 
 
-def _check_no_op(part, stack, head):
+def _joined(heads):
+    """Return the kernel and bias that linear Dense layers, one after the other, are together."""
+    found = []
+    for head in heads:
+        bias = np.zeros(head.outputs) if head.bias is None else head.bias[()]
+        found.append((as_weights("kernel of the Dense", head.kernel[()], (head.inputs, head.outputs)),
+                      as_weights("bias of the Dense", bias, (head.outputs,))))
+    kernel, bias = found[0]
+    for more, added in found[1:]:  # rounded once, when they are assigned
+        with np.errstate(over="ignore", invalid="ignore"):
+            wide = more.astype(np.float64)
+            kernel, bias = kernel @ wide, bias @ wide + added
+    return kernel, bias
+
+
+def _pooling(part, stack, heads, before):
+    """Return a Model's pooling for a layer that pools all steps of the LSTM."""
+    configuration = part.configuration or {}
+    if not stack or stack[-1].sequences is False or heads or before != "last":
+        raise FormatError(f"there is a layer {part.kind} that does not follow an LSTM of all steps")
+    if configuration.get("keepdims") or configuration.get("data_format") not in (None, "channels_last"):
+        raise FormatError(f"{part.kind} keeps its axis, or pools features; expected one over time alone")
+    return _POOLINGS[part.kind]
+
+
+def _check_no_op(part, stack, head, pooling):
     """Refuse a Flatten or Reshape that changes the shape of what it is given."""
-    sequences = bool(stack) and stack[-1].sequences
+    sequences = bool(stack) and stack[-1].sequences and pooling == "last"
     if part.configuration is None:
         raise FormatError(f"the file does not say what its layer {part.kind} does: give .keras")
     if not stack or (part.kind == "Flatten" and sequences):
@@ -497,10 +551,11 @@ class _Layer:
 
 
 class _Head:
-    """A Dense at the end."""
+    """A Dense at the end; its activation is None where nothing says it."""
 
-    def __init__(self, part, ignore):
+    def __init__(self, part, ignore, loss):
         self.distributed = part.kind == "TimeDistributed"
+        self.activation = self.function = self.name = None
         configuration = part.configuration
         if configuration is not None and self.distributed:
             _check_configuration(part, configuration, ignore)
@@ -511,12 +566,17 @@ class _Head:
             configuration = configuration["layer"]["config"]
         if configuration is not None:
             _check_configuration(part, configuration, ignore)
-            activation = configuration["activation"]
-            if activation not in ("linear", None) and "head_activation" not in ignore:
-                raise FormatError(
-                    f"the Dense has activation={shorten(activation)}, and the readout of a Model is linear: "
-                    "ignore=('head_activation',) gives a model of what goes into it, such as logits"
-                )
+            self.name = shorten(configuration.get("name"))
+            self.activation = activation = configuration["activation"] or "linear"
+            if activation != "linear" and "head_activation" not in ignore:
+                self.function = activation
+                of_loss = _FUNCTIONS.get(activation) if isinstance(activation, str) else None
+                if of_loss is None or not (loss in (None, of_loss) or isinstance(loss, LOSSES[of_loss])):
+                    raise FormatError(
+                        f"the Dense {self.name} has activation={shorten(activation)}, and the readout of a "
+                        "Model is linear: ignore=('head_activation',) gives a model of what goes into it, "
+                        "such as logits"
+                    )
         if len(part.arrays) not in (1, 2) or len(part.arrays[0].shape) != 2 or not all(part.arrays[0].shape):
             raise FormatError("the Dense has other arrays than a kernel (features, outputs) and a bias")
         self.kernel, self.bias = part.arrays[0], part.arrays[1] if len(part.arrays) == 2 else None

@@ -185,13 +185,26 @@ def stacks(layers):
         ),
         "merge_mode": ([layers.Bidirectional(lstm(), merge_mode="sum")], "has merge_mode='sum', expected"),
         "bidirectional GRU": ([layers.Bidirectional(layers.GRU(3))], "Bidirectional"),
-        "GRU": ([layers.GRU(3)], "there is a layer GRU, expected LSTM or Bidirectional, and one Dense"),
+        "GRU": ([layers.GRU(3)], "there is a layer GRU, expected LSTM or Bidirectional, and Dense"),
         "Dense first": ([layers.Dense(3), lstm()], "there is a layer LSTM after a Dense"),
-        "two Dense": ([lstm(), layers.Dense(3), layers.Dense(3)], "there is a layer Dense after a Dense"),
-        "Dense with softmax": (
-            [lstm(return_sequences=False), layers.Dense(3, activation="softmax")],
-            r"the Dense has activation=softmax.*ignore=\('head_activation',\)",
+        "two Dense": (
+            [lstm(), layers.Dense(3, activation="relu", name="hidden"), layers.Dense(3)],
+            "the Dense hidden has activation=relu",
         ),
+        "softmax within": (
+            [lstm(), layers.Dense(3, activation="softmax", name="hidden"), layers.Dense(3)],
+            "the Dense hidden has activation=softmax and another Dense after it.*compute the Dense layers",
+        ),
+        "Dense with relu": (
+            [lstm(return_sequences=False), layers.Dense(3, activation="relu", name="out")],
+            r"the Dense out has activation=relu.*ignore=\('head_activation',\)",
+        ),
+        "LSTM after a pooling": (
+            [lstm(), layers.GlobalMaxPooling1D(keepdims=True), lstm()], "GlobalMaxPooling1D keeps its axis"),
+        "pooling alone": ([lstm(), layers.GlobalMaxPooling1D()], "a pooling without a Dense"),
+        "pooling twice": (
+            [lstm(return_sequences=False), layers.Reshape((3, 1)), layers.GlobalMaxPooling1D()],
+            "Reshape to|does not follow an LSTM"),
         "Masking": ([layers.Masking(), lstm()], r"there is a layer Masking.*ignore=\('masking',\) leaves"),
         "Dropout": ([lstm(), layers.Dropout(0.1)], r"there is a layer Dropout.*ignore=\('dropout',\)"),
         "no LSTM": ([layers.Dense(3)], "there is no LSTM"),
@@ -203,7 +216,8 @@ def stacks(layers):
     "narrower at the end", "Flatten of steps", "Reshape", "Reshape first", "RNN of a GRU",
     "other activations", "other bias", "other directions", "go_backwards later",
     "go_backwards with sequences", "merge_mode", "bidirectional GRU", "GRU", "Dense first", "two Dense",
-    "Dense with softmax", "Masking", "Dropout", "no LSTM", "float16",
+    "softmax within", "Dense with relu", "LSTM after a pooling", "pooling alone", "pooling twice",
+    "Masking", "Dropout", "no LSTM", "float16",
 ])
 def test_layers_that_are_no_lstm_here_are_refused_by_a_sentence(name, keras, tmp_path):
     layers, sentence = stacks(keras.layers)[name]
@@ -224,6 +238,78 @@ def test_what_is_given_up_leaves_the_rest_exact(keras):
     logits = from_keras(model, ignore=("dropout", "head_activation"), loss="cross_entropy").predict(x)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert_close(shares, called(model, x), 1e-5)
+
+
+def heads(layers):
+    """Layers after an LSTM of all steps, and what their model has: loss, pooling, what comes after."""
+    softmax = lambda a: np.exp(a) / np.exp(a).sum(-1, keepdims=True)  # noqa: E731
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
+    return {
+        "two linear": ([layers.Dense(4), layers.Dense(2)], "mse", "last", None),
+        "three linear": (
+            [layers.Dense(4), layers.TimeDistributed(layers.Dense(6, use_bias=False)), layers.Dense(2)],
+            "mse", "last", None),
+        "softmax": ([layers.Dense(3, activation="softmax")], "cross_entropy", "last", softmax),
+        "linear, sigmoid": (
+            [layers.Dense(3), layers.Dense(2, activation="sigmoid")],
+            "binary_cross_entropy", "last", sigmoid),
+        "mean": ([layers.GlobalAveragePooling1D(), layers.Dense(2)], "mse", "mean", None),
+        "max, two linear": (
+            [layers.GlobalMaxPooling1D(), layers.Dense(4), layers.Dense(2)], "mse", "max", None),
+        "mean, softmax": (
+            [layers.GlobalAveragePooling1D(), layers.Flatten(), layers.Dense(3, activation="softmax")],
+            "cross_entropy", "mean", softmax),
+    }
+
+
+@pytest.mark.parametrize("name", [
+    "two linear", "three linear", "softmax", "linear, sigmoid", "mean", "max, two linear", "mean, softmax",
+])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_what_follows_an_lstm_is_a_readout_pooling_and_loss(name, bidirectional, keras, tmp_path):
+    from lstm_ext.losses import LOSSES
+
+    after, loss, pooling, function = heads(keras.layers)[name]
+    lstm = keras.layers.LSTM(3, return_sequences=True)
+    lstm = keras.layers.Bidirectional(lstm) if bidirectional else lstm
+    model = keras.Sequential([keras.Input((None, 2)), lstm, *after])
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    x = rng.normal(size=(3, 5, 2)).astype("float32")
+    model.save(tmp_path / "a.keras")
+    for source in (model, tmp_path / "a.keras"):
+        mine = from_keras(source)
+        assert type(mine.loss) is LOSSES[loss]
+        assert mine.pooling == pooling
+        assert mine.every_step == (pooling == "last")
+        predicted = mine.predict(x)
+        assert_close(predicted if function is None else function(predicted), called(model, x), 1e-5)
+
+
+def test_layers_with_digits_in_their_names_are_found_in_a_file(keras, tmp_path):
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((None, 2)), layers.SpatialDropout1D(0.5), layers.LSTM(3), layers.Dense(2)])
+    model.save(tmp_path / "a.keras")
+    again = from_keras(tmp_path / "a.keras", ignore=("dropout",))
+    assert np.array_equal(again.parameters, from_keras(model, ignore=("dropout",)).parameters)
+
+
+def test_a_loss_that_is_given_must_be_that_of_the_activation(keras):
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(3), keras.layers.Dense(
+        2, activation="softmax", name="out")])
+    assert type(from_keras(model, loss="cross_entropy").loss).__name__ == "CrossEntropy"
+    with pytest.raises(FormatError, match="the Dense out has activation=softmax"):
+        from_keras(model, loss="mse")
+    given_up = from_keras(model, loss="mse", ignore=("head_activation",))
+    assert type(given_up.loss).__name__ == "MeanSquaredError"
+
+
+def test_several_dense_of_arrays_do_not_say_their_activations(keras):
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(3), keras.layers.Dense(
+        4), keras.layers.Dense(2)])
+    with pytest.raises(FormatError, match="activation=not known"):
+        from_keras(model.get_weights())
 
 
 def chains(keras):

@@ -811,15 +811,15 @@ HOSTILE = {
         lambda: changed(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 11)),
         "not of the dtype",
     ),
-    "two readouts": (
+    "readouts of other axes": (
         lambda: changed(lambda m: (
             m.graph.node.insert(
                 [n.op_type for n in m.graph.node].index("Add"),
-                helper.make_node("MatMul", ["y_joined", "weight"], ["q"]),
+                helper.make_node("Transpose", [node(m, "MatMul").output[0]], ["q"], perm=[1, 0, 2]),
             ),
             node(m, "Add").input.__setitem__(1, "q"),
         )),
-        "adding to prediction",
+        "the sum of two readouts that are not of one thing",
     ),
     "readout of another axis": (
         lambda: changed(lambda m: node(m, "MatMul").input.__setitem__(0, "Y_l1")),
@@ -856,6 +856,83 @@ ONE_IDENTITY = helper.make_model(
     ),
     opset_imports=[helper.make_opsetid("", 17)],
 )
+
+
+def with_a_second_readout(kind, every_step=False):
+    """Return a graph with two readouts of one thing, the two Models that they are, and x."""
+    first, second = (
+        Model(LSTM(2, 3, bidirectional=True, rng=0), outputs, every_step=every_step, rng=outputs)
+        for outputs in ((2, 2) if kind == "sum" else (2, 4))
+    )
+    for k, model in enumerate((first, second)):
+        model.bias = np.arange(model.output_size) + k
+    proto = to_onnx(first)
+    graph, read = proto.graph, node(proto, "MatMul").input[0]
+    for name, array in (("weight_2", second.weight.T), ("bias_2", second.bias)):
+        graph.initializer.append(numpy_helper.from_array(np.array(array), name))
+    graph.node.extend([
+        helper.make_node("MatMul", [read, "weight_2"], ["product_2"]),
+        helper.make_node("Add", ["product_2", "bias_2"], ["second"]),
+    ])
+    outputs = ["prediction", "second"]
+    if kind == "sigmoid":
+        graph.node.extend(helper.make_node("Sigmoid", [name], [f"{name}_s"]) for name in outputs)
+        outputs = [f"{name}_s" for name in outputs]
+    elif kind == "joined":
+        graph.node.append(helper.make_node("Concat", outputs, ["both"], axis=-1))
+        outputs = ["both"]
+    elif kind == "sum":
+        graph.node.append(helper.make_node("Add", outputs, ["both"]))
+        outputs = ["both"]
+    elif kind == "one softmax":
+        graph.node.append(helper.make_node("Softmax", ["second"], ["shares"], axis=-1))
+        outputs = ["prediction", "shares"]
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in outputs)
+    return proto, first, second
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("kind", ["outputs", "joined", "sum", "sigmoid"])
+def test_several_readouts_of_one_thing_are_one(kind, every_step):
+    proto, first, second = with_a_second_readout(kind, every_step)
+    model = from_onnx(proto)
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)).astype("float32")
+    both = first.predict(x), second.predict(x)
+    assert type(model.loss).__name__ == ("BinaryCrossEntropy" if kind == "sigmoid" else "MeanSquaredError")
+    assert_close(model.predict(x), sum(both) if kind == "sum" else np.concatenate(both, -1), 1e-6)
+
+
+def test_readouts_with_different_functions_are_refused():
+    with pytest.raises(FormatError, match="expected one graph for each"):
+        from_onnx(with_a_second_readout("one softmax")[0])
+
+
+@pytest.mark.parametrize("axis, said", [(0, None), (1, "lengths from all steps")], ids=["time", "batch"])
+def test_lengths_that_the_graph_makes_of_its_sizes(axis, said):
+    lstm = LSTM(2, 3, batch_first=False, rng=0, dtype="float32")
+    model = to_onnx(lstm)
+    graph = model.graph
+    made = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "which"], ["steps"]),
+        helper.make_node("Gather", ["sizes", "one"], ["sequences"]),
+        helper.make_node("Expand", ["steps", "sequences"], ["wide"]),
+        helper.make_node("Cast", ["wide"], ["lens"], to=TensorProto.INT32),
+    ]
+    for name, value in (("which", [axis]), ("one", [1])):
+        graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    own = node(model, "LSTM")
+    own.input.extend([""] * (5 - len(own.input)))
+    own.input[4] = "lens"
+    nodes = [*made, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if said is None:
+        assert from_onnx(model).parameters.tobytes() == lstm.parameters.tobytes()
+    else:
+        with pytest.raises(FormatError, match=said):
+            from_onnx(model)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

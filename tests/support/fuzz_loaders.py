@@ -1,6 +1,6 @@
 """Fuzz the readers of lstm_ext.io with atheris: whatever a file holds, the one error is FormatError.
 
-    python tests/support/fuzz_loaders.py safetensors --seconds 600     # or torch, hdf5, keras, onnx
+    python tests/support/fuzz_loaders.py safetensors --seconds 600     # or torch, hdf5, keras, onnx, tflite
 
 Half of the inputs are the bytes of a file. The others are lists of edits to what a valid file says (its
 header, its configuration), written with the right lengths and checksums, so that they come further.
@@ -20,16 +20,27 @@ import zipfile
 import atheris
 
 with atheris.instrument_imports(include=["lstm_ext.io"]):
-    from lstm_ext.io import FormatError, from_keras, from_neuralhydrology, from_onnx, from_torch, load, save
+    from lstm_ext.io import (
+        FormatError,
+        from_keras,
+        from_neuralhydrology,
+        from_onnx,
+        from_tflite,
+        from_torch,
+        load,
+        save,
+    )
     from lstm_ext.io import hydrology as _hydrology  # noqa: F401
     from lstm_ext.io import keras as _keras  # noqa: F401
     from lstm_ext.io import onnx as _onnx  # noqa: F401
+    from lstm_ext.io import tflite as _tflite  # noqa: F401
     from lstm_ext.io import torch as _torch  # noqa: F401
 
 import h5py
 import hostile_files
 import numpy as np
 import onnx
+import tflite_files
 from safetensors.numpy import save_file
 
 from lstm_ext import LSTM, Adam, Model
@@ -332,7 +343,58 @@ def edited_run(seed):
     return make
 
 
+def edited_tflite(seed):
+    """Files of TFLite, some numbers, texts, lists and tables of which are others."""
+    numbers = [0, 1, 2, 3, 4, 9, 44, 127, -1, -128, 255, 2**31 - 1, 2**15]
+
+    def changed(value, data):
+        how = data.ConsumeIntInRange(0, 7)
+        if isinstance(value, tuple):
+            number = numbers[data.ConsumeIntInRange(0, len(numbers) - 1)] if how else data.ConsumeFloat()
+            sizes = {"b": (-128, 127), "B": (0, 255), "I": (0, 2**32 - 1), "i": (-(2**31), 2**31 - 1)}
+            kind = value[0]
+            if kind in sizes:
+                low, high = sizes[kind]
+                return kind, int(min(max(number if number == number else 0, low), high))
+            return (kind, number) if kind == "f" and abs(number) < 3e38 else (kind, bool(number))
+        if isinstance(value, bytes):
+            return value[: data.ConsumeIntInRange(0, len(value))] if how else data.ConsumeBytes(40)
+        if isinstance(value, dict) and value:
+            slot = list(value)[data.ConsumeIntInRange(0, len(value) - 1)]
+            if how == 0:
+                value.pop(slot)
+            elif how == 1:
+                value[data.ConsumeIntInRange(0, 10)] = value[slot]
+            else:
+                value[slot] = changed(value[slot], data)
+        elif isinstance(value, list) and value:
+            k = data.ConsumeIntInRange(0, len(value) - 1)
+            if how == 0:
+                value.pop(k)
+            elif how == 1:
+                value.append(copy.deepcopy(value[data.ConsumeIntInRange(0, len(value) - 1)]))
+            elif isinstance(value[k], int):
+                value[k] = numbers[data.ConsumeIntInRange(0, len(numbers) - 1)] if how == 2 else (
+                    data.ConsumeIntInRange(-1, 40))
+            else:
+                value[k] = changed(value[k], data)
+        return value
+
+    def make(data):
+        both = data.ConsumeBool()
+        table = hostile_files.tflite_file(bidirectional=both, num_layers=1 + both).table()
+        for _ in range(data.ConsumeIntInRange(1, 5)):
+            table = changed(table, data)
+        return tflite_files.flat(table)
+
+    return make
+
+
 TARGETS = {
+    "tflite": (
+        lambda: [hostile_files.tflite_file(bidirectional=both).content() for both in (False, True)],
+        edited_tflite, lambda: from_tflite(read()),
+    ),
     "archive": (lambda: [hostile_files.torch_archive()], edited_archive, lambda: from_torch(PATH)),
     "former_hdf5": (lambda: [hostile_files.former_hdf5()], edited_former_hdf5, lambda: from_keras(PATH)),
     "hydrology": (lambda: [b"\0".join(RUN.values())], edited_run, lambda: run_of(read())),

@@ -9,6 +9,7 @@ import struct
 import zipfile
 
 import numpy as np
+import tflite_files
 
 METADATA = "lstm_ext"
 
@@ -19,7 +20,8 @@ def read(reader, path):
 
     if reader == "torch":
         return lstm_io.from_torch(path)
-    return {"load": lstm_io.load, "keras": lstm_io.from_keras}[reader](path)
+    readers = {"load": lstm_io.load, "keras": lstm_io.from_keras, "tflite": lstm_io.from_tflite}
+    return readers[reader](path)
 
 
 # ---- safetensors
@@ -888,6 +890,125 @@ def hostile_former_hdf5():
     }
 
 
+# ---- TFLite
+
+
+def tflite_file(**words):
+    """Return a file: an LSTM, the last of its steps, a product."""
+    from lstm_ext import LSTM, Model
+
+    words = {"input_size": 2, "hidden_size": 3, **words}
+    lstm = LSTM(rng=0, dtype="float32", cell_clip=10.0, **words)
+    return tflite_files.of_model(Model(lstm, 2, rng=1), (1, 4, words["input_size"]))
+
+
+def hostile_tflite():
+    good = tflite_file().content()
+
+    def changed(change, **words):
+        file = tflite_file(**words)
+        change(file)
+        return file.content()
+
+    def root(change):
+        table = tflite_file().table()
+        change(table)
+        return tflite_files.flat(table)
+
+    def at(place, kind, value):
+        content = bytearray(good)
+        struct.pack_into("<" + kind, content, place, value)
+        return bytes(content)
+
+    def lstm_inputs(**places):
+        def change(file):
+            for place, value in places.items():
+                file.operators[0][1][int(place[1:])] = value
+        return changed(change)
+
+    def tensor(number, **fields):
+        return changed(lambda file: file.tensors[number].update({int(k[1:]): v for k, v in fields.items()}))
+
+    def options(k, **fields):
+        return changed(lambda file: file.operators[k][4].update({int(s[1:]): v for s, v in fields.items()}))
+
+    def named(name):
+        return changed(lambda file: file.codes.__setitem__(1, name))
+
+    def repeated(file):
+        first = file.operators[0]
+        for _ in range(100):
+            file.operators.insert(0, {**first, 1: [0, *first[1][1:]], 2: [file.tensor((1, 4, 32))]})
+            file.operators[1][1] = [file.operators[0][2][0], *file.operators[1][1][1:]]
+
+    start = struct.unpack_from("<I", good)[0]
+    weight = next(k for k, own in enumerate(tflite_file().tensors) if own[0] == [3, 2])
+    last = tflite_file()
+    makes = {own[2][0]: k for k, own in enumerate(last.operators)}
+    output = last.outputs[0]
+    poisoned, place = np.full((3, 2), np.nan, "f4").tobytes(), last.tensors[weight][2][1]
+    cut = {f"cut off at {k}": good[:k] for k in (0, 4, 8, 12, 20, len(good) // 2, len(good) - 1)}
+    return cut | {
+        "another mark": good[:4] + b"TFL2" + good[8:], "a root beyond the file": at(0, "I", 2**31),
+        "a root of 2**32": at(0, "I", 2**32 - 1), "a root in the mark": at(0, "I", 4),
+        "a vtable before the file": at(start, "i", 2**31 - 1), "a vtable beyond": at(start, "i", -(2**31)),
+        "a vtable of itself": at(start, "i", 0),
+        "zeros": b"\0\0\0\0TFL3" + bytes(4096), "ones": b"\x08\0\0\0TFL3" + b"\xff" * 4096,
+        "no tables": tflite_files.flat({}), "no graph": root(lambda t: t.pop(2)),
+        "a graph of nothing": root(lambda t: t.__setitem__(2, [{}])),
+        "no operators": changed(lambda file: file.operators.clear()),
+        "no codes": root(lambda t: t.pop(1)), "no buffers": root(lambda t: t.pop(4)),
+        "no output": changed(lambda file: file.outputs.clear()),
+        "an output of no tensor": changed(lambda file: file.outputs.__setitem__(0, 10**6)),
+        "an output of -1": changed(lambda file: file.outputs.__setitem__(0, -1)),
+        "an input as output": changed(lambda file: file.outputs.__setitem__(0, file.inputs[0])),
+        "100,000 operators": changed(lambda file: file.operators.extend([{}] * 100_000)),
+        "100,000 tensors": changed(lambda file: file.tensors.extend([{}] * 100_000)),
+        "100,000 inputs": changed(lambda file: file.operators[0].__setitem__(1, [0] * 100_000)),
+        "a cycle": changed(lambda file: file.operators[0][1].__setitem__(0, output)),
+        "an operator that reads itself": changed(
+            lambda file: file.operators[makes[output]][1].__setitem__(0, output)),
+        "an operator without outputs": changed(lambda file: file.operators[0].__setitem__(2, [])),
+        "two operators of one output": changed(lambda file: file.operators[0].__setitem__(2, [output])),
+        "a code beyond": changed(lambda file: file.operators[0].__setitem__(0, ("I", 77))),
+        **{f"operator {name}": named(name)
+           for name in ("WHILE", "LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "QUANTIZE", "RELU", "MEAN")},
+        "options of another operator": changed(lambda file: file.operators[0].__setitem__(3, ("B", 9))),
+        "no options": changed(lambda file: (file.operators[1].pop(3), file.operators[1].pop(4))),
+        "no input weights": lstm_inputs(_2=-1), "few inputs": changed(
+            lambda file: file.operators[0].__setitem__(1, file.operators[0][1][:7])),
+        "a projection": lstm_inputs(_16=weight), "a layer normalization": lstm_inputs(_20=weight),
+        "half coupled": lstm_inputs(_1=-1), "a half of the peepholes": lstm_inputs(_10=weight),
+        "weights that are the input": lstm_inputs(_2=0), "weights of a bias": lstm_inputs(_12=weight),
+        "states in the file": lstm_inputs(_18=weight), "no states": lstm_inputs(_18=-1),
+        "an activation of 99": options(0, _0=("b", 99)), "a clip of -1": options(0, _1=("f", -1.0)),
+        "a clip of NaN": options(0, _1=("f", np.nan)), "a clip of inf": options(0, _1=("f", np.inf)),
+        "a projection clip": options(0, _2=("f", 1.0)), "diagonal weights": options(0, _5=("?", True)),
+        "another order of axes": options(0, _3=("?", True)),
+        "a slice of steps of 2": changed(lambda file: file.buffers[file.tensors[
+            file.operators[1][1][3]][2][1]].__setitem__(0, struct.pack("<3i", 1, 2, 1))),
+        "a slice of a middle step": changed(lambda file: file.buffers[file.tensors[
+            file.operators[1][1][1]][2][1]].__setitem__(0, struct.pack("<3i", 0, 1, 0))),
+        "an activation in the readout": options(2, _0=("b", 1)), "shuffled weights": options(2, _1=("b", 1)),
+        "int8": tensor(weight, _1=("b", 9)), "float64": tensor(weight, _1=("b", 10)),
+        "a type of 99": tensor(weight, _1=("b", 99)),
+        "quantized": tensor(weight, _4={2: [1 << 29] * 4}),
+        "sparse": tensor(weight, _6={0: [0, 1]}),
+        "another shape": tensor(weight, _0=[2, 3]), "a shape of 2**62": tensor(weight, _0=[2**31 - 1] * 2),
+        "a negative shape": tensor(weight, _0=[-3, -2]), "a shape of 0": tensor(weight, _0=[0, 2]),
+        "a shape of 100 axes": tensor(weight, _0=[1] * 100), "no shape": tensor(weight, _0=[]),
+        "a buffer beyond": tensor(weight, _2=("I", 10**6)), "an empty buffer": tensor(weight, _2=("I", 0)),
+        "a buffer outside": changed(lambda file: file.buffers[place].update({1: ("Q", 10**6), 2: ("Q", 24)})),
+        "NaN": changed(lambda file: file.buffers[place].__setitem__(0, poisoned)),
+        "a short buffer": changed(lambda file: file.buffers[place].__setitem__(0, poisoned[:-4])),
+        "input of a negative size": tensor(0, _0=[1, -4, 2]), "input of two axes": tensor(0, _0=[4, 2]),
+        "input of int32": tensor(0, _1=("b", 2)), "input of other features": tensor(0, _0=[1, 4, 3]),
+        "an output in the reverse order": changed(
+            lambda file: file.outputs.__setitem__(0, file.operators[1][2][0]), reverse=True),
+        "100 LSTMs of the same weights": changed(repeated, input_size=32, hidden_size=32),
+    }
+
+
 def cases():
     """All files: {name: (reader, content)}."""
     configuration, arrays = our_file()
@@ -902,6 +1023,7 @@ def cases():
         ("keras", "archive", hostile_keras()),
         ("keras", "former hdf5", hostile_former_hdf5()),
         ("torch", "torch archive", hostile_torch_archives()),
+        ("tflite", "tflite", hostile_tflite()),
     ):
         table |= {f"{group}: {name}": (reader, content) for name, content in files.items()}
     return table
@@ -918,6 +1040,7 @@ def good_files():
         "hdf5": hdf5(lstm_groups),
         "former hdf5": former_hdf5(),
         "torch archive": torch_archive(),
+        "tflite": tflite_file().content(),
     }
 
 

@@ -189,6 +189,28 @@ def nets():
         "bidirectional, widths 6, 4": lambda: Widths((6, 4), True),
         "standardized output": net(lambda s, x, y, h, c: (s.heads[0](y[:, -1]) - 0.5) / 3.0),
         "negative output": net(lambda s, x, y, h, c: 1.0 - s.heads[0](y[:, -1])),
+        "sum of two readouts": net(
+            lambda s, x, y, h, c: s.heads[0](h[0]) + s.heads[1](h[1]), layers=1, bidirectional=True,
+            heads=((H, O), (H, O))),
+        "two heads": net(
+            lambda s, x, y, h, c: (s.heads[0](y[:, -1]), s.heads[1](y[:, -1])), heads=((H, O), (H, 1))),
+        "two heads joined": net(
+            lambda s, x, y, h, c: torch.cat((s.heads[0](y), s.heads[1](y)), -1), heads=((H, O), (H, 3))),
+        "two heads with sigmoid": net(
+            lambda s, x, y, h, c: tuple(torch.sigmoid(head(h[-1])) for head in s.heads),
+            heads=((H, O), (H, 1))),
+        "three heads, of both directions": net(
+            lambda s, x, y, h, c: (
+                s.heads[0](h[0]), s.heads[1](h[1]), s.heads[2](torch.cat((h[1], h[0]), -1))),
+            heads=((H, 1), (H, O), (2 * H, O)), bidirectional=True),
+        "heads of all steps and of the last": net(
+            lambda s, x, y, h, c: (s.heads[0](y), s.heads[1](h[-1])), heads=((H, O), (H, O))),
+        "heads with softmax and without": net(
+            lambda s, x, y, h, c: (torch.softmax(s.heads[0](h[-1]), -1), s.heads[1](h[-1])),
+            heads=((H, O), (H, O))),
+        "relu between two linear": net(
+            lambda s, x, y, h, c: s.heads[1](torch.relu(s.heads[0](y[:, -1]))), heads=two),
+        "tanh": net(lambda s, x, y, h, c: torch.tanh(s.heads[0](y[:, -1]))),
         "chunk of h": net(lambda s, x, y, h, c: s.heads[0](torch.cat(h.chunk(2, 0), -1).squeeze(0)), **both),
     }
 
@@ -287,7 +309,7 @@ def difference(model, x, theirs):
     from lstm_ext import Model
 
     if isinstance(model, Model):
-        mine = [model.predict(x)]
+        mine, theirs = [model.predict(x)], [np.concatenate(theirs, -1)]  # several heads
         if type(model.loss).__name__ == "CrossEntropy":
             e = np.exp(mine[0] - mine[0].max(-1, keepdims=True))
             soft = e / e.sum(-1, keepdims=True)

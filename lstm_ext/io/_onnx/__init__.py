@@ -17,13 +17,19 @@ from lstm_ext.io._onnx import lstm as _lstm_operator  # noqa: F401  it goes into
 from lstm_ext.io._onnx import readout as _readout  # noqa: F401
 from lstm_ext.io._onnx.file import parse
 from lstm_ext.io._onnx.graph import Graph
-from lstm_ext.io._onnx.moves import state_of
+from lstm_ext.io._onnx.moves import side_by_side, state_of
 from lstm_ext.io._onnx.values import Signal
 from lstm_ext.io._widths import check_widths, listed, padded
 from lstm_ext.model import Model
 
 LOSSES = {None: "mse", "sigmoid": "binary_cross_entropy", "softmax": "cross_entropy",
           "log_softmax": "cross_entropy"}
+
+NO_LSTM = (
+    "the graph has no LSTM operator: an exporter may have written its steps one by one, or as a loop (Keras "
+    "does so with PyTorch as its backend); expected an LSTM operator: export with another backend, or give "
+    "the network's weights to from_keras or from_torch"
+)
 
 
 def read(source):
@@ -43,15 +49,18 @@ def read(source):
 def _of_proto(proto, folder=None):
     """Return the LSTM or `Model` of a ModelProto, whose data files lie in `folder`."""
     try:
-        return _result(Graph(proto, folder))
+        operators = {node.op_type for node in proto.graph.node}
+        if operators and not {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "If"} & operators:
+            raise FormatError(NO_LSTM)
+        return result_of(Graph(proto, folder))
     except UnicodeDecodeError as error:  # when a name is first looked at
         raise FormatError(f"a name in the file is not text: {error}") from None
 
 
-def _result(graph):
+def result_of(graph):
     """Return the LSTM or the model that a graph is."""
     if not graph.layers:
-        raise FormatError("the graph has no LSTM")
+        raise FormatError(NO_LSTM)
     outputs = [(f"output {shorten(name)}", name, value) for name, value in graph.outputs]
     outputs = [(where, name, state_of(graph, where, value)) for where, name, value in outputs]
     for where, _, value in outputs:
@@ -74,12 +83,15 @@ def _result(graph):
                     "expected a graph with a readout, or the LSTMs one by one"
                 )
         return lstm
-    if len(outputs) > 1 or outputs[0][2].what != "prediction":
+    if any(value.what != "prediction" for _, _, value in outputs):
         raise FormatError(
             "the graph returns more than its readout, "
             f"{shorten(', '.join(name for _, name, _ in outputs))}, which a Model does not"
         )
-    return _model(graph, lstm, *outputs[0][::2], widths)
+    where, _, value = outputs[0]
+    if len(outputs) > 1:
+        value = side_by_side(graph, "the graph", [value for _, _, value in outputs])
+    return _model(graph, lstm, where, value, widths)
 
 
 def _lstm(graph, widths, heads):

@@ -61,12 +61,86 @@ def operator(name, *, of_zeros=False, of_sizes=None, **attributes):
     return entered
 
 
-class Graph:
-    """The values of a graph, as its nodes make them."""
+class Interpreter:
+    """The values of a graph, as its nodes make them, and what the nodes may ask of them."""
+
+    opset = 22  # the version of the operators
+
+    def __init__(self):
+        self.joined = self.held = 0  # bytes
+        self.values, self.kinds, self.fixed = {}, {}, {}
+        self.batch_first = self.lengths = None
+        self.layers, self.states, self.outputs = [], [], []
+
+    @property
+    def budget(self):
+        """Bytes that the file accounts for."""
+        raise NotImplementedError
+
+    def apply(self, where, name, inputs, attributes):
+        """Return what an operator of the table makes of its inputs, a tuple."""
+        entry = OPERATORS[name]
+        if entry.of_zeros and inputs and isinstance(inputs[0], Filled) and inputs[0].row is None:
+            results = inputs[0]
+        elif entry.of_sizes and len(inputs) == 2 and all(isinstance(value, Sizes) for value in inputs):
+            results = self.of_sizes(where, *inputs, entry.of_sizes)
+        else:
+            try:
+                entry.signature.bind(self, where, *inputs, **attributes)
+            except TypeError:
+                raise FormatError(f"{where} has {len(inputs)} inputs") from None
+            results = entry.function(self, where, *inputs, **attributes)
+        return results if isinstance(results, tuple) else (results,)
+
+    def of_sizes(self, where, first, second, function):
+        """Return sums and products of sizes, element by element."""
+        lengths = len(first.values), len(second.values)
+        if 0 in lengths or (lengths[0] != lengths[1] and 1 not in lengths):
+            raise FormatError(f"{where}: {len(first.values)} and {len(second.values)} sizes do not fit")
+        a, b = (own.values * (max(lengths) // len(own.values)) for own in (first, second))
+        found = tuple(function(x, y) for x, y in zip(a, b, strict=True))
+        if None in found or any(isinstance(v, int) and abs(v) >= 2**62 for v in found):
+            raise FormatError(f"{where}: what it computes of sizes cannot be taken over")
+        return Sizes(found, first.scalar and second.scalar)
+
+    # ---- what operators ask of values
+
+    def refuse(self, where, value, doing):
+        """Raise the error for a node that makes of a value what nothing here is."""
+        what = {Constant: "numbers", Sizes: "sizes", Filled: "initial states", type(None): "a missing input"}
+        said = f"{value.what} with axes {value.axes}" if isinstance(value, Signal) else what[type(value)]
+        raise FormatError(f"{where}: {doing} {shorten(said)} cannot be taken over")
+
+    def integers(self, where, value):
+        """Small integers that stand in the file, as a list."""
+        if isinstance(value, Sizes) and all(isinstance(v, int) for v in value.values):
+            return list(value.values)
+        raise FormatError(f"{where}: expected up to {MAX_RANK} integers that stand in the file")
+
+    def axes(self, where, attribute, given):
+        """Return the axes that an attribute (before version 13) or an input says, or None."""
+        return attribute if given is None else self.integers(where, given)
+
+    def axis(self, where, axis, rank):
+        """Return an axis, counted from the start."""
+        if not -rank <= axis < rank:
+            raise FormatError(f"{where}: axis is {axis!r}, and there are {rank}")
+        return axis % rank
+
+    def settled_size(self, size):
+        """Return a size with the numbers that the graph itself has given to names."""
+        factor, names, added = parts(size)
+        for name in names:
+            factor *= self.fixed.get(name, 1)
+        return plain(factor, tuple(name for name in names if name not in self.fixed), added)
+
+class Graph(Interpreter):
+    """The values of an ONNX graph."""
 
     def __init__(self, proto, folder=None):
         import onnx
 
+        super().__init__()
         graph = proto.graph
         versions = {o.domain or "ai.onnx": o.version for o in proto.opset_import}
         self.opset = versions.get("ai.onnx")
@@ -86,11 +160,7 @@ class Graph:
         if graph.sparse_initializer:
             raise FormatError("the graph has sparse initializers, which are not read here")
         self.own_bytes, self.external = proto.ByteSize(), External(folder)
-        self.joined = self.held = 0  # bytes
-        self.values, self.tensors, self.kinds = {}, {}, {}
-        self.batch_first = self.lengths = None
-        self.nodes_left, self.fixed = MAX_NODES, {}
-        self.layers, self.states = [], []
+        self.tensors, self.nodes_left = {}, MAX_NODES
         for initializer in graph.initializer:
             if initializer.name in self.tensors or not initializer.name:
                 raise FormatError(f"initializer {shorten(initializer.name)} occurs twice, or has no name")
@@ -156,64 +226,12 @@ class Graph:
             raise FormatError(f"{where}: an operator of this kind cannot be taken over: {instead}")
         attributes = node_attributes(where, node, entry.attributes)
         inputs = [as_sizes(self.value(where, name)) if name else None for name in node.input]
-        if entry.of_zeros and inputs and isinstance(inputs[0], Filled) and inputs[0].row is None:
-            results = inputs[0]
-        elif entry.of_sizes and len(inputs) == 2 and all(isinstance(value, Sizes) for value in inputs):
-            results = self.of_sizes(where, *inputs, entry.of_sizes)
-        else:
-            try:
-                entry.signature.bind(self, where, *inputs, **attributes)
-            except TypeError:
-                raise FormatError(f"{where} has {len(inputs)} inputs") from None
-            results = entry.function(self, where, *inputs, **attributes)
-        results = results if isinstance(results, tuple) else (results,)
+        results = self.apply(where, node.op_type, inputs, attributes)
         if not 1 <= len(node.output) <= len(results):
             raise FormatError(f"{where} has {len(node.output)} outputs")
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self.define(where, name, result)
-
-    def of_sizes(self, where, first, second, function):
-        """Return sums and products of sizes, element by element."""
-        lengths = len(first.values), len(second.values)
-        if 0 in lengths or (lengths[0] != lengths[1] and 1 not in lengths):
-            raise FormatError(f"{where}: {len(first.values)} and {len(second.values)} sizes do not fit")
-        a, b = (own.values * (max(lengths) // len(own.values)) for own in (first, second))
-        found = tuple(function(x, y) for x, y in zip(a, b, strict=True))
-        if None in found or any(isinstance(v, int) and abs(v) >= 2**62 for v in found):
-            raise FormatError(f"{where}: what it computes of sizes cannot be taken over")
-        return Sizes(found, first.scalar and second.scalar)
-
-    # ---- what operators ask of values
-
-    def refuse(self, where, value, doing):
-        """Raise the error for a node that makes of a value what nothing here is."""
-        what = {Constant: "numbers", Sizes: "sizes", Filled: "initial states", type(None): "a missing input"}
-        said = f"{value.what} with axes {value.axes}" if isinstance(value, Signal) else what[type(value)]
-        raise FormatError(f"{where}: {doing} {shorten(said)} cannot be taken over")
-
-    def integers(self, where, value):
-        """Small integers that stand in the file, as a list."""
-        if isinstance(value, Sizes) and all(isinstance(v, int) for v in value.values):
-            return list(value.values)
-        raise FormatError(f"{where}: expected up to {MAX_RANK} integers that stand in the file")
-
-    def axes(self, where, attribute, given):
-        """Return the axes that an attribute (before version 13) or an input says, or None."""
-        return attribute if given is None else self.integers(where, given)
-
-    def axis(self, where, axis, rank):
-        """Return an axis, counted from the start."""
-        if not -rank <= axis < rank:
-            raise FormatError(f"{where}: axis is {axis!r}, and there are {rank}")
-        return axis % rank
-
-    def settled_size(self, size):
-        """Return a size with the numbers that the graph itself has given to names."""
-        factor, names, added = parts(size)
-        for name in names:
-            factor *= self.fixed.get(name, 1)
-        return plain(factor, tuple(name for name in names if name not in self.fixed), added)
 
 
 def as_sizes(value):

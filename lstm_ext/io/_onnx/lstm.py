@@ -7,7 +7,7 @@ import numpy as np
 from lstm_ext.io import _onnx_lstm
 from lstm_ext.io._common import FormatError, as_weights, shorten
 from lstm_ext.io._onnx.graph import operator
-from lstm_ext.io._onnx.values import Constant, Filled, Layer, Signal, Sizes
+from lstm_ext.io._onnx.values import DOUBLE, FLOAT, Constant, Filled, Layer, Signal, Sizes
 
 
 @operator("LSTM", **_onnx_lstm.ATTRIBUTES)
@@ -24,17 +24,25 @@ def _lstm(
             if not isinstance(value, Constant):
                 graph.refuse(where, value, f"as its {name}")
             arrays[name] = value.array
+    words, layout = _onnx_lstm.options(where, attributes, arrays["R"].shape)
+    y, h, c = add_layer(graph, where, X, words, arrays, layout, sequence_lens, (initial_h, initial_c))
+    if layout:
+        y, h, c = y.pick((2, 0, 1, 3)), h.pick((1, 0, 2)), c.pick((1, 0, 2))
+    return y, h, c
+
+
+def add_layer(graph, where, X, words, arrays, layout, lengths=None, states=(None, None)):
+    """Add a layer that reads X to the graph's, after checks; return y (T, D, N, F), and h, c (D, N, F)."""
     graph.held += sum(array.nbytes for array in arrays.values())
     if graph.held > 2 * graph.budget + 2**20:
         raise FormatError(f"{where}: the LSTMs share weights: they would take more memory than the file")
-    words, layout = _onnx_lstm.options(where, attributes, arrays["R"].shape)
     arrays = _onnx_lstm.check_arrays(where, words, arrays)
     k = len(graph.layers)
     layer = Layer(where, words, arrays, None)
     T, N = _fed(graph, where, X, layout, arrays, k)
-    _take_lengths(graph, where, sequence_lens, T, k)
+    _take_lengths(graph, where, lengths, T, k)
     D, H = layer.directions, words["hidden_size"]
-    layer.initial = _take_states(graph, where, (initial_h, initial_c), layout, D, H, k)
+    layer.initial = _take_states(graph, where, states, layout, D, H, k)
     if k:
         first = graph.layers[0].words
         differing = [name for name in words if name != "hidden_size" and words[name] != first[name]]
@@ -44,23 +52,18 @@ def _lstm(
     rows = tuple((k, d) for d in range(D))
     y = Signal("y", ("T", "D", "N", "F"), (T, D, N, H), rows)
     h = Signal("h", ("D", "N", "F"), (D, N, H), rows)
-    c = replace(h, what="c")
-    if layout:
-        y, h, c = y.pick((2, 0, 1, 3)), h.pick((1, 0, 2)), c.pick((1, 0, 2))
-    return y, h, c
+    return y, h, replace(h, what="c")
 
 
 def _fed(graph, where, X, layout, arrays, k):
     """Check what an LSTM reads: the graph's input, or all of y of the LSTM before. Sizes of T, N."""
-    from onnx import TensorProto
-
     if k == 0:
         time, batch = (1, 0) if layout else (0, 1)
         if not (isinstance(X, Signal) and X.what == "input" and len(X.axes) == 3 and X.rows is None):
             graph.refuse(where, X, "reading")
         if X.axes[2] != 2 or {X.axes[0], X.axes[1]} != {0, 1}:
             graph.refuse(where, X, "reading")
-        kind = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}[arrays["W"].dtype.name]
+        kind = {"float32": FLOAT, "float64": DOUBLE}[arrays["W"].dtype.name]
         if graph.kinds[X.name] != kind:
             raise FormatError(f"{where}: input {shorten(X.name)} is not of the dtype of W")
         if X.sizes[2] not in (arrays["W"].shape[2], f"{X.name}.2"):
@@ -89,6 +92,8 @@ def _take_lengths(graph, where, given, T, k):
         values = given.array if isinstance(given, Constant) else np.array(given.values, object)
         if not (isinstance(T, int) and values.dtype.kind in "iO" and (values == T).all()):
             raise FormatError(f"{where}: its sequence_lens stand in the file, expected an input")
+        given = None
+    if isinstance(given, Signal) and given.what == "all steps" and given.rows == (T,):
         given = None
     if given is not None and not (isinstance(given, Signal) and given.axes == (0,)):
         graph.refuse(where, given, "lengths from")

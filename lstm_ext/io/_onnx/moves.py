@@ -7,6 +7,8 @@ import numpy as np
 from lstm_ext.io._common import FormatError, shorten
 from lstm_ext.io._onnx.graph import MAX_NODES, operator
 from lstm_ext.io._onnx.values import (
+    INT32,
+    INT64,
     MAX_RANK,
     Constant,
     Filled,
@@ -26,10 +28,10 @@ _END = 2**31 - 1  # from here on an end means the end of an axis
 
 @operator("Cast", to="INT", saturate="INT", round_mode="STRING")
 def _cast(graph, where, value, *, to=None, **given):
-    from onnx import TensorProto
-
-    whole = (TensorProto.INT32, TensorProto.INT64)
+    whole = (INT32, INT64)
     if isinstance(value, Sizes) and to in whole:
+        return value
+    if isinstance(value, Signal) and value.what == "all steps" and to in whole:
         return value
     if isinstance(value, Signal) and value.what == "input":
         kind = graph.kinds[value.name]
@@ -64,6 +66,8 @@ def _constant_of_shape(graph, where, shape, *, value=None):
 
 @operator("Expand", of_zeros=True)
 def _expand(graph, where, value, shape):
+    if isinstance(value, Sizes) and isinstance(shape, Sizes) and len(value.values) == len(shape.values) == 1:
+        return Signal("all steps", ("N",), shape.values, value.values)  # one number for each sequence
     if isinstance(value, Constant) and value.array.dtype.kind == "f":
         array = value.array
         if not array.any():
@@ -256,7 +260,7 @@ def _gather(graph, where, value, indices, *, axis=0):
         return Sizes(found, indices.scalar)
     if isinstance(value, Signal) and len(picked) == 1 and indices.scalar:
         axis = graph.axis(where, axis, len(value.axes))
-        return _part(graph, where, value, axis, picked[0], None)
+        return part(graph, where, value, axis, picked[0], None)
     graph.refuse(where, value, "gathering from")
 
 
@@ -301,12 +305,12 @@ def _slice(graph, where, value, from_=None, to=None, along=None, steps=None, *, 
         return Constant(value.array[tuple(index)])
     if isinstance(value, Signal):
         for axis, start, end in zip(axes, starts, ends, strict=True):
-            value = _part(graph, where, value, graph.axis(where, axis, len(value.axes)), start, end)
+            value = part(graph, where, value, graph.axis(where, axis, len(value.axes)), start, end)
         return value
     graph.refuse(where, value, "slicing")
 
 
-def _part(graph, where, value, axis, start, end):
+def part(graph, where, value, axis, start, end):
     """Return the part from `start` to `end` on one axis; end None: one index, and the axis gone."""
     label, size = value.axes[axis], value.sizes[axis]
     if end is not None and start == 0 and end >= (size if isinstance(size, int) else _END):
@@ -384,7 +388,7 @@ def _split(graph, where, value, given=None, *, axis=0, split=None, num_outputs=N
         raise FormatError(f"{where}: parts of {shorten(str(pieces))} are not {size}")
     ends = np.cumsum(pieces).tolist()
     return tuple(
-        _part(graph, where, value, axis, end - n, end) for n, end in zip(pieces, ends, strict=True)
+        part(graph, where, value, axis, end - n, end) for n, end in zip(pieces, ends, strict=True)
     )
 
 
@@ -405,17 +409,48 @@ def _concat(graph, where, *values, axis=0):
         except (ValueError, OverflowError) as error:
             raise FormatError(f"{where}: {error}") from None
     values = [state_of(graph, where, value) for value in values]
-    if values and all(isinstance(value, Signal) and value.what in ("h", "c") for value in values):
+    if values and all(isinstance(value, Signal) for value in values):
         first = values[0]
         axis = graph.axis(where, axis, len(first.axes))
         label = first.axes[axis]
         alike = all((v.what, v.axes) == (first.what, first.axes) for v in values)
-        if alike and label in ("D", "F", "DF"):
+        if alike and first.what == "prediction" and label == "O":
+            return side_by_side(graph, where, values)
+        each = {(v.rows and v.sizes[axis] // len(v.rows)) for v in values if label != "D"}
+        if alike and first.what in ("y", "h", "c") and label in ("D", "F", "DF") and len(each) < 2:
             rows = sum((value.rows for value in values), ())
             size = sum(value.sizes[axis] for value in values)
             label = "D" if label == "D" else "DF" if len(rows) > 1 else "F"
             return replace(_resized(first, axis, label, size), rows=rows)
     graph.refuse(where, values[0] if values else None, "joining")
+
+
+def side_by_side(graph, where, values):
+    """Return several readouts of one thing as one readout, whose outputs stand beside one another."""
+    first, heads = values[0], [value.head for value in values]
+    joint = first.head.function in (None, "sigmoid")  # a softmax would run over the outputs of all
+    for value, head in zip(values, heads, strict=True):
+        same = (value.axes, head.what, head.function, head.masked) == (
+            first.axes, first.head.what, first.head.function, first.head.masked)
+        pooled = head.vector is first.head.vector or np.array_equal(head.vector, first.head.vector)
+        if not (joint and same and pooled and value.axes[-1] == "O"):
+            raise FormatError(
+                f"{where}: its readouts do not read the same in the same way, linear or with a sigmoid; "
+                "expected one graph for each"
+            )
+    bias = None
+    if any(head.bias is not None for head in heads):
+        zeros = np.zeros(1, first.head.weight.dtype)
+        bias = np.concatenate([
+            np.broadcast_to(zeros if head.bias is None else head.bias, len(head.weight)) for head in heads
+        ])
+    weight = np.concatenate([head.weight for head in heads])
+    graph.held += weight.nbytes
+    if graph.held > 4 * graph.budget + 2**24:
+        raise FormatError(f"{where}: the readouts would take more memory than the file")
+    return replace(
+        first, sizes=(*first.sizes[:-1], len(weight)), head=replace(first.head, weight=weight, bias=bias)
+    )
 
 
 # ---- which steps count: Where(Less(Range(0, T), lengths), prediction, 0), as to_onnx writes it

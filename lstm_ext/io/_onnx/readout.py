@@ -140,8 +140,21 @@ def _and_numbers(graph, where, first, second, doing):
     return first, second.array
 
 
+def _sum(graph, where, first, second):
+    """Return the sum of two readouts of one thing, which is a readout, too."""
+    one, other = (_head_of(graph, where, value, "adding to") for value in (first, second))
+    alike = (first.axes, one.what, one.weight.shape) == (second.axes, other.what, other.weight.shape)
+    if not alike or one.vector is not other.vector or first.axes[-1] != "O":
+        graph.refuse(where, second, "the sum of two readouts that are not of one thing:")
+    bias = other.bias if one.bias is None else one.bias if other.bias is None else one.bias + other.bias
+    with np.errstate(over="ignore"):
+        return replace(first, head=replace(one, weight=one.weight + other.weight, bias=bias))
+
+
 @operator("Add", of_sizes=plus)
 def _add(graph, where, first, second):
+    if isinstance(first, Signal) and isinstance(second, Signal):
+        return _sum(graph, where, first, second)
     return _shifted(graph, where, *_and_numbers(graph, where, first, second, "adding to"))
 
 

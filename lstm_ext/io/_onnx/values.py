@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 MAX_RANK = 8
+FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11  # TensorProto.DataType, without the library
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,13 @@ class Signal:
     """Something that is known when the LSTM runs.
 
     what : "input"; "y", "h", "c"; "last step", "first step", "mean", "max", "attention" of y; "share", a
-        softmax of scores over time, and "weighted", y times it; "prediction"; "steps" or "counted"
+        softmax of scores over time, and "weighted", y times it; "prediction"; "steps" or "counted";
+        "all steps", one size for each sequence
     axes : what each axis is: a number (of an input, its own axes), "T", "N", "D" (rows: directions, or
         layers and directions), "F" (features of one row), "DF" (of all rows, joined), "1" (a unit)
     sizes : the size of each axis, as in `Sizes`
-    rows : which (layer, direction) it holds, in order; of an input, which of its first axis, None for all
+    rows : which (layer, direction) it holds, in order; of an input, which of its first axis, None for all;
+        of "all steps" the size
     name : of an input
     head : of a prediction; of "share", "weighted" and "attention" that of the scores
     """
