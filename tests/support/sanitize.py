@@ -2,45 +2,58 @@
 
     python tests/support/sanitize.py address --report FILE      ASan and UBSan (clang or gcc)
     python tests/support/sanitize.py thread --report FILE       TSan (clang), with libomp and its tool archer
-    python tests/support/sanitize.py address --tree DIR         keeps the build in DIR, and uses it again
+    python tests/support/sanitize.py address --tree DIR         keeps the build in DIR, for the next time
 
 TSan does not see the locks within an OpenMP run time. LLVM's libomp reports its barriers and joins to a
 tool, and archer passes them on to TSan; so ``thread`` needs clang, libomp and libarcher. Python is not
 built for TSan: its own memory is not looked at, but the locks of its threads are seen, since they are those
 of the C library. Before anything else a race that is planted in a small program must be found, and its
 mended form must pass in silence. A report of the sanitizer, a failed test and a crash are faults alike: the
-exit code is then 1.
+exit code is then 1. What a faulty run printed is kept beside the build, with its name.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TREE = ("src", "lstm_ext", "tests", "setup.py", "pyproject.toml")
-# What is run: a name, and arguments of Python. {seconds} is the processor's time for random calls.
+# What is run: a name, and arguments of Python, with environment variables before them. {seconds} is the
+# processor's time for random calls. C_LEVEL is a program of its own.
+EVERY = ["tests/support/memcheck.py", "--every"]
 RANDOM = ["tests/support/random_calls.py", "--seconds", "{seconds}", "--under", "{kind}"]
-TESTS = [f"tests/layer/test_{name}.py" for name in (
-    "lstm_gradient", "owners", "threads", "stream", "cython_lstm", "lstm_object", "options")]
+EMULATED = ["LSTM_EXT_BFLOAT16=emulated", *RANDOM, "--seed", "1"]
+C_LEVEL = ["c_level_threads", "{python}", "4", "4"]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+# Live PyTorch brings an OpenMP of its own; limits of memory are not for processes that map terabytes.
+LIMITED = "not live and not test_small_inputs and not test_lstm_memory and not test_silence"
 RUNS = {
     "address": {
-        "every compiled function": ["tests/support/memcheck.py"],
+        "every compiled function": EVERY,
         "random calls": RANDOM,
-        "tests": ["-m", "pytest", "-p", "no:cacheprovider", "-k", "not live", *TESTS],
-        "200 forks of each kind": ["-m", "pytest", "-p", "no:cacheprovider", "tests/layer/test_fork.py"],
+        "random calls, emulated tiles": EMULATED,
+        "threads at the C level": C_LEVEL,
+        "tests of kernels and layer": [
+            *PYTEST, "-k", LIMITED, "--deselect", "tests/layer/test_fork.py", "tests/kernels", "tests/layer"],
+        "200 forks of each kind": [*PYTEST, "tests/layer/test_fork.py"],
     },
     "thread": {
-        "every compiled function": ["tests/support/memcheck.py"],
+        "every compiled function": EVERY,
         "random calls": RANDOM,
-        "tests": ["-m", "pytest", "-p", "no:cacheprovider", "tests/layer/test_threads.py",
-                  "tests/layer/test_owners.py"],
+        "random calls, emulated tiles": EMULATED,
+        "threads at the C level": C_LEVEL,
+        "tests of threads": [
+            *PYTEST, "tests/layer/test_threads.py", "tests/layer/test_owners.py",
+            "tests/layer/test_cython_lstm.py"],
     },
 }
 REPORTS = re.compile(r"ERROR: AddressSanitizer|WARNING: ThreadSanitizer|runtime error:")
@@ -103,9 +116,7 @@ def check_tool(compiler, variables):
 
 
 def build(kind, compiler, tree):
-    """Copy the checkout to `tree` and build the extensions there, unless that has been done."""
-    if (tree / "built").exists():
-        return
+    """Copy the checkout to `tree`, and build there unless these sources have been built there."""
     skip = shutil.ignore_patterns("*.so", "__pycache__", ".hypothesis")
     for name in TREE:
         source = ROOT / name
@@ -114,18 +125,46 @@ def build(kind, compiler, tree):
         else:
             shutil.copy2(source, tree / name)
     flags = "address,undefined" if kind == "address" else "thread"
-    variables = {"LSTM_EXT_SANITIZE": flags, "CC": compiler, "LDSHARED": f"{compiler} -shared"}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    subprocess.run(command, cwd=tree, env=os.environ | variables, check=True)
-    (tree / "built").touch()
+    ccache = shutil.which("ccache")  # the kernels take minutes
+    sources = [path for path in sorted((tree / "src").rglob("*")) if path.is_file()] + [tree / "setup.py"]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    built = tree / "built"
+    if not built.exists() or built.read_text() != digest:
+        variables = {"LSTM_EXT_SANITIZE": flags, "LDSHARED": f"{compiler} -shared",
+                     "CC": f"ccache {compiler}" if ccache else compiler}
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        subprocess.run(command, cwd=tree, env=os.environ | variables, check=True)
+        built.write_text(digest)
+    python = sysconfig.get_config_vars()
+    subprocess.run([
+        compiler, "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-fopenmp", f"-fsanitize={flags}",
+        "-shared-libsan", f"-I{tree}/lstm_ext/include", f"-I{sysconfig.get_path('include')}",
+        "tests/support/c_level_threads.c", "-o", C_LEVEL[0], f"-L{python['LIBDIR']}", f"-Wl,-rpath,{python['LIBDIR']}",
+        f"-lpython{python['LDVERSION']}"], cwd=tree, check=True)
+
+
+def check_c_level(tree, variables):
+    """Assert that threads which share one workspace, against the contract, are reported."""
+    command = [str(tree / C_LEVEL[0]), sys.executable, "4", "4", "planted"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, errors="replace", check=False,
+                          env=os.environ | variables | {"PYTHONPATH": str(tree)})
+    reported = bool(re.search("WARNING: ThreadSanitizer: data race", done.stderr))
+    print(f"a workspace shared by threads: {'reported' if reported else 'silent'}", flush=True)
+    if not reported:
+        raise SystemExit(f"the tool does not see a race of this package: {done.stdout}{done.stderr[-2000:]}")
 
 
 def run(kind, name, arguments, tree, variables, seconds):
     """Run one job under the sanitizer; return what the report says of it."""
-    arguments = [argument.format(seconds=seconds, kind=kind) for argument in arguments]
+    arguments = [argument.format(seconds=seconds, kind=kind, python=sys.executable) for argument in arguments]
+    while re.match("[A-Z_0-9]+=", arguments[0]):
+        variables = variables | dict([arguments.pop(0).split("=")])
+    command = [sys.executable, "-X", "faulthandler"]
+    if arguments[0] == C_LEVEL[0]:
+        command = [str(tree / arguments.pop(0))]
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", *arguments], cwd=tree, capture_output=True, text=True,
+        [*command, *arguments], cwd=tree, capture_output=True, text=True, errors="replace",
         env=os.environ | variables | {"PYTHONPATH": str(tree)}, check=False,
     )
     said = done.stdout + done.stderr
@@ -140,6 +179,7 @@ def run(kind, name, arguments, tree, variables, seconds):
     if reports or done.returncode:
         print(*sorted(set(re.findall(r"^ +#[0-4] .*lstm_ext.*|^SUMMARY.*", said, re.MULTILINE))), sep="\n")
         print(said[-6000:], flush=True)
+        (tree / f"{kind}, {name}.log").write_text(said)
     return record
 
 
@@ -159,6 +199,8 @@ def main():
         check_tool(compiler, variables)
     tree = Path(options.tree or tempfile.mkdtemp(prefix="sanitize"))
     build(options.kind, compiler, tree)
+    if options.kind == "thread":
+        check_c_level(tree, variables)
     bad = 0
     for name, arguments in RUNS[options.kind].items():
         if options.jobs and name not in options.jobs:
