@@ -201,8 +201,8 @@ def failing_malloc(folder):
     """Build failing_malloc.c there; return environment variables that load it."""
     library = Path(folder, "failing_malloc.so")
     source = Path(__file__).with_name("failing_malloc.c")
-    command = [*os.environ.get("CC", "cc").split(), "-O1", "-shared", "-fPIC", str(source), "-o", str(library)]
-    subprocess.run([*command, "-ldl"], check=True)
+    command = [*os.environ.get("CC", "cc").split(), "-O1", "-shared", "-fPIC", str(source)]
+    subprocess.run([*command, "-o", str(library), "-ldl"], check=True)
     return {"LD_PRELOAD": str(library)}
 
 

@@ -139,8 +139,8 @@ def build(kind, compiler, tree):
     subprocess.run([
         compiler, "-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-fopenmp", f"-fsanitize={flags}",
         "-shared-libsan", f"-I{tree}/lstm_ext/include", f"-I{sysconfig.get_path('include')}",
-        "tests/support/c_level_threads.c", "-o", C_LEVEL[0], f"-L{python['LIBDIR']}", f"-Wl,-rpath,{python['LIBDIR']}",
-        f"-lpython{python['LDVERSION']}"], cwd=tree, check=True)
+        "tests/support/c_level_threads.c", "-o", C_LEVEL[0], f"-L{python['LIBDIR']}",
+        f"-Wl,-rpath,{python['LIBDIR']}", f"-lpython{python['LDVERSION']}"], cwd=tree, check=True)
 
 
 def check_c_level(tree, variables):
