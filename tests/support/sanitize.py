@@ -82,6 +82,8 @@ def library(compiler, name):
 def environment(kind, compiler):
     """Return the environment of a process under the sanitizer."""
     common = {"PYTHONMALLOC": "malloc", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    if "clang" in compiler:  # its own OpenMP, and no other version's
+        common["LD_LIBRARY_PATH"] = str(Path(library(compiler, "libomp.so")).parent)
     # Sizes that no machine has are refused by the allocator, as they are by a usual one.
     options = "allocator_may_return_null=1:max_allocation_size_mb=3000"
     if kind == "address":
@@ -175,7 +177,7 @@ def run(kind, name, arguments, tree, variables, seconds):
         "kind": "sanitizer", "sanitizer": kind, "job": name, "reports": reports, "exit": done.returncode,
         "said": last[-1] if last else "", "seconds": round(time.monotonic() - begun),
     }
-    print(json.dumps(record), flush=True)
+    print(time.strftime("%H:%M"), json.dumps(record), flush=True)
     if reports or done.returncode:
         print(*sorted(set(re.findall(r"^ +#[0-4] .*lstm_ext.*|^SUMMARY.*", said, re.MULTILINE))), sep="\n")
         print(said[-6000:], flush=True)
