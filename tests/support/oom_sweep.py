@@ -189,7 +189,7 @@ def sweep(job, first):
         if failed is not None and failed != "MemoryError":
             frame = (traceback.extract_tb(failed.__traceback__) or traceback.extract_stack())[-1]
             where = "/".join(frame.filename.split("/")[-2:])
-            failed = f"{type(failed).__name__}: {failed} at {where}:{frame.lineno}: {frame.line}"
+            failed = f"{type(failed).__name__}: {failed} at {where}: {frame.line}"
         found = work()
         right = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, expected, strict=True))
         print(json.dumps([n, failed, right]), flush=True)
@@ -267,7 +267,8 @@ if __name__ == "__main__":
             print(f"    ended at allocation {n}: {frame}")
         if report:
             keys = ("calls", "memory_errors", "others", "wrong", "crashes", "in_numpy")
-            record = {"kind": "out of memory", "job": job} | dict(zip(keys, counts, strict=True))
+            record = {"kind": "out of memory", "job": job, "other_errors": found["other"]}
+            record |= dict(zip(keys, counts, strict=True))
             with open(report, "a") as file:
                 print(json.dumps(record), file=file)
         bad += len(found["wrong"]) + len(found["crashes"])
