@@ -34,22 +34,24 @@ RANDOM = ["tests/support/random_calls.py", "--seconds", "{seconds}", "--under", 
 EMULATED = ["LSTM_EXT_BFLOAT16=emulated", *RANDOM, "--seed", "1"]
 C_LEVEL = ["c_level_threads", "{python}", "4", "4"]
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
-# Live PyTorch brings an OpenMP of its own; limits of memory are not for processes that map terabytes.
-LIMITED = "not live and not test_small_inputs and not test_lstm_memory and not test_silence"
+# By file, so that one that crashes ends no other. Live PyTorch brings an OpenMP of its own; memory and time are
+# not a sanitizer's to measure.
+TESTS = [
+    f"tests/{path.parent.name}/{path.name}" for folder in ("layer", "kernels")
+    for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
+    if path.stem not in ("test_fork", "test_lstm_memory", "test_silence", "test_profiling")]
 RUNS = {
     "address": {
         "every compiled function": EVERY,
         "random calls": RANDOM,
         "random calls, emulated tiles": EMULATED,
         "threads at the C level": C_LEVEL,
-        "tests of kernels and layer": [
-            *PYTEST, "-k", LIMITED, "--deselect", "tests/layer/test_fork.py", "tests/kernels", "tests/layer"],
         # A child must not wait for a lock of the sanitizer's own (fork_and_malloc.c): LLVM 18 and later free
         # those of the allocator, but not that of the quarantine.
         "200 forks of each kind": [
             "ASAN_OPTIONS=+quarantine_size_mb=0:thread_local_quarantine_size_kb=0", *PYTEST,
             "tests/layer/test_fork.py"],
-    },
+    } | {name: [*PYTEST, "-k", "not live", name] for name in TESTS},
     "thread": {
         "every compiled function": EVERY,
         "random calls": RANDOM,
