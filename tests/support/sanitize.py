@@ -34,8 +34,8 @@ RANDOM = ["tests/support/random_calls.py", "--seconds", "{seconds}", "--under", 
 EMULATED = ["LSTM_EXT_BFLOAT16=emulated", *RANDOM, "--seed", "1"]
 C_LEVEL = ["c_level_threads", "{python}", "4", "4"]
 PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
-# By file, so that one that crashes ends no other. Live PyTorch brings an OpenMP of its own; memory and time are
-# not a sanitizer's to measure.
+# By file, so that one that crashes ends no other. Live PyTorch brings an OpenMP of its own; memory and time
+# are not a sanitizer's to measure.
 TESTS = [
     f"tests/{path.parent.name}/{path.name}" for folder in ("layer", "kernels")
     for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
