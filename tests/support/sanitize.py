@@ -39,7 +39,8 @@ PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
 TESTS = [
     f"tests/{path.parent.name}/{path.name}" for folder in ("layer", "kernels")
     for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
-    if path.stem not in ("test_fork", "test_lstm_memory", "test_silence", "test_profiling")]
+    if path.stem not in ("test_fork", "test_lstm_memory", "test_silence", "test_profiling",
+                         "test_c_level_examples")]
 RUNS = {
     "address": {
         "every compiled function": EVERY,
