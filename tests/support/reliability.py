@@ -41,6 +41,8 @@ KEYS = {
     "fuzz": ("target", "date"),
 }
 NEVER = [
+    "the emulated platforms on the compiled core as it is since it became one stack (`src/_stack.pyx`): the "
+    "reports above are of the core before",
     "Python on Windows: there are no wheels; only the kernels run, as the table of platforms says",
     "macOS, Intel or Apple silicon: the workflow builds and tests it, and has not run yet",
     "Python on a real arm64 or s390x machine; Python under an emulator",
@@ -181,7 +183,8 @@ def render(records):
         "`tests/support/sanitize.py` builds and runs all of it; "
         "[profiling](profiling.md#memory-errors-and-races) has the commands.\n",
         table(["sanitizer", "job", "reports", "exit code", "its last line", "commit"], [
-            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"], r.get("commit", "-"))
+            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"] + r.get("note", ""),
+             r.get("commit", "-"))
             for r in of["sanitizer"]]
             + [(kind, job, "-", "-", "no report yet", "-") for kind, job in missing]),
         "## Out of memory\n",

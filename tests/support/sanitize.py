@@ -9,7 +9,7 @@ tool, and archer passes them on to TSan; so ``thread`` needs clang, libomp and l
 built for TSan: its own memory is not looked at, but the locks of its threads are seen, since they are those
 of the C library. Before anything else a race that is planted in a small program must be found, and its
 mended form must pass in silence. A report of the sanitizer, a failed test and a crash are faults alike: the
-exit code is then 1. What a faulty run printed is kept beside the build, with its name.
+exit code is then 1. What a faulty run printed is kept in the folder ``reports`` of the build.
 """
 
 import argparse
@@ -41,6 +41,7 @@ TESTS = [
     for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
     if path.stem not in ("test_fork", "test_lstm_memory", "test_silence", "test_profiling",
                          "test_c_level_examples")]
+THREADS = [f"tests/layer/test_{name}.py" for name in ("threads", "owners", "cython_lstm")]
 RUNS = {
     "address": {
         "every compiled function": EVERY,
@@ -52,16 +53,14 @@ RUNS = {
         "200 forks of each kind": [
             "ASAN_OPTIONS=+quarantine_size_mb=0:thread_local_quarantine_size_kb=0", *PYTEST,
             "tests/layer/test_fork.py"],
-    } | {name: [*PYTEST, "-k", "not live", name] for name in TESTS},
+    } | {name: [*PYTEST, "-k", "not live and not nothing_is_allocated", name] for name in TESTS},
     "thread": {
         "every compiled function": EVERY,
         "random calls": RANDOM,
         "random calls, emulated tiles": EMULATED,
         "threads at the C level": C_LEVEL,
-        "tests of threads": [
-            *PYTEST, "tests/layer/test_threads.py", "tests/layer/test_owners.py",
-            "tests/layer/test_cython_lstm.py"],
-    },
+        # Where an optimizer writes the parameters while others compute, the race is the test's subject.
+    } | {name: [*PYTEST, "-k", "not nothing_is_allocated and not last_quiet_call", name] for name in THREADS},
 }
 REPORTS = re.compile(r"ERROR: AddressSanitizer|WARNING: ThreadSanitizer|runtime error:")
 PLANTED = """
@@ -169,6 +168,7 @@ def build(kind, compiler, tree):
 def check_c_level(tree, variables):
     """Assert that threads which share one workspace, against the contract, are reported."""
     command = [str(tree / C_LEVEL[0]), sys.executable, "4", "4", "planted"]
+    variables = variables | {"TSAN_OPTIONS": variables["TSAN_OPTIONS"] + ":halt_on_error=1"}
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, errors="replace", check=False,
                           env=os.environ | variables | {"PYTHONPATH": str(tree)})
     reported = bool(re.search("WARNING: ThreadSanitizer: data race", done.stderr))
@@ -188,12 +188,19 @@ def run(kind, name, arguments, tree, variables, seconds):
     command = [sys.executable, "-X", "faulthandler"]
     if arguments[0] == C_LEVEL[0]:
         command = [str(tree / arguments.pop(0))]
+    # In files: a test's output is captured, and so is that of the processes that it starts.
+    folder = tree / "reports" / re.sub(r"\W+", "-", name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+        if variable in variables:
+            variables = variables | {variable: f"{variables[variable]}:log_path={folder}/{variable}"}
     begun = time.monotonic()
     done = subprocess.run(
         [*command, *arguments], cwd=tree, capture_output=True, text=True, errors="replace",
         env=os.environ | variables | {"PYTHONPATH": str(tree)}, check=False,
     )
-    said = done.stdout + done.stderr
+    said = done.stdout + done.stderr + "".join(path.read_text(errors="replace") for path in folder.iterdir())
     reports = len(REPORTS.findall(said))
     ends = (" passed", " rounds", "done")
     last = [line for line in done.stdout.splitlines() if any(word in line for word in ends)]
@@ -205,7 +212,7 @@ def run(kind, name, arguments, tree, variables, seconds):
     if reports or done.returncode:
         print(*sorted(set(re.findall(r"^ +#[0-4] .*lstm_ext.*|^SUMMARY.*", said, re.MULTILINE))), sep="\n")
         print(said[-6000:], flush=True)
-        (tree / f"{kind}, {name}.log").write_text(said)
+        (folder / "said.log").write_text(said)
     return record
 
 
