@@ -31,7 +31,7 @@ PASSES = 40
 PARTS = ("construct", "forward", "train", "stream", "jvp", "hvp", "network")
 JOBS = [f"{layer} {part}" for layer in LAYERS for part in PARTS]
 JOBS += [f"{layer} {part}, malloc" for layer in LAYERS for part in PARTS[1:]]
-JOBS += ["node construct", "node sequence", "optimiser"]
+JOBS += ["node construct", "node sequence", "optimizer"]
 JOBS += ["model fit, malloc", "model fit", "model save", "model load", "model export"]
 
 
@@ -60,11 +60,11 @@ def prepare(job):
             return h
 
         return node
-    if job == "optimiser":
+    if job == "optimizer":
         def step():
-            optimiser, parameters = Adam(max_value=0.5), np.ones(7)
-            optimiser.step(parameters, np.linspace(-1, 1, 7))
-            return [parameters, optimiser.state["m"]]
+            optimizer, parameters = Adam(max_value=0.5), np.ones(7)
+            optimizer.step(parameters, np.linspace(-1, 1, 7))
+            return [parameters, optimizer.state["m"]]
 
         return step
     if job.startswith("model"):

@@ -177,7 +177,7 @@ def c_level(rng, lstm, network):
 
 
 def shared(rng, lstm, under):
-    """Give one layer, tape, stream and optimiser to three threads: right, or refused as in use."""
+    """Give one layer, tape, stream and optimizer to three threads: right, or refused as in use."""
     x = rng.standard_normal((4, 6, lstm.input_size)).astype(lstm.dtype)
     words = {"static": np.ones((4, lstm.static_size))} if lstm.static_size else {}
     if not lstm.batch_first:
@@ -194,7 +194,7 @@ def shared(rng, lstm, under):
                 made = attempt("shared forward", lstm.forward, x, tape=tape, seed=1, **words)
                 if made is not None:
                     attempt("shared backward", lstm.backward, tape, *made)
-                attempt("shared optimiser", optimizer.step, parameters, 0.1 * np.ones(50))
+                attempt("shared optimizer", optimizer.step, parameters, 0.1 * np.ones(50))
                 if stream is not None:
                     attempt("shared step", stream.step, np.ones((4, lstm.input_size)))
                 if under != "thread":  # a race of the caller's, which TSan would report

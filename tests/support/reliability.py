@@ -178,7 +178,7 @@ def render(records):
         "The threads at the C level are OpenMP's, in a C program (`tests/support/c_level_threads.c`), beside "
         "a Python thread that trains; if they share a workspace, ThreadSanitizer reports it. "
         "The forks run without AddressSanitizer's quarantine: its lock, and before LLVM 18 those of its "
-        "allocator, are not free in a child, which then waits for ever in `malloc` or `free`. "
+        "allocator, are not free in a child, which then waits without end in `malloc` or `free`. "
         "`tests/support/fork_and_malloc.c` shows that in a program without this package. "
         "`tests/support/sanitize.py` builds and runs all of it; "
         "[profiling](profiling.md#memory-errors-and-races) has the commands.\n",
