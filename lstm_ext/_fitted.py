@@ -421,7 +421,7 @@ class EstimatorStream:
         elif self._pool is not None or self._trial is not None:
             names += (["pool"] if self._pool is not None else []) + (["part"] if self._trial else [])
         else:
-            self._stream.state = state
+            self._stream.state = state  # type: ignore[assignment]  # which checks it
             self._steps = 0
             return
         if not isinstance(state, dict) or list(state) != names:
