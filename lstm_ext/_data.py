@@ -226,7 +226,7 @@ def _converted(name: str, value: Any) -> Any:
         return value
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(
-            f"{name} is a tensor with requires_grad=True, expected plain numbers: gradients do not flow back "
+            f"{name} is a tensor with requires_grad=True; expected plain numbers: gradients do not flow back "
             f"into it: pass {name}.detach()"
         )
     try:

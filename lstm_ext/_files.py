@@ -128,7 +128,7 @@ def read_file(path: _Path, most: int) -> bytes:
     with open_file(path) as file:
         size = size_of(file)
         if size > most:
-            raise ValueError(f"it has {size} bytes, expected at most {most}")
+            raise ValueError(f"it has {size} bytes; expected at most {most}")
         return file.read(size)
 
 
@@ -198,7 +198,7 @@ def open_archive(file: BinaryIO, most: int = _MAX_MEMBERS, larger: bool = False)
         file.seek(struct.unpack("<Q", tail[8:16])[0])
         count, length, start = struct.unpack("<QQQ", file.read(56)[32:56].ljust(24, b"\xff"))
     if count > most or length > 2**10 * most or start + length > size:
-        raise ValueError(f"its directory names {count} members in {length} bytes, expected at most {most}")
+        raise ValueError(f"its directory names {count} members in {length} bytes; expected at most {most}")
     file.seek(0)
     archive = zipfile.ZipFile(file)
     names = archive.namelist()
@@ -298,7 +298,7 @@ def load_arrays(path: _Path, names: Iterable[str], room: int = 2**28, ratio: int
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"it is of the version {version} of .npy, expected 1.0 or 2.0")
+        raise ValueError(f"it is of the version {version} of .npy; expected 1.0 or 2.0")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:

@@ -33,9 +33,9 @@ def as_names(name: str, value: str | Sequence[str], allowed: Sequence[str]) -> t
     several = (value,) if isinstance(value, str) else tuple(value)
     for each in several:
         if each not in allowed:
-            raise ValueError(f"{name} is {each!r}, expected one or several of {', '.join(allowed)}")
+            raise ValueError(f"{name} is {each!r}; expected one or several of {', '.join(allowed)}")
     if not several:
-        raise ValueError(f"{name} is empty, expected one or several of {', '.join(allowed)}")
+        raise ValueError(f"{name} is empty; expected one or several of {', '.join(allowed)}")
     return several
 
 
@@ -208,7 +208,7 @@ def jacobian(
     """As `LSTM.jacobian`."""
     outputs, inputs = as_names("of", of, OUTPUTS), as_names("wrt", wrt, INPUTS)
     if mode not in (None, "forward", "reverse"):
-        raise ValueError(f"mode is {mode!r}, expected None, 'forward' or 'reverse'")
+        raise ValueError(f"mode is {mode!r}; expected None, 'forward' or 'reverse'")
     if "static" in inputs and not lstm.static_size:
         raise ValueError("wrt is 'static', and this LSTM takes no static inputs (static_size=0)")
     problem = Problem(lstm, passes, x, state, lengths, mask, static)

@@ -123,7 +123,7 @@ def _read(path: Path, rank: int) -> tuple[Model, dict[str, Any], dict[str, Any],
     x, y = data["x"], data["y"]
     if x.ndim != 3 or y.ndim < 2:
         raise ValueError(
-            f"x has shape {x.shape}, expected (n, time, features); y {y.shape}, expected (n, outputs) or "
+            f"x has shape {x.shape}; expected (n, time, features); y {y.shape}; expected (n, outputs) or "
             "(n, time, outputs)"
         )
     for name in (*config.get("output", {}).values(), *filter(None, [training.get("checkpoint")])):

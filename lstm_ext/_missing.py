@@ -76,7 +76,7 @@ def fill(
             raise ValueError(
                 f"x has {x.shape[-1]} features, this LSTM takes {input_size} (input_size={input_size})"
             )
-        raise ValueError(f"x has {x.ndim} dimensions, expected 3, or 2 for one sequence: (time, features)")
+        raise ValueError(f"x has {x.ndim} dimensions; expected 3, or 2 for one sequence: (time, features)")
     x = as_floats(x, dtype)
     axis = 1 if x.ndim == 3 and batch_first else 0
     N, T = 1 if x.ndim == 2 else x.shape[1 - axis], x.shape[axis]
@@ -94,7 +94,7 @@ def fill(
         if missing.any():
             where = tuple(int(i) for i in np.argwhere(missing)[0])
             raise ValueError(
-                f"x holds {int(missing.sum())} NaN, the first at {list(where)}, expected none (nan='raise')"
+                f"x holds {int(missing.sum())} NaN, the first at {list(where)}; expected none (nan='raise')"
             )
         return x, None
     if not with_mask and not missing.any():
@@ -135,11 +135,11 @@ class Online:
     def _step(self, x_t: npt.ArrayLike, out: _Array | None) -> _Array:
         x_t = as_numbers(x_t, "x_t")
         if x_t.shape != self.last.shape and not (len(self.last) == 1 and x_t.shape == self.last.shape[1:]):
-            raise ValueError(f"x_t has shape {x_t.shape}, expected {self.last.shape}")
+            raise ValueError(f"x_t has shape {x_t.shape}; expected {self.last.shape}")
         x_t = as_floats(x_t, self.dtype)
         missing = np.isnan(x_t)
         if self.policy == "raise" and missing.any():
-            raise ValueError(f"x_t holds {int(missing.sum())} NaN, expected none (nan='raise')")
+            raise ValueError(f"x_t holds {int(missing.sum())} NaN; expected none (nan='raise')")
         values = np.where(missing, self.last.reshape(x_t.shape) if self.policy == "hold" else 0, x_t)
         seen = values
         if self.with_mask:

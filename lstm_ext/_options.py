@@ -29,22 +29,22 @@ PARAMETER_KINDS = (
 def as_size(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """`value` as an int of at least `least` and at most `most`. True is not 1."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
+        raise TypeError(f"{name} is {value!r}; expected an integer")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
     if number < least:
-        raise ValueError(f"{name} is {number}, expected at least {least}")
+        raise ValueError(f"{name} is {number}; expected at least {least}")
     if most is not None and number > most:
-        raise ValueError(f"{name} is {number}, expected at most {most}")
+        raise ValueError(f"{name} is {number}; expected at most {most}")
     return number
 
 
 def as_flag(name: str, value: Any) -> bool:
     """`value` as a bool; nothing else is taken for one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
+        raise TypeError(f"{name} is {value!r}; expected True or False")
     return bool(value)
 
 
@@ -53,14 +53,14 @@ def as_number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
+        raise TypeError(f"{name} is {value!r}; expected a number") from None
 
 
 def as_probability(name: str, value: Any) -> float:
     """`value` as a float from 0 to 1, 1 excluded."""
     number = as_number(name, value)
     if not 0 <= number < 1:
-        raise ValueError(f"{name} is {number}, expected a probability from 0 to 1, 1 excluded")
+        raise ValueError(f"{name} is {number}; expected a probability from 0 to 1, 1 excluded")
     return number
 
 
@@ -70,7 +70,7 @@ def as_clip(name: str, value: Any) -> float | None:
         return None
     number = as_number(name, value)
     if not 0 < number < np.inf:
-        raise ValueError(f"{name} is {number}, expected a positive number, or None for no clip")
+        raise ValueError(f"{name} is {number}; expected a positive number, or None for no clip")
     return number
 
 
@@ -78,7 +78,7 @@ def as_activation(name: str, value: Any) -> tuple[str, float | None, float | Non
     """Return a name, or a tuple of a name and its numbers, as (name, alpha, beta)."""
     function, *given = value if isinstance(value, (tuple, list)) else (value,)
     if function not in ACTIVATIONS:
-        raise ValueError(f"{name} is {function!r}, expected one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"{name} is {function!r}; expected one of {', '.join(ACTIVATIONS)}")
     allowed = ACTIVATIONS[function][3]
     if len(given) > allowed:
         raise ValueError(
@@ -86,7 +86,7 @@ def as_activation(name: str, value: Any) -> tuple[str, float | None, float | Non
         )
     numbers = [None if v is None else as_number(name, v) for v in given]
     if any(v is not None and not np.isfinite(v) for v in numbers):
-        raise ValueError(f"{name} is {value!r}, expected finite numbers")
+        raise ValueError(f"{name} is {value!r}; expected finite numbers")
     alpha, beta = (*numbers, None, None)[:2]
     return function, alpha, beta
 
@@ -94,7 +94,7 @@ def as_activation(name: str, value: Any) -> tuple[str, float | None, float | Non
 def _activations(name: str, value: Any) -> tuple[tuple[str, float | None, float | None], ...]:
     """Return three of (name, alpha, beta): for the gates, the candidate and the cell's output."""
     if not isinstance(value, (tuple, list)) or len(value) != 3:
-        raise ValueError(f"{name} is {value!r}, expected three: of the gates, the candidate and the output")
+        raise ValueError(f"{name} is {value!r}; expected three: of the gates, the candidate and the output")
     return tuple(as_activation(f"{name}[{j}]", activation) for j, activation in enumerate(value))
 
 
@@ -106,9 +106,9 @@ def _dtype(name: str, value: Any) -> np.dtype[Any]:
     try:
         dtype = np.dtype("None" if value is None else value)  # numpy takes None for float64
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected float32 or float64") from None
+        raise TypeError(f"{name} is {value!r}; expected float32 or float64") from None
     if dtype not in (np.float32, np.float64) or not dtype.isnative:
-        raise ValueError(f"{name} is {dtype}, expected float32 or float64")
+        raise ValueError(f"{name} is {dtype}; expected float32 or float64")
     return dtype
 
 
@@ -130,20 +130,20 @@ def _checkpoint(name: str, value: Any) -> int | None:
 
 def _zoneout(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{name} is {value!r}, expected two probabilities: of h and of c")
+        raise ValueError(f"{name} is {value!r}; expected two probabilities: of h and of c")
     return tuple(as_probability(f"{name}[{j}]", p) for j, p in enumerate(value))
 
 
 def _nan(name: str, value: Any) -> str | None:
     if value is not None and (not isinstance(value, str) or value not in ("raise", "zero", "hold")):
-        raise ValueError(f"{name} is {value!r}, expected None, 'raise', 'zero' or 'hold'")
+        raise ValueError(f"{name} is {value!r}; expected None, 'raise', 'zero' or 'hold'")
     return value
 
 
 def as_precision(name: str, value: Any) -> str:
     """`value` as one of the precisions of products."""
     if not isinstance(value, str) or value not in PRECISIONS:
-        raise ValueError(f"{name} is {value!r}, expected one of {', '.join(PRECISIONS)}")
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(PRECISIONS)}")
     return value
 
 
@@ -272,7 +272,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if (options[name] or 0) * times > BLAS_INT_MAX:
             raise ValueError(
-                f"{name} is {options[name]}, expected at most {BLAS_INT_MAX // times}: BLAS cannot count more"
+                f"{name} is {options[name]}; expected at most {BLAS_INT_MAX // times}: BLAS cannot count more"
             )
     return options
 
@@ -298,7 +298,7 @@ def refuse(options: Mapping[str, Any]) -> None:
 def refuse_precision(precision: str, dtype: np.dtype[Any]) -> None:
     """Raise ValueError for a precision that `dtype` cannot have."""
     if precision != "float32" and dtype != np.float32:
-        raise ValueError(f"precision is {precision!r} and dtype is {dtype}, expected dtype float32 with it")
+        raise ValueError(f"precision is {precision!r} and dtype is {dtype}; expected dtype float32 with it")
 
 
 def takes_default_driver(options: Mapping[str, Any]) -> bool:

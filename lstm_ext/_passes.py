@@ -37,7 +37,7 @@ def as_static(lstm: LSTM, name: str, value: npt.ArrayLike, N: int) -> FloatArray
     if array.shape == (S,) and N == 1:
         array = array[None]
     if array.shape != (N, S):
-        raise ValueError(f"{name} has shape {array.shape}, expected {(N, S)} = (batch, static_size)")
+        raise ValueError(f"{name} has shape {array.shape}; expected {(N, S)} = (batch, static_size)")
     return as_floats(array, lstm.dtype)
 
 
@@ -46,7 +46,7 @@ def checked_static(lstm: LSTM, static: npt.ArrayLike | None, N: int) -> FloatArr
     size = lstm.static_size
     if (static is None) != (size == 0):
         raise ValueError(
-            f"static is missing, expected {(N, size)} numbers: this LSTM has static_size={size}"
+            f"static is missing; expected {(N, size)} numbers: this LSTM has static_size={size}"
             if static is None
             else "static was given, and this LSTM takes none (static_size=0)"
         )

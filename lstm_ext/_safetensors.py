@@ -88,7 +88,7 @@ def _header(metadata: Mapping[str, str], arrays: Mapping[str, _Array]) -> tuple[
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_TEXT:
-        raise ValueError(f"the header would have {len(text)} bytes, expected at most {MAX_TEXT}")
+        raise ValueError(f"the header would have {len(text)} bytes; expected at most {MAX_TEXT}")
     return len(text).to_bytes(8, "little") + text, [little[name] for name in names]
 
 
@@ -125,9 +125,9 @@ class TensorFile:
         first = file.read(8)
         length = int.from_bytes(first, "little")
         if len(first) < 8:
-            raise ValueError(f"it has {size} bytes, expected 8 and a header at least")
+            raise ValueError(f"it has {size} bytes; expected 8 and a header at least")
         if not 2 <= length <= MAX_TEXT:
-            raise ValueError(f"its header has {length} bytes, expected at most {MAX_TEXT}")
+            raise ValueError(f"its header has {length} bytes; expected at most {MAX_TEXT}")
         if length > size - 8:
             raise ValueError(f"its header has {length} bytes, and the file {size}")
         header = parse_json(file.read(length), "its header")
@@ -212,7 +212,7 @@ def _entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
         raise ValueError(f"{name[:80]!r} is {str(word)[:40]}, which is no dtype of the format")
     for what, values, length in (("shape", shape, None), ("data_offsets", offsets, 2)):
         if not isinstance(values, list) or not all(type(v) is int and 0 <= v < 2**63 for v in values):
-            raise ValueError(f"{name[:80]!r}: {what} is {str(values)[:80]}, expected integers")
+            raise ValueError(f"{name[:80]!r}: {what} is {str(values)[:80]}; expected integers")
         if len(values) > _MAX_RANK or length not in (None, len(values)):
             raise ValueError(f"{name[:80]!r}: {what} has {len(values)} numbers")
     count = bits
@@ -220,7 +220,7 @@ def _entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
         count *= size
     if count % 8 or offsets[1] - offsets[0] != count // 8:
         raise ValueError(
-            f"{name[:80]!r} has {offsets[1] - offsets[0]} bytes, expected {count // 8} for {word} "
+            f"{name[:80]!r} has {offsets[1] - offsets[0]} bytes; expected {count // 8} for {word} "
             f"{str(shape)[:80]}"
         )
     return word, tuple(shape), *offsets

@@ -56,9 +56,9 @@ def set_num_threads(n: SupportsIndex | None) -> None:
                 raise TypeError
             n = operator.index(n)
         except TypeError:
-            raise TypeError(f"n is {type(n).__name__}, expected an integer or None") from None
+            raise TypeError(f"n is {type(n).__name__}; expected an integer or None") from None
         if not 1 <= n <= MAX_THREADS:
-            raise ValueError(f"n is {n}, expected 1 to {MAX_THREADS}")
+            raise ValueError(f"n is {n}; expected 1 to {MAX_THREADS}")
     _count = n
 
 

@@ -43,7 +43,7 @@ class _Output:
         else:
             if not hasattr(explained, "get_params"):
                 raise TypeError(
-                    f"model is {type(explained).__name__}, expected an lstm_ext.Model or a fitted estimator"
+                    f"model is {type(explained).__name__}; expected an lstm_ext.Model or a fitted estimator"
                 )
             model, self.chain = model_of(explained, "an attribution")
             assert self.chain is not None  # only a Model has none
@@ -78,15 +78,15 @@ class _Output:
             given = self.chain.scaled(_numbers("baseline", given))
         values = as_array("baseline", 0 if given is None else given)
         if values.dtype.kind not in "bfiu":
-            raise TypeError(f"baseline is {values.dtype}, expected real numbers")
+            raise TypeError(f"baseline is {values.dtype}; expected real numbers")
         if not np.isfinite(values).all():
-            raise ValueError("baseline holds NaN or inf, expected finite numbers")
+            raise ValueError("baseline holds NaN or inf; expected finite numbers")
         try:
             baseline: Array = np.broadcast_to(values, self.x.shape).astype(self.x.dtype)
             return baseline
         except ValueError:
             raise ValueError(
-                f"baseline has shape {values.shape}, expected {self.x.shape} or what broadcasts to it"
+                f"baseline has shape {values.shape}; expected {self.x.shape} or what broadcasts to it"
             ) from None
 
     def value(self, points: Array, tape: Tape | None = None) -> tuple[Array, FloatArray, FloatArray]:
@@ -131,9 +131,9 @@ class _Output:
 def _numbers(name: str, given: npt.ArrayLike, features: int | None = None) -> Array:
     values = as_array(name, given)
     if values.dtype.kind not in "bfiu":
-        raise TypeError(f"{name} is {values.dtype}, expected real numbers")
+        raise TypeError(f"{name} is {values.dtype}; expected real numbers")
     if features is not None and (values.ndim != 3 or values.shape[2] != features):
-        raise ValueError(f"{name} has shape {values.shape}, expected (batch, time, {features})")
+        raise ValueError(f"{name} has shape {values.shape}; expected (batch, time, {features})")
     return values
 
 
@@ -141,9 +141,9 @@ def _index(name: str, value: int, size: int, bounds: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
     if not -size <= number < size:
-        raise ValueError(f"{name} is {number}, expected an integer from {-size} to {size - 1}: {bounds}")
+        raise ValueError(f"{name} is {number}; expected an integer from {-size} to {size - 1}: {bounds}")
     return number % size
 
 
@@ -242,9 +242,9 @@ def integrated_gradients(
     try:
         points = operator.index(points)
     except TypeError:
-        raise TypeError(f"points is {points!r}, expected an integer") from None
+        raise TypeError(f"points is {points!r}; expected an integer") from None
     if points < 1:
-        raise ValueError(f"points is {points}, expected 1 or more")
+        raise ValueError(f"points is {points}; expected 1 or more")
     nodes, weights = np.polynomial.legendre.leggauss(points)
     alphas: Array = ((nodes + 1) / 2).astype(b.dtype)  # from [-1, 1] to [0, 1]
     difference, integral = f.x - b, np.zeros(b.shape)

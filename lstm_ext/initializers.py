@@ -136,7 +136,7 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Doubles:
     ndarray of float64
     """
     if len(shape) != 2:
-        raise ValueError(f"orthogonal was asked for shape {tuple(shape)}, expected two axes")
+        raise ValueError(f"orthogonal was asked for shape {tuple(shape)}; expected two axes")
     high = rng.standard_normal(shape if shape[0] >= shape[1] else shape[::-1])
     q, r = np.linalg.qr(high)
     q *= np.sign(np.diag(r))
@@ -182,14 +182,14 @@ def _initializer(kind: str, value: object) -> _Initializer:
     """`value` of `init` as a function of (shape, rng)."""
     if isinstance(value, str):
         if value not in _NAMED:
-            raise ValueError(f"init[{kind!r}] is {value!r}, expected one of {', '.join(_NAMED)}")
+            raise ValueError(f"init[{kind!r}] is {value!r}; expected one of {', '.join(_NAMED)}")
         return _NAMED[value]
     if isinstance(value, numbers.Real):
         number = float(value)
         return lambda shape, rng: np.full(shape, number)
     if callable(value):
         return value
-    raise TypeError(f"init[{kind!r}] is {value!r}, expected a name, a number or a function of (shape, rng)")
+    raise TypeError(f"init[{kind!r}] is {value!r}; expected a name, a number or a function of (shape, rng)")
 
 
 def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -199,7 +199,7 @@ def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bo
     """
     if init is None or isinstance(init, str):
         if init not in (None, "keras", "torch"):
-            raise ValueError(f"init is {init!r}, expected None, 'keras', 'torch' or a dict")
+            raise ValueError(f"init is {init!r}; expected None, 'keras', 'torch' or a dict")
         if init == "torch":
             bound = 1 / np.sqrt(options["hidden_size"])
 
@@ -213,24 +213,24 @@ def checked(init: _Init, options: Mapping[str, Any]) -> tuple[dict[str, Any], bo
             return {**_DEFAULT, **weights, "bias": twice, "forget_bias": None}, True
         return dict(_DEFAULT), init is None
     if not isinstance(init, dict):
-        raise TypeError(f"init is {type(init).__name__}, expected None, 'keras', 'torch' or a dict")
+        raise TypeError(f"init is {type(init).__name__}; expected None, 'keras', 'torch' or a dict")
     known = (*PARAMETER_KINDS, "forget_bias", "chrono")
     for kind in init:
         if kind not in known:
-            raise ValueError(f"init has the key {kind!r}, expected some of {', '.join(known)}")
+            raise ValueError(f"init has the key {kind!r}; expected some of {', '.join(known)}")
         if kind in PARAMETER_KINDS:
             _initializer(kind, init[kind])
     for kind in ("forget_bias", "chrono"):
         value = init.get(kind)
         if value is not None and not isinstance(value, numbers.Real):
-            raise TypeError(f"init[{kind!r}] is {value!r}, expected a number")
+            raise TypeError(f"init[{kind!r}] is {value!r}; expected a number")
         if value is not None and not options["bias"]:
             raise ValueError(f"init has {kind!r} and bias is False: there is no bias to draw")
     if init.get("chrono") is not None:
         if init.get("forget_bias") is not None:
             raise ValueError("init has 'chrono' and 'forget_bias': both say what the forget gate's bias is")
         if not 2 < init["chrono"] < np.inf:
-            raise ValueError(f"init['chrono'] is {init['chrono']}, expected more than 2 steps")
+            raise ValueError(f"init['chrono'] is {init['chrono']}; expected more than 2 steps")
     forget = _DEFAULT["forget_bias"] if "bias" not in init and "chrono" not in init else None
     return {**_DEFAULT, "forget_bias": forget, **init}, True
 

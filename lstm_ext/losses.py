@@ -61,9 +61,9 @@ def _weights(
     else:
         weights = as_array("weights", given)
         if weights.dtype.kind not in "bfiu":
-            raise TypeError(f"weights are {weights.dtype}, expected real numbers")
+            raise TypeError(f"weights are {weights.dtype}; expected real numbers")
         if weights.shape != shape:
-            raise ValueError(f"weights have shape {weights.shape}, expected {shape}")
+            raise ValueError(f"weights have shape {weights.shape}; expected {shape}")
         weights = weights.astype(np.float64)
         total = float(weights.sum())
         if not (np.isfinite(total) and (weights >= 0).all()):
@@ -75,7 +75,7 @@ def _weights(
 
 def _check_numbers(target: Array, expected: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if target.dtype.kind not in "bfiu":
-        raise TypeError(f"y is {target.dtype}, expected real numbers")
+        raise TypeError(f"y is {target.dtype}; expected real numbers")
     if target.shape != expected:
         more = "" if expected == shape else f": expected {expected} for y"
         if target.shape == expected[:-1] and expected[-1] == 1:
@@ -185,7 +185,7 @@ class Loss:
         p, y = as_array("prediction", prediction), as_array("y", target)
         if p.dtype not in (np.float32, np.float64) or p.ndim == 0:
             raise TypeError(
-                f"prediction is {p.dtype} of shape {p.shape}, expected a float32 or float64 array of shape "
+                f"prediction is {p.dtype} of shape {p.shape}; expected a float32 or float64 array of shape "
                 "(..., outputs)"
             )
         w, total = _weights(weights, p.shape[:-1])
@@ -277,9 +277,9 @@ class CrossEntropy(Loss):
     ) -> None:
         """Refuse a target that is not class numbers from 0 to K - 1."""
         if target.dtype.kind not in "iu":
-            raise TypeError(f"y is {target.dtype}, expected integer class numbers")
+            raise TypeError(f"y is {target.dtype}; expected integer class numbers")
         if target.shape != shape[:-1]:
-            raise ValueError(f"y has shape {target.shape}, expected {shape[:-1]}: one class each")
+            raise ValueError(f"y has shape {target.shape}; expected {shape[:-1]}: one class each")
         counted = target if weights is None else target[weights != 0]
         if counted.size and not (counted.min() >= 0 and counted.max() < shape[-1]):
             raise ValueError(
@@ -375,7 +375,7 @@ def _levels(given: npt.ArrayLike) -> Doubles:
     """Probabilities as an array, (Q,)."""
     levels: Doubles = np.atleast_1d(as_number_array("levels", given, allow_nan=True))
     if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"levels is {levels.tolist()}, expected numbers between 0 and 1")
+        raise ValueError(f"levels is {levels.tolist()}; expected numbers between 0 and 1")
     return levels
 
 
@@ -399,7 +399,7 @@ class Weighted(Loss):
 
     def __init__(self, loss: Loss) -> None:
         if not isinstance(loss, MeanSquaredError | _Pointwise):
-            raise TypeError(f"loss is {loss!r}, expected a loss of numbers, of lstm_ext.losses")
+            raise TypeError(f"loss is {loss!r}; expected a loss of numbers, of lstm_ext.losses")
         self.loss = loss
 
     @property
@@ -416,7 +416,7 @@ class Weighted(Loss):
         """Refuse targets that the loss refuses, and weights that are not finite numbers >= 0."""
         k = self._columns(shape)
         if target.ndim != len(shape) or target.shape[-1] <= k:
-            raise ValueError(f"y has shape {target.shape}, expected targets and {k} weights for them")
+            raise ValueError(f"y has shape {target.shape}; expected targets and {k} weights for them")
         target, each = target[..., :-k], target[..., -k:]
         if not (np.isfinite(each).all() and (each >= 0).all()):
             raise ValueError("the weights in y hold other numbers than expected, finite ones >= 0")
@@ -476,7 +476,7 @@ class BinaryCrossEntropy(_Pointwise):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if ((counted < 0) | (counted > 1)).any():
-            raise ValueError("y has numbers outside 0 to 1, expected 0 or 1 for each label")
+            raise ValueError("y has numbers outside 0 to 1; expected 0 or 1 for each label")
 
     def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         return np.logaddexp(0, p) - y * p, expit(p) - y
@@ -569,7 +569,7 @@ class Quantile(_Pointwise):
             number("levels", q, lambda v: 0 < v < 1, "numbers between 0 and 1") for q in given
         )
         if not self.levels:
-            raise ValueError("levels is empty, expected numbers between 0 and 1")
+            raise ValueError("levels is empty; expected numbers between 0 and 1")
 
     def _by_output(self, weights: Doubles, n: int) -> Doubles:
         return np.repeat(weights, n, axis=-1)
@@ -585,7 +585,7 @@ class Quantile(_Pointwise):
         """Refuse a target that is not real numbers, one for every Q outputs."""
         if shape[-1] % len(self.levels):
             raise ValueError(
-                f"there are {shape[-1]} outputs, expected a multiple of {len(self.levels)}: one for each "
+                f"there are {shape[-1]} outputs; expected a multiple of {len(self.levels)}: one for each "
                 "target and level"
             )
         _check_numbers(target, (*shape[:-1], shape[-1] // len(self.levels)), shape)
@@ -620,7 +620,7 @@ class Poisson(_Pointwise):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
-            raise ValueError(f"y has {counted.min()}, expected counts >= 0")
+            raise ValueError(f"y has {counted.min()}; expected counts >= 0")
 
     def rate(self, prediction: npt.ArrayLike) -> FloatArray:
         """Return the expected counts for predictions (..., O), of the same shape."""
@@ -677,7 +677,7 @@ class GaussianNLL(_Pointwise):
     ) -> None:
         """Refuse a target that is not real numbers, one for every two outputs."""
         if shape[-1] % 2:
-            raise ValueError(f"there are {shape[-1]} outputs, expected an even number: means and scales")
+            raise ValueError(f"there are {shape[-1]} outputs; expected an even number: means and scales")
         _check_numbers(target, (*shape[:-1], shape[-1] // 2), shape)
 
     def _terms(self, shape: tuple[int, ...]) -> int:
@@ -728,7 +728,7 @@ class _Several(_Pointwise):
         """Refuse a target that is not real numbers, one for every `outputs_per_target` outputs."""
         n = self.outputs_per_target
         if shape[-1] % n:
-            raise ValueError(f"there are {shape[-1]} outputs, expected a multiple of {n} for {self!r}")
+            raise ValueError(f"there are {shape[-1]} outputs; expected a multiple of {n} for {self!r}")
         _check_numbers(target, (*shape[:-1], shape[-1] // n), shape)
 
     def _split(self, values: npt.ArrayLike) -> list[Doubles]:
@@ -771,7 +771,7 @@ class NegativeBinomial(_Several):
         super().check(target, shape, weights)
         counted = target if weights is None else target[weights != 0]
         if (counted < 0).any():
-            raise ValueError(f"y has {counted.min()}, expected counts >= 0")
+            raise ValueError(f"y has {counted.min()}; expected counts >= 0")
 
     def mean_and_dispersion(self, prediction: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Return mean and dispersion for predictions (..., 2 K), each (..., K)."""
@@ -1106,7 +1106,7 @@ class NashSutcliffe(_Pointwise):
         """
         y = as_array("y", y)
         if y.ndim not in (2, 3) or y.dtype.kind not in "bfiu":
-            raise ValueError(f"y is {y.dtype} {y.shape}, expected numbers (N, O) or (N, T, O)")
+            raise ValueError(f"y is {y.dtype} {y.shape}; expected numbers (N, O) or (N, T, O)")
         y = y.astype(y.dtype if y.dtype.kind == "f" else np.float64, copy=False)
         if groups is not None and scale is not None:
             raise ValueError("groups and scale were given: the scales come from one of them")
@@ -1115,11 +1115,11 @@ class NashSutcliffe(_Pointwise):
             scale = as_number_array("scale", scale, allow_nan=False)
             scale = scale[:, None] if scale.ndim == 1 else scale
             if scale.ndim != 2 or scale.shape[0] != rows[0] or scale.shape[1] not in (1, rows[1]):
-                raise ValueError(f"scale has shape {scale.shape}, expected {rows}")
+                raise ValueError(f"scale has shape {scale.shape}; expected {rows}")
         elif groups is not None:
             groups = as_labels("groups", groups)
             if groups.shape != rows[:1]:
-                raise ValueError(f"groups have shape {groups.shape}, expected {rows[:1]}")
+                raise ValueError(f"groups have shape {groups.shape}; expected {rows[:1]}")
             scale = np.empty(rows)
             labels, number = np.unique(groups, return_inverse=True)
             for k in range(len(labels)):
@@ -1160,7 +1160,7 @@ class NashSutcliffe(_Pointwise):
         scale = target[..., shape[-1] :]
         scale = scale if weights is None else scale[weights != 0]
         if not (scale >= 0).all():
-            raise ValueError("the scales in y hold negative numbers or NaN, expected numbers >= 0")
+            raise ValueError("the scales in y hold negative numbers or NaN; expected numbers >= 0")
 
     def _cost(self, p: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
         y, scale = np.split(y, 2, axis=-1)

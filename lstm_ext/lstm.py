@@ -55,9 +55,9 @@ def _state(name: str, state: _StateLike | None) -> _StateLike | None:
     if state is None:
         return None
     if not isinstance(state, (tuple, list)):
-        raise TypeError(f"{name} is {type(state).__name__}, expected a pair of arrays (h, c)")
+        raise TypeError(f"{name} is {type(state).__name__}; expected a pair of arrays (h, c)")
     if len(state) != 2:
-        raise ValueError(f"{name} has {len(state)} elements, expected a pair of arrays (h, c)")
+        raise ValueError(f"{name} has {len(state)} elements; expected a pair of arrays (h, c)")
     return state
 
 
@@ -67,7 +67,7 @@ def _generator(rng: int | np.random.Generator | None) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"rng is {rng!r}, expected None, a non-negative integer or a numpy.random.Generator"
+            f"rng is {rng!r}; expected None, a non-negative integer or a numpy.random.Generator"
         ) from None
 
 
@@ -80,9 +80,9 @@ def _seed(seed: int | None) -> int | None:
             raise TypeError
         number = operator.index(seed)
     except TypeError:
-        raise TypeError(f"seed is {seed!r}, expected None or an integer") from None
+        raise TypeError(f"seed is {seed!r}; expected None or an integer") from None
     if not 0 <= number < 2**64:
-        raise ValueError(f"seed is {number}, expected an integer from 0 to 2**64 - 1")
+        raise ValueError(f"seed is {number}; expected an integer from 0 to 2**64 - 1")
     return number
 
 
@@ -288,7 +288,7 @@ class LSTM(FixedFloat[Float]):
 
     def _configure(self, **given: Any) -> None:
         if "input_size" in vars(self):
-            raise TypeError("this LSTM has been constructed, expected a new LSTM for other sizes or options")
+            raise TypeError("this LSTM has been constructed; expected a new LSTM for other sizes or options")
         options = checked_options(given)
         activations = options.pop("_activations")
         inputs = options["input_size"] * (2 if options["nan_mask"] else 1)
@@ -347,7 +347,7 @@ class LSTM(FixedFloat[Float]):
     def _assign(name: str, target: FloatArray, values: npt.ArrayLike) -> None:
         array = as_numbers(values, name)
         if array.shape not in (target.shape, ()):
-            raise ValueError(f"{name} has shape {array.shape}, expected {target.shape}")
+            raise ValueError(f"{name} has shape {array.shape}; expected {target.shape}")
         target[...] = array
 
     def _views(self, flat: npt.NDArray[Any]) -> dict[str, npt.NDArray[Float]]:
@@ -387,7 +387,7 @@ class LSTM(FixedFloat[Float]):
         """
         for name, array in (("parameters", parameters), ("gradient", gradient)):
             if not isinstance(array, np.ndarray):
-                raise TypeError(f"{name} is {type(array).__name__}, expected a numpy array")
+                raise TypeError(f"{name} is {type(array).__name__}; expected a numpy array")
             if (
                 array.shape != self._parameters.shape
                 or array.dtype != self.dtype
@@ -395,11 +395,11 @@ class LSTM(FixedFloat[Float]):
                 or not array.flags.carray
             ):
                 raise ValueError(
-                    f"{name} is {array.dtype} {array.shape}, expected a writable contiguous "
+                    f"{name} is {array.dtype} {array.shape}; expected a writable contiguous "
                     f"{self.dtype} array of shape {self._parameters.shape}"
                 )
         if np.shares_memory(parameters, gradient):
-            raise ValueError("parameters and gradient share memory, expected two arrays")
+            raise ValueError("parameters and gradient share memory; expected two arrays")
         values, slopes = self._parameters.copy(), self._gradient.copy()
         parameters[...], gradient[...] = values, slopes
         self._attach(parameters, gradient)
@@ -579,7 +579,7 @@ class LSTM(FixedFloat[Float]):
         if tape is not None:
             self._check_tape(tape)
         if dx is not None and np.shape(dx) != np.shape(x):
-            raise ValueError(f"dx has shape {np.shape(dx)}, expected {np.shape(x)}, that of x")
+            raise ValueError(f"dx has shape {np.shape(dx)}; expected {np.shape(x)}, that of x")
         missing = None
         if self.nan is not None:
             x, missing = self._filled(x, lengths, mask)
@@ -589,7 +589,7 @@ class LSTM(FixedFloat[Float]):
         if dparameters is not None:
             array = as_numbers(dparameters, "dparameters")
             if array.shape != self._parameters.shape:
-                raise ValueError(f"dparameters has shape {array.shape}, expected {self._parameters.shape}")
+                raise ValueError(f"dparameters has shape {array.shape}; expected {self._parameters.shape}")
             along = as_floats(array, self.dtype)
         direction = along, dx, dstate, dstatic
         with nullcontext() if tape is None else tape._owner as owner:
@@ -654,9 +654,9 @@ class LSTM(FixedFloat[Float]):
 
     def _check_tape(self, tape: Tape) -> None:
         if not isinstance(tape, Tape):
-            raise TypeError(f"tape is {type(tape).__name__}, expected what lstm.tape() returns")
+            raise TypeError(f"tape is {type(tape).__name__}; expected what lstm.tape() returns")
         if tape._lstm_passes is not self._passes:
-            raise ValueError("tape belongs to another LSTM, expected one from this lstm.tape()")
+            raise ValueError("tape belongs to another LSTM; expected one from this lstm.tape()")
 
     def backward(
         self, tape: Tape, dy: npt.ArrayLike | None = None, dstate: _StateLike | None = None, *,
@@ -691,7 +691,7 @@ class LSTM(FixedFloat[Float]):
         self._check_tape(tape)
         with tape._owner as owner:
             if owner.kind is None:
-                raise ValueError("tape is empty, expected one that forward(..., tape=tape) has filled")
+                raise ValueError("tape is empty; expected one that forward(..., tape=tape) has filled")
             if not self._passes.needed:
                 result = self._engine.backward(
                     tape._saved.tape, dy, dstate, bool(input_gradient), get_num_threads()
@@ -740,7 +740,7 @@ class LSTM(FixedFloat[Float]):
         self._check_tape(tape)
         with tape._owner as owner:
             if owner.kind != "tangents":
-                raise ValueError("tape holds no tangents, expected one that jvp(..., tape=tape) has filled")
+                raise ValueError("tape holds no tangents; expected one that jvp(..., tape=tape) has filled")
             values, gradient = self._passes.backward(
                 tape._saved, dy, dstate, (dy_dot, dstate_dot), bool(input_gradient), 2
             )
@@ -799,7 +799,7 @@ class Tape:
 
     def __init__(self, lstm: LSTM) -> None:
         if not isinstance(lstm, LSTM):
-            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
+            raise TypeError(f"lstm is {type(lstm).__name__}; expected an LSTM")
         self._lstm_passes = lstm._passes
         self._saved = SavedForBackward()
         self._owner = TapeOwner(self._saved.tape)
@@ -844,7 +844,7 @@ class Stream(FixedFloat[Float]):
 
     def __init__(self, lstm: LSTM[Float], batch: int = 1, static: npt.ArrayLike | None = None) -> None:
         if not isinstance(lstm, LSTM):
-            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
+            raise TypeError(f"lstm is {type(lstm).__name__}; expected an LSTM")
         if lstm.bidirectional:
             raise ValueError("a bidirectional LSTM has no stream: its second direction begins at the end")
         if lstm.reverse:

@@ -125,25 +125,25 @@ class Model(FixedFloat[Float]):
         rng: int | np.random.Generator | None = None,
     ) -> None:
         if not isinstance(lstm, LSTM):
-            raise TypeError(f"lstm is {type(lstm).__name__}, expected an LSTM")
+            raise TypeError(f"lstm is {type(lstm).__name__}; expected an LSTM")
         if not lstm.batch_first:
-            raise ValueError("lstm has batch_first=False, expected batch_first=True")
+            raise ValueError("lstm has batch_first=False; expected batch_first=True")
         output_size = count("output_size", output_size, 1)
         if isinstance(loss, str):
             if loss not in LOSSES:
-                raise ValueError(f"loss is {loss!r}, expected one of {', '.join(LOSSES)}")
+                raise ValueError(f"loss is {loss!r}; expected one of {', '.join(LOSSES)}")
             loss = LOSSES[loss]()
         made("loss", loss)
         if not (hasattr(loss, "check") and hasattr(loss, "value_and_gradient")):
-            raise TypeError(f"loss is {loss!r}, expected a name or one with check and value_and_gradient")
+            raise TypeError(f"loss is {loss!r}; expected a name or one with check and value_and_gradient")
         if not isinstance(pooling, str) or pooling not in POOLINGS:
-            raise ValueError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
+            raise ValueError(f"pooling is {pooling!r}; expected one of {', '.join(POOLINGS)}")
         if every_step and pooling != "last":
-            raise ValueError(f"pooling is {pooling!r}, expected 'last' with every_step=True")
+            raise ValueError(f"pooling is {pooling!r}; expected 'last' with every_step=True")
         each = getattr(loss, "outputs_per_target", 1)
         if output_size % each:
             raise ValueError(
-                f"output_size is {output_size}, expected {each} for each column of y with {loss!r}"
+                f"output_size is {output_size}; expected {each} for each column of y with {loss!r}"
             )
         self._fix(lstm=lstm, output_size=output_size, every_step=bool(every_step), loss=loss, pooling=pooling)
         self._lay_out()
@@ -156,7 +156,7 @@ class Model(FixedFloat[Float]):
         model = None if known is None else known()
         if model is not None and model is not self:
             raise ValueError(
-                "lstm is part of another Model, which would no longer train, expected one of its own, for "
+                "lstm is part of another Model, which would no longer train; expected one of its own, for "
                 "example copy.deepcopy(lstm)"
             )
         _MODEL_OF[self.lstm] = weakref.ref(self)
@@ -301,22 +301,22 @@ class Model(FixedFloat[Float]):
         x: Array | Stored
         x = given.with_gaps(gaps) if isinstance(given, Stored) else as_array("x", given, nan=gaps)
         if x.ndim != 3:
-            raise ValueError(f"x has shape {x.shape}, expected (batch, time, features)")
+            raise ValueError(f"x has shape {x.shape}; expected (batch, time, features)")
         if x.shape[2] != self.lstm.input_size:
             raise ValueError(
-                f"x has {x.shape[2]} features, expected {self.lstm.input_size} (input_size)"
+                f"x has {x.shape[2]} features; expected {self.lstm.input_size} (input_size)"
             )
         if x.dtype.kind not in "bfiu":
-            raise TypeError(f"x is {x.dtype}, expected real numbers")
+            raise TypeError(f"x is {x.dtype}; expected real numbers")
         steps = counted = None
         if lengths is not None:
             if mask is not None:
                 raise ValueError("lengths and mask were given: a mask says by itself how long a sequence is")
             steps = as_array("lengths", lengths)
             if steps.dtype.kind not in "iu":
-                raise TypeError(f"lengths are {steps.dtype}, expected integers")
+                raise TypeError(f"lengths are {steps.dtype}; expected integers")
             if steps.shape != x.shape[:1]:
-                raise ValueError(f"lengths have shape {steps.shape}, expected {x.shape[:1]}")
+                raise ValueError(f"lengths have shape {steps.shape}; expected {x.shape[:1]}")
             if steps.size and not (steps.min() >= 0 and steps.max() <= x.shape[1]):
                 raise ValueError(
                     f"lengths run from {steps.min()} to {steps.max()}, x has {x.shape[1]} time steps"
@@ -325,7 +325,7 @@ class Model(FixedFloat[Float]):
         if mask is not None:
             counted = as_array("mask", mask)
             if counted.dtype != np.bool_ or counted.shape != x.shape[:2]:
-                raise ValueError(f"mask is {counted.dtype} {counted.shape}, expected bool {x.shape[:2]}")
+                raise ValueError(f"mask is {counted.dtype} {counted.shape}; expected bool {x.shape[:2]}")
         features = None if static is None else as_array("static", static)
         data = SequenceData(x, None, steps, counted, checked_static(self.lstm, features, len(x)))
         with np.errstate(over="ignore"):
@@ -375,11 +375,11 @@ class Model(FixedFloat[Float]):
     def _sample_weight(self, given: npt.ArrayLike, shape: tuple[int, ...]) -> Doubles:
         weight = as_array("sample_weight", given)
         if weight.dtype.kind not in "bfiu":
-            raise TypeError(f"sample_weight is {weight.dtype}, expected real numbers")
+            raise TypeError(f"sample_weight is {weight.dtype}; expected real numbers")
         allowed = (shape[:1], shape) if self.every_step else (shape[:1],)
         if weight.shape not in allowed:
             expected = " or ".join(map(str, allowed))
-            raise ValueError(f"sample_weight has shape {weight.shape}, expected {expected}")
+            raise ValueError(f"sample_weight has shape {weight.shape}; expected {expected}")
         weights: Doubles = weight.astype(np.float64)
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError("sample_weight holds other numbers than expected, finite ones >= 0")
@@ -588,13 +588,13 @@ class Model(FixedFloat[Float]):
         gradient_jvp = getattr(self.loss, "gradient_jvp", None)
         if gradient_jvp is None:
             raise TypeError(
-                f"loss is {self.loss!r}, expected one with gradient_jvp, as in losses.Loss, for a Hessian"
+                f"loss is {self.loss!r}; expected one with gradient_jvp, as in losses.Loss, for a Hessian"
             )
         data = self.prepare(x, y, lengths, mask=mask, static=static, sample_weight=sample_weight)
         v = as_array("direction", direction)
         if v.shape != self._parameters.shape or v.dtype.kind not in "bfiu":
             raise ValueError(
-                f"direction is {v.dtype} {v.shape}, expected numbers of shape {self._parameters.shape}"
+                f"direction is {v.dtype} {v.shape}; expected numbers of shape {self._parameters.shape}"
             )
         v = v.astype(self.lstm.dtype, copy=False)
         n = self.lstm.parameters.size
@@ -819,7 +819,7 @@ class Model(FixedFloat[Float]):
         model = native.load(path)
         if not isinstance(model, Model):
             raise native.FormatError(
-                f"{os.fspath(path)} holds {type(model).__name__}, expected a Model: lstm_ext.io.load reads it"
+                f"{os.fspath(path)} holds {type(model).__name__}; expected a Model: lstm_ext.io.load reads it"
             )
         if not isinstance(model, cls):
             own = cls.__new__(cls)
@@ -846,7 +846,7 @@ def _refuse_overflow(x: Array, converted: Array, counted: Array | None) -> None:
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(
-            f"x{list(where)} is {x[where]:g}, expected numbers that {converted.dtype} can hold: scale x, or "
+            f"x{list(where)} is {x[where]:g}; expected numbers that {converted.dtype} can hold: scale x, or "
             "take an LSTM of dtype='float64'"
         )
 
@@ -854,7 +854,7 @@ def _refuse_overflow(x: Array, converted: Array, counted: Array | None) -> None:
 def _assign(name: str, target: FloatArray, given: npt.ArrayLike) -> None:
     values = as_array(name, given)
     if values.shape != target.shape:
-        raise ValueError(f"{name} has shape {values.shape}, expected {target.shape}")
+        raise ValueError(f"{name} has shape {values.shape}; expected {target.shape}")
     if values.dtype.kind not in "bfiu":
-        raise TypeError(f"{name} is {values.dtype}, expected real numbers")
+        raise TypeError(f"{name} is {values.dtype}; expected real numbers")
     target[...] = values

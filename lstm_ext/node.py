@@ -100,7 +100,7 @@ def _sizes(mem_cell_ct: int, x_dim: int) -> tuple[int, int]:
     sizes = as_size("mem_cell_ct", mem_cell_ct), as_size("x_dim", x_dim)
     if 5 * sizes[0] + sizes[1] > BLAS_INT_MAX:
         raise ValueError(
-            f"5 * mem_cell_ct + x_dim is {5 * sizes[0] + sizes[1]}, expected at most {BLAS_INT_MAX}: "
+            f"5 * mem_cell_ct + x_dim is {5 * sizes[0] + sizes[1]}; expected at most {BLAS_INT_MAX}: "
             f"mem_cell_ct is {mem_cell_ct} and x_dim is {x_dim}"
         )
     return sizes
@@ -111,7 +111,7 @@ def _dtype(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:
     for known in (np.dtype(np.float64), np.dtype(np.float32)):
         if np.dtype(dtype) == known:
             return known
-    raise TypeError(f"dtype is {dtype!r}, expected float64 or float32")
+    raise TypeError(f"dtype is {dtype!r}; expected float64 or float32")
 
 
 def _param_array(name: str, doc: str) -> Any:
@@ -125,7 +125,7 @@ def _param_array(name: str, doc: str) -> Any:
     def assign(self: _node.Param, value: npt.ArrayLike) -> None:
         array, values = view(self, gate, bias), as_numbers(value, name)
         if values.shape != array.shape:
-            raise ValueError(f"{name} has shape {values.shape}, expected {array.shape}")
+            raise ValueError(f"{name} has shape {values.shape}; expected {array.shape}")
         array[...] = values
 
     return property(get, assign, doc=doc)

@@ -29,17 +29,17 @@ def _decay(name: str, value: float) -> float:
 def _flat(name: str, array: Array, *, written: bool = False) -> None:
     """Refuse what the compiled loops cannot take; they check nothing themselves."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is {type(array).__name__}, expected a NumPy array")
+        raise TypeError(f"{name} is {type(array).__name__}; expected a NumPy array")
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(
-            f"{name} is {array.dtype.str}, expected float32 or float64 in native byte order"
+            f"{name} is {array.dtype.str}; expected float32 or float64 in native byte order"
         )
     if array.ndim != 1:
-        raise ValueError(f"{name} has shape {array.shape}, expected one dimension")
+        raise ValueError(f"{name} has shape {array.shape}; expected one dimension")
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise ValueError(f"{name} has strides {array.strides}, expected a contiguous and aligned array")
+        raise ValueError(f"{name} has strides {array.strides}; expected a contiguous and aligned array")
     if written and not array.flags.writeable:
-        raise ValueError(f"{name} is read-only, expected a writable array")
+        raise ValueError(f"{name} is read-only; expected a writable array")
 
 
 def _norm_and_scale(gradient: FloatArray, max_norm: float) -> tuple[float, float]:
@@ -230,15 +230,15 @@ class _Optimizer:
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if not isinstance(state, dict) or "t" not in state:
-            raise TypeError(f"state is {state!r:.80}, expected a dict with an entry 't', as read from .state")
+            raise TypeError(f"state is {state!r:.80}; expected a dict with an entry 't', as read from .state")
         moments = {name: value for name, value in state.items() if name != "t"}
         t = state["t"]
         if isinstance(t, bool) or not isinstance(t, int | np.integer) or t < 0:
-            raise ValueError(f"state['t'] is {t!r}, expected an integer >= 0")
+            raise ValueError(f"state['t'] is {t!r}; expected an integer >= 0")
         expected = set(self._names()) if t else set()
         if set(moments) != expected:
             raise ValueError(
-                f"state has the vectors {sorted(moments)}, expected {sorted(expected)} for "
+                f"state has the vectors {sorted(moments)}; expected {sorted(expected)} for "
                 f"{type(self).__name__} after {t} steps"
             )
         for name, value in moments.items():
@@ -296,7 +296,7 @@ class Adam(_Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay, max_norm, max_value)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
-            raise ValueError(f"betas is {betas!r}, expected two numbers in [0, 1)")
+            raise ValueError(f"betas is {betas!r}; expected two numbers in [0, 1)")
         self.betas = (_decay("betas[0]", betas[0]), _decay("betas[1]", betas[1]))
         self.eps = positive("eps", eps)
 

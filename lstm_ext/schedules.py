@@ -58,7 +58,7 @@ class Schedule:
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if state:
-            raise ValueError(f"state is {state!r}, expected an empty dict: {self!r} has no state")
+            raise ValueError(f"state is {state!r}; expected an empty dict: {self!r} has no state")
 
     def __mul__(self, other: Schedule) -> Schedule:
         if not isinstance(other, Schedule):
@@ -251,7 +251,7 @@ class Plateau(Schedule):
 def check_monitor(monitor: _Monitor | None) -> _Monitor | None:
     """Return `monitor`, which must be a loss of an epoch's record or None."""
     if monitor not in (None, "validation_loss", "loss"):
-        raise ValueError(f"monitor is {monitor!r}, expected 'validation_loss', 'loss' or None")
+        raise ValueError(f"monitor is {monitor!r}; expected 'validation_loss', 'loss' or None")
     return monitor
 
 

@@ -101,16 +101,16 @@ cdef class Array:
 def as_lengths(lengths, Py_ssize_t N, Py_ssize_t T):
     """`lengths` as (N,) integers within 0..T, or an error that says why not."""
     if has_masked(lengths):
-        raise TypeError("lengths is a masked array with masked elements, expected plain integers")
+        raise TypeError("lengths is a masked array with masked elements; expected plain integers")
     # A copy: what is checked here must not change before it is used.
     array = np.array(as_array("lengths", lengths))
     if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"lengths has dtype {array.dtype}, expected integers")
+        raise TypeError(f"lengths has dtype {array.dtype}; expected integers")
     if array.shape != (N,):
-        raise ValueError(f"lengths has shape {array.shape}, expected ({N},), one for each sequence of x")
+        raise ValueError(f"lengths has shape {array.shape}; expected ({N},), one for each sequence of x")
     wrong = array[(array < 0) | (array > T)]
     if wrong.size:
-        raise ValueError(f"lengths has {wrong[0]}, expected 0 to {T}, the number of time steps of x")
+        raise ValueError(f"lengths has {wrong[0]}; expected 0 to {T}, the number of time steps of x")
     return np.ascontiguousarray(array, np.intp)
 
 
@@ -118,11 +118,11 @@ def as_steps(mask, Py_ssize_t N, Py_ssize_t T):
     """The lengths (N,) and times (N, T) of the steps that `mask` counts, or an error that says why not."""
     array = as_array("mask", mask)
     if array.dtype != np.bool_:
-        raise TypeError(f"mask has dtype {array.dtype}, expected bool: True where a step counts")
+        raise TypeError(f"mask has dtype {array.dtype}; expected bool: True where a step counts")
     if array.shape == (T,) and N == 1:
         array = array[None]
     if array.shape != (N, T):
-        raise ValueError(f"mask has shape {array.shape}, expected {(N, T)} = (batch, time)")
+        raise ValueError(f"mask has shape {array.shape}; expected {(N, T)} = (batch, time)")
     # Stable: the steps that count come first, in their order.
     times = np.ascontiguousarray(np.argsort(~array, axis=1, kind="stable"), np.intp)
     return np.ascontiguousarray(array.sum(axis=1), np.intp), times
@@ -131,16 +131,16 @@ def as_steps(mask, Py_ssize_t N, Py_ssize_t T):
 def as_numbers(value, name):
     """`value` as an array of real numbers, not copied where it is one, or an error that says why not."""
     if hasattr(value, "toarray") or hasattr(value, "todense"):
-        raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}), expected a dense array")
+        raise TypeError(f"{name} is a sparse matrix ({type(value).__name__}); expected a dense array")
     if has_masked(value):
-        raise TypeError(f"{name} is a masked array with masked elements, expected plain numbers: "
+        raise TypeError(f"{name} is a masked array with masked elements; expected plain numbers: "
                         "fill them first")
     if getattr(value, "requires_grad", False) is True:
-        raise TypeError(f"{name} is a tensor with requires_grad=True, expected plain numbers: gradients "
+        raise TypeError(f"{name} is a tensor with requires_grad=True; expected plain numbers: gradients "
                         f"do not flow back into it: pass {name}.detach()")
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
     return array
 
 
@@ -187,7 +187,7 @@ cdef Array held(object value, str name, tuple expected, str meaning, bint is_flo
         value = as_numbers(value, name)
         shape = value.shape
     if shape != expected:
-        raise ValueError(f"{name} has shape {shape}, expected {expected}{meaning}")
+        raise ValueError(f"{name} has shape {shape}; expected {expected}{meaning}")
     return held_copy(value, is_float) if a is None else a
 
 

@@ -129,7 +129,7 @@ cdef Py_ssize_t _increment(const floating[:] x, str name) except -1:
 
 cdef int _check_shape(str name, tuple shape, tuple expected) except -1:
     if shape != expected:
-        raise ValueError(f"{name} has shape {shape}, expected {expected}")
+        raise ValueError(f"{name} has shape {shape}; expected {expected}")
     return 0
 
 

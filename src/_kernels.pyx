@@ -199,7 +199,7 @@ def select_split(name):
     """
     global forced_split
     if name not in (None, "none", *SPLIT_NAMES):
-        raise ValueError(f"bfloat16 products are {name!r}, expected None, none or one of "
+        raise ValueError(f"bfloat16 products are {name!r}; expected None, none or one of "
                          f"{', '.join(SPLIT_NAMES)}")
     forced_split = name
     use_split()
@@ -272,7 +272,7 @@ def _activation(x, bint is_tanh):
     cdef double[::1] yd
     x = np.asarray(x)
     if x.dtype != np.float32 and x.dtype != np.float64:
-        raise TypeError(f"x has dtype {x.dtype}, expected float32 or float64")
+        raise TypeError(f"x has dtype {x.dtype}; expected float32 or float64")
     y = np.empty(x.shape, x.dtype.newbyteorder("="))
     if x.size == 0:
         return y

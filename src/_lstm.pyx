@@ -221,7 +221,7 @@ cdef class Engine:
         cdef Array p = held_output(parameters, self.is_float)
         cdef Array g = held_output(gradient, self.is_float)
         if p.shape[0] != self.parameter_count or g.shape[0] != self.parameter_count:
-            raise ValueError(f"parameters and gradient have {p.shape[0]} and {g.shape[0]} elements, expected "
+            raise ValueError(f"parameters and gradient have {p.shape[0]} and {g.shape[0]} elements; expected "
                              f"{self.parameter_count}")
         self.parameters, self.gradient = p, g
 
@@ -274,7 +274,7 @@ cdef class Engine:
         """
         cdef Array total = held_output(gradient, self.is_float)
         if total.ndim != 1 or total.shape[0] != self.parameter_count:
-            raise ValueError(f"gradient has shape {gradient.shape}, expected ({self.parameter_count},)")
+            raise ValueError(f"gradient has shape {gradient.shape}; expected ({self.parameter_count},)")
         return compute_gradient(self, tape, dy, dstate, dot, input_gradient, total, n_threads, parts)
 
 
@@ -295,7 +295,7 @@ cdef tuple sizes_of(Engine self, tuple shape, bint batch_first):
     """(N, T) of x, whose shape is checked."""
     if not 2 <= len(shape) <= 3:
         raise ValueError(
-            f"x has {len(shape)} dimensions, expected 3: "
+            f"x has {len(shape)} dimensions; expected 3: "
             f"{'(batch, time' if batch_first else '(time, batch'}, features), "
             "or 2 for one sequence: (time, features)")
     if shape[-1] != self.input_size:
@@ -630,7 +630,7 @@ cdef class Stepper:
         """bias_rows: None or (1, N, 4H), as in Engine.forward_all."""
         cdef sequences_t shaped
         if not 1 <= batch <= INT_MAX:
-            raise ValueError(f"batch is {batch}, expected 1 to {INT_MAX}")
+            raise ValueError(f"batch is {batch}; expected 1 to {INT_MAX}")
         check_batch(engine, batch, 1)
         self.owner = Owner("stream")
         self.engine, self.batch, self.stack = engine, batch, engine.stack()
@@ -715,7 +715,7 @@ cdef class Stepper:
             return 0
         if len(shape) in (1, 2) and shape[:-1] in ((), (self.batch,)) and shape[-1] != I:
             raise ValueError(f"x_t has {shape[-1]} features, this LSTM takes {I} (input_size={I})")
-        raise ValueError(f"x_t has shape {shape}, expected ({self.batch}, {I})"
+        raise ValueError(f"x_t has shape {shape}; expected ({self.batch}, {I})"
                          + (f" or ({I},)" if self.batch == 1 else ""))
 
     cdef tuple out_shape(self, bint flat):
@@ -737,5 +737,5 @@ cdef class Stepper:
         came = (f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
                 f"{'' if out.flags.writeable else ', read-only'}"
                 if isinstance(out, np.ndarray) else type(out).__name__)
-        raise ValueError(f"out is {came}, expected a writable contiguous {self.engine.dtype} array "
+        raise ValueError(f"out is {came}; expected a writable contiguous {self.engine.dtype} array "
                          f"of shape {self.out_shape(flat)}")

@@ -234,9 +234,9 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
     if not plain_vector(a, n, not single, data):  # the other precision: nothing to complain about
         a = as_numbers(a, name)
         if a.ndim != 1:
-            raise ValueError(f"{name} has shape {a.shape}, expected ({n},) ({size}={n})")
+            raise ValueError(f"{name} has shape {a.shape}; expected ({n},) ({size}={n})")
         if len(a) != n:
-            raise ValueError(f"{name} has {len(a)} elements, expected {n} ({size}={n})")
+            raise ValueError(f"{name} has {len(a)} elements; expected {n} ({size}={n})")
     a = a.astype(dtype)
     plain_vector(a, n, single, data)
     return a
@@ -245,7 +245,7 @@ cdef vector(a, str name, Py_ssize_t n, str size, bint single, char** data):
 cdef int check_sizes(Py_ssize_t mem_cell_ct, Py_ssize_t x_dim) except -1:
     """The classes of lstm_ext.node say more; this is for whoever goes past them."""
     if mem_cell_ct < 1 or x_dim < 1 or plus(times(5, mem_cell_ct), x_dim) > INT_MAX:
-        raise ValueError(f"mem_cell_ct is {mem_cell_ct} and x_dim is {x_dim}, expected at least 1, and "
+        raise ValueError(f"mem_cell_ct is {mem_cell_ct} and x_dim is {x_dim}; expected at least 1, and "
                          f"5 * mem_cell_ct + x_dim at most {INT_MAX}")
     return 0
 
@@ -582,11 +582,11 @@ cdef class Network:
     cdef Node node(self, Py_ssize_t k):
         cdef Node node
         if k >= len(self.lstm_node_list):
-            raise ValueError(f"lstm_node_list has {len(self.lstm_node_list)} nodes, expected "
+            raise ValueError(f"lstm_node_list has {len(self.lstm_node_list)} nodes; expected "
                              f"{len(self.x_list)}: one for each of x_list")
         node = self.lstm_node_list[k]
         if node is None:
-            raise TypeError(f"lstm_node_list[{k}] is None, expected a node")
+            raise TypeError(f"lstm_node_list[{k}] is None; expected a node")
         if node.param is not self.lstm_param:
             raise ValueError(f"lstm_node_list[{k}] has another param than the network")
         return node
@@ -663,7 +663,7 @@ cdef class Network:
         try:
             n = len(self.x_list)
             if len(y_list) != n:
-                raise WrongLength(f"y_list has {len(y_list)} targets, expected {n}: one for each x")
+                raise WrongLength(f"y_list has {len(y_list)} targets; expected {n}: one for each x")
             if n == 0:
                 raise ValueError("y_list is empty, and so is x_list: there is nothing to go back to")
             # Loss layers come first: one that fails, or returns the wrong shape, has changed nothing.

@@ -66,7 +66,7 @@ cdef Py_ssize_t length(Py_ssize_t n, Py_ssize_t gradient, Py_ssize_t first=-1,
                        Py_ssize_t second=-1) except -1:
     """n, or ValueError unless all vectors of a call are as long as the parameters."""
     if gradient != n or first not in (-1, n) or second not in (-1, n):
-        raise ValueError(f"parameters have {n} elements, expected as many in each vector beside them")
+        raise ValueError(f"parameters have {n} elements; expected as many in each vector beside them")
     return n
 
 

@@ -327,17 +327,17 @@ cdef class Network:
             its_engine, parameters, nan = lstm._engine, lstm.parameters, lstm.nan
             net.batch_first = lstm.batch_first
         except AttributeError:
-            raise TypeError(f"lstm is {type(lstm).__name__}, expected a lstm_ext.LSTM") from None
+            raise TypeError(f"lstm is {type(lstm).__name__}; expected a lstm_ext.LSTM") from None
         if nan is not None:
-            raise ValueError(f"lstm has nan={nan!r}, expected None: missing values are looked after in "
+            raise ValueError(f"lstm has nan={nan!r}; expected None: missing values are looked after in "
                              "Python, and nothing below looks for them")
         # The engine's sizes cannot be changed, and are those of its parameters: nothing else is believed.
         if type(its_engine) is not Engine:
-            raise TypeError(f"lstm has an engine of type {type(its_engine).__name__}, expected an LSTM's")
+            raise TypeError(f"lstm has an engine of type {type(its_engine).__name__}; expected an LSTM's")
         engine = its_engine
         net.stack = engine.stack().net
         if net.stack.extra[0] or net.stack.extra[1]:
-            raise ValueError(f"lstm is {lstm!r}, expected one without static_size and learn_state: give "
+            raise ValueError(f"lstm is {lstm!r}; expected one without static_size and learn_state: give "
                              "such inputs as features of x, and such states as h_0 and c_0")
         net.has_step = net.stack.directions == 1 and not net.stack.reverse
         if net.stack.is_double:
@@ -345,7 +345,7 @@ cdef class Network:
         else:
             values_s, count = parameters, len(parameters)
         if count != net.stack.parameter_count:
-            raise ValueError(f"lstm.parameters has {count} elements, expected {net.stack.parameter_count}")
+            raise ValueError(f"lstm.parameters has {count} elements; expected {net.stack.parameter_count}")
         values = <const void*>&values_d[0] if net.stack.is_double else <const void*>&values_s[0]
         # The default cell is packed for both drivers, since tangents are the general one's.
         sizes[DEFAULT] = 0 if net.stack.general else packed_size(&net.stack, DEFAULT, True)
@@ -396,13 +396,13 @@ cdef class Network:
         if nbytes >= 0:
             return nbytes
         if batch < 0 or time < 0:
-            raise ValueError(f"batch is {batch} and time {time}, expected no negative number")
+            raise ValueError(f"batch is {batch} and time {time}; expected no negative number")
         raise MemoryError(f"{batch} sequences of {time} steps are more than this machine can address")
 
 
 cdef const void *lstm_network(object network) except NULL:
     if not isinstance(network, Network):
-        raise TypeError(f"network is {type(network).__name__}, expected a lstm_ext.cython_lstm.Network")
+        raise TypeError(f"network is {type(network).__name__}; expected a lstm_ext.cython_lstm.Network")
     return &(<Network>network).network
 
 
@@ -419,6 +419,6 @@ def address(name):
     """
     functions = globals()["__pyx_capi__"]
     if name not in functions:
-        raise ValueError(f"name is {name!r}, expected one of {', '.join(functions)}")
+        raise ValueError(f"name is {name!r}; expected one of {', '.join(functions)}")
     capsule = functions[name]
     return <uintptr_t>PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))

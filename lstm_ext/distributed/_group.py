@@ -135,11 +135,11 @@ class DataParallel:
         missing = [name for name in _METHODS if not callable(getattr(comm, name, None))]
         if missing:
             raise TypeError(
-                f"comm is {comm!r}, expected an object with {', '.join(_METHODS)}: it has no "
+                f"comm is {comm!r}; expected an object with {', '.join(_METHODS)}: it has no "
                 f"{', '.join(missing)}"
             )
         if shards not in ("given", "cut"):
-            raise ValueError(f"shards is {shards!r}, expected 'given' or 'cut'")
+            raise ValueError(f"shards is {shards!r}; expected 'given' or 'cut'")
         if block is not None:
             block = count("block", block, 1)
             if shards != "cut":
@@ -296,7 +296,7 @@ class DataParallel:
             ]
             differences.append(f"{name} is {' and '.join(parts)}")
         raise _shared(
-            ValueError(f"{'; '.join(differences)}, expected the same on all {self.size} ranks{why}")
+            ValueError(f"{'; '.join(differences)}; expected the same on all {self.size} ranks{why}")
         )
 
     # As a ProcessGroup ---------------------------------------------

@@ -76,9 +76,9 @@ def as_weights(name: str, array: Any, shape: Sequence[int]) -> _Array:
     """`array` in memory and native byte order, or FormatError: float32 or float64, finite, of this shape."""
     array = np.asarray(array)
     if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
-        raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+        raise FormatError(f"{shorten(name)} is {array.dtype}; expected float32 or float64")
     if array.shape != tuple(shape):
-        raise FormatError(f"{shorten(name)} has shape {array.shape}, expected {tuple(shape)}")
+        raise FormatError(f"{shorten(name)} has shape {array.shape}; expected {tuple(shape)}")
     if not np.isfinite(array).all():
         raise FormatError(f"{shorten(name)} holds NaN or inf")
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
@@ -90,7 +90,7 @@ def common_dtype(arrays: Mapping[str, _Array], dtype: Any = None) -> Any:
     for name, array in arrays.items():
         found.add(array.dtype.newbyteorder("="))
         if not found <= {np.dtype("float32"), np.dtype("float64")}:
-            raise FormatError(f"{shorten(name)} is {array.dtype}, expected float32 or float64")
+            raise FormatError(f"{shorten(name)} is {array.dtype}; expected float32 or float64")
     if dtype is None and len(found) != 1:
         raise FormatError("the weights are float32 and float64: choose with dtype=")
     return found.pop() if dtype is None else dtype

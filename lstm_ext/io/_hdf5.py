@@ -82,7 +82,7 @@ def _model_of_archive(archive):
             raise FormatError(f"{name} has {info.file_size} bytes, more than {MAX_TEXT}")
     version = parse_json(archive.read("metadata.json").decode(), "metadata.json")["keras_version"]
     if not str(version).startswith("3."):
-        raise FormatError(f"it was written by Keras {shorten(version)}, expected 3")
+        raise FormatError(f"it was written by Keras {shorten(version)}; expected 3")
     return parse_json(archive.read("config.json").decode(), "config.json")
 
 
@@ -142,7 +142,7 @@ class Hdf5:
         if link is None:
             return None
         if type(link) is not self.h5py.HardLink:
-            raise FormatError(f"{shorten(name)} is {type(link).__name__}, expected what lies in this file")
+            raise FormatError(f"{shorten(name)} is {type(link).__name__}; expected what lies in this file")
         if group.get(name, getclass=True) is not cls:
             raise FormatError(f"{shorten(name)} is not {cls.__name__}")
         return group[name]
@@ -167,16 +167,16 @@ class Hdf5:
         h5d, h5t, where = self.h5py.h5d, self.h5py.h5t, shorten(data.name)
         plan = data.id.get_create_plist()
         if plan.get_layout() == h5d.VIRTUAL or data.is_virtual:
-            raise FormatError(f"{where} is virtual, expected numbers in this file")
+            raise FormatError(f"{where} is virtual; expected numbers in this file")
         if plan.get_external_count():
-            raise FormatError(f"{where} is stored outside, expected numbers in this file")
+            raise FormatError(f"{where} is stored outside; expected numbers in this file")
         if plan.get_layout() not in (h5d.CONTIGUOUS, h5d.COMPACT) or plan.get_nfilters():
             raise FormatError(f"{where} is chunked or compressed, as Keras does not write")
         kind = data.id.get_type()
         if not any(kind.equal(t) for t in (h5t.IEEE_F32LE, h5t.IEEE_F32BE, h5t.IEEE_F64LE, h5t.IEEE_F64BE)):
-            raise FormatError(f"{where} is {data.dtype}, expected float32 or float64")
+            raise FormatError(f"{where} is {data.dtype}; expected float32 or float64")
         if data.shape is None or not 1 <= len(data.shape) <= 2 or 0 in data.shape:
-            raise FormatError(f"{where} has shape {data.shape}, expected a matrix or a vector")
+            raise FormatError(f"{where} has shape {data.shape}; expected a matrix or a vector")
         # What is stored bounds what is read: many data sets may name the same bytes.
         nbytes = math.prod(data.shape) * kind.get_size()
         self.left -= nbytes

@@ -64,7 +64,7 @@ def _consumed(node, which, values, takers):
                 f"{node}: {which} is {list(values)}, more than the activations take: it reads in two ways"
             )
     if not np.isfinite([v for v in got if v is not None]).all():
-        raise FormatError(f"{node}: {which} is {list(values)}, expected finite numbers")
+        raise FormatError(f"{node}: {which} is {list(values)}; expected finite numbers")
     return got
 
 
@@ -72,7 +72,7 @@ def activations(node, attributes, directions):
     """Return our `activations` of the operator's: those of the gates, the candidate and the cell."""
     names = attributes.get("activations", ["Sigmoid", "Tanh", "Tanh"] * directions)
     if len(names) != 3 * directions:
-        raise FormatError(f"{node}: activations has {len(names)} names, expected {3 * directions}")
+        raise FormatError(f"{node}: activations has {len(names)} names; expected {3 * directions}")
     for name in names:
         if name not in ACTIVATIONS:
             raise FormatError(f"{node}: activation {shorten(name)} is none of {', '.join(ACTIVATIONS)}")
@@ -109,11 +109,11 @@ def options(node, attributes, recurrent_shape):
     direction = attributes.get("direction", "forward")
     if direction not in DIRECTIONS:
         raise FormatError(
-            f"{node}: direction is {shorten(direction)}, expected one of {', '.join(DIRECTIONS)}"
+            f"{node}: direction is {shorten(direction)}; expected one of {', '.join(DIRECTIONS)}"
         )
     D = DIRECTIONS[direction]
     if len(recurrent_shape) != 3:
-        raise FormatError(f"{node}: R has shape {recurrent_shape}, expected (directions, 4 H, H)")
+        raise FormatError(f"{node}: R has shape {recurrent_shape}; expected (directions, 4 H, H)")
     H = recurrent_shape[2]
     if attributes.get("hidden_size", H) != H:
         raise FormatError(
@@ -121,10 +121,10 @@ def options(node, attributes, recurrent_shape):
         )
     for flag in ("input_forget", "layout"):
         if attributes.get(flag, 0) not in (0, 1):
-            raise FormatError(f"{node}: {flag} is {attributes[flag]}, expected 0 or 1")
+            raise FormatError(f"{node}: {flag} is {attributes[flag]}; expected 0 or 1")
     clip = attributes.get("clip")
     if clip is not None and not 0 < clip < np.inf:
-        raise FormatError(f"{node}: clip is {clip}, expected a positive number")
+        raise FormatError(f"{node}: clip is {clip}; expected a positive number")
     words = {
         "hidden_size": H,
         "bidirectional": D == 2,
@@ -144,7 +144,7 @@ def check_arrays(node, words, arrays):
     D, H = 2 if words["bidirectional"] else 1, words["hidden_size"]
     I = arrays["W"].shape[-1] if arrays["W"].ndim else 0  # noqa: E741
     if min(H, I) < 1:
-        raise FormatError(f"{node}: hidden_size is {H} and input_size {I}, expected at least 1")
+        raise FormatError(f"{node}: hidden_size is {H} and input_size {I}; expected at least 1")
     shapes = {"W": (D, 4 * H, I), "R": (D, 4 * H, H), "B": (D, 8 * H), "P": (D, 3 * H)}
     checked = {name: as_weights(f"{node}: {name}", array, shapes[name]) for name, array in arrays.items()}
     if len({array.dtype for array in checked.values()}) > 1:
@@ -226,7 +226,7 @@ def _single(what, value, dtype):
     """`value`, unless float32, which attributes are, would make another number of it."""
     if dtype == np.float64 and float(np.float32(value)) != value:
         raise ValueError(
-            f"{what} is {value!r}, expected a number that float32 holds exactly: attributes are float32"
+            f"{what} is {value!r}; expected a number that float32 holds exactly: attributes are float32"
         )
     return float(value)
 

@@ -158,7 +158,7 @@ class Packer:
         values = array.ravel().tolist()
         if array.dtype.kind in "UO" and kind == "array" and all(type(v) is str for v in values):
             return {"is": "text", "dtype": array.dtype.str, "shape": list(array.shape), "values": values}
-        raise TypeError(f"{place} is {array.dtype}, expected numbers or text, for a file")
+        raise TypeError(f"{place} is {array.dtype}; expected numbers or text, for a file")
 
     def _add(self, name, array):
         if name in self.arrays:
@@ -181,7 +181,7 @@ class Unpacker:
         else:
             words, kind = value, None
         if allowed is not None and kind not in tuple(allowed):
-            raise FormatError(f"{place or 'it'} is {shorten(kind)}, expected {' or '.join(allowed)}")
+            raise FormatError(f"{place or 'it'} is {shorten(kind)}; expected {' or '.join(allowed)}")
         if isinstance(value, list):
             return [self.unpack(v, _join(place, k)) for k, v in enumerate(value)]
         if not isinstance(value, dict):
@@ -209,7 +209,7 @@ class Unpacker:
         check_words(words, _LSTM_WORDS, ("precision",))
         dtype = words["dtype"]
         if dtype not in ("float32", "float64"):
-            raise FormatError(f"its dtype is {shorten(dtype)}, expected float32 or float64")
+            raise FormatError(f"its dtype is {shorten(dtype)}; expected float32 or float64")
         # Compared before names are made of these sizes, which are any numbers that JSON can hold.
         count = checked_count(words)
         if count > self.total:
@@ -250,7 +250,7 @@ class Unpacker:
             found = self.tensors.specification(name)
             if found != (np.dtype(dtype), tuple(shape)):
                 raise FormatError(
-                    f"{shorten(name)} is {found[0]} {shorten(found[1])}, expected {np.dtype(dtype)} {shape}"
+                    f"{shorten(name)} is {found[0]} {shorten(found[1])}; expected {np.dtype(dtype)} {shape}"
                 )
 
     def _fill(self, views, place):
@@ -288,7 +288,7 @@ class Unpacker:
         if hasattr(cls, "_check_parameters"):
             estimator._check_parameters()
         if not isinstance(found.get("model_", None), (Model, type(None))):
-            raise FormatError(f"model_ is {type(estimator.model_).__name__}, expected a Model")
+            raise FormatError(f"model_ is {type(estimator.model_).__name__}; expected a Model")
         if kind == "SequenceScaler" and "mean_" in found:
             for array in (estimator.mean_, estimator.scale_):
                 as_weights(place, array, (estimator.n_features_in_,))
@@ -340,7 +340,7 @@ class Unpacker:
     def _scalar(self, words, place):
         array = self._array(words, place)
         if array.shape:
-            raise FormatError(f"{shorten(place)} has shape {array.shape}, expected ()")
+            raise FormatError(f"{shorten(place)} has shape {array.shape}; expected ()")
         return array[()]
 
     def _text(self, words, place):
@@ -350,7 +350,7 @@ class Unpacker:
             raise FormatError(f"{shorten(place)} is not text")
         width = re.fullmatch(r"[<>]U(\d{1,6})", str(dtype))
         if dtype != "|O" and (width is None or not max(map(len, values), default=0) <= int(width[1])):
-            raise FormatError(f"{shorten(place)} is {shorten(dtype)}, expected text")
+            raise FormatError(f"{shorten(place)} is {shorten(dtype)}; expected text")
         if width and int(width[1]) * len(values) > MAX_TEXT:
             raise FormatError(f"{shorten(place)} is {shorten(dtype)}, more than {MAX_TEXT} characters")
         return np.array(values, dtype).reshape(words["shape"])
@@ -366,7 +366,7 @@ class Unpacker:
     def _float(self, words, place):
         check_words(words, ("value",))
         if words["value"] not in ("nan", "inf", "-inf"):
-            raise FormatError(f"{shorten(place)} is {shorten(words['value'])}, expected nan, inf or -inf")
+            raise FormatError(f"{shorten(place)} is {shorten(words['value'])}; expected nan, inf or -inf")
         return float(words["value"])
 
     def _generator(self, words, place):
@@ -429,4 +429,4 @@ def check_words(described, needed, possible=()):
     """Raise FormatError unless the keys are those `needed`, and some of those `possible`."""
     if not isinstance(described, dict) or not set(needed) <= set(described) <= {*needed, *possible}:
         found = sorted(described) if isinstance(described, dict) else described
-        raise FormatError(f"its configuration has {shorten(found)}, expected {shorten(sorted(needed))}")
+        raise FormatError(f"its configuration has {shorten(found)}; expected {shorten(sorted(needed))}")

@@ -78,9 +78,9 @@ def export_c(
     path = os.fspath(path)
     folder, file_name = os.path.split(path)
     if not isinstance(path, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+\.c", file_name):
-        raise ValueError(f"path is {path!r}, expected the name of a C source: letters, digits, _, - and .c")
+        raise ValueError(f"path is {path!r}; expected the name of a C source: letters, digits, _, - and .c")
     if weights not in ("inline", "binary"):
-        raise ValueError(f"weights is {weights!r}, expected 'inline' or 'binary'")
+        raise ValueError(f"weights is {weights!r}; expected 'inline' or 'binary'")
     contents, _, _, _ = sources(model, file_name.removesuffix(".c"), name, weights == "binary")
     return write_sources(folder, contents)
 
@@ -106,7 +106,7 @@ def sources(
         refuse_steps(model, target)
     if not isinstance(name, str) or not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
-            f"name is {name!r}, expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
+            f"name is {name!r}; expected a letter, then letters, digits and _, at most {LONGEST_NAME}"
         )
     refuse_c(model, lstm)
     names = {kind: f"{stem}.{kind}" for kind in ("c", "h", "f90", "bin")}

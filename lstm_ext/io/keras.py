@@ -147,7 +147,7 @@ def from_keras(
     asked = {name: value for name, value in given.items() if value is not None}
     possible = {*_REFUSED, "masking", "head_activation"}
     if isinstance(ignore, str) or not set(ignore) <= possible:
-        raise ValueError(f"ignore is {ignore!r}, expected a tuple of some of {', '.join(sorted(possible))}")
+        raise ValueError(f"ignore is {ignore!r}; expected a tuple of some of {', '.join(sorted(possible))}")
     how = (ignore, loss, batch_first, dtype)
     if isinstance(source, (str, os.PathLike)):
         if bidirectional is not None:
@@ -164,7 +164,7 @@ def from_keras(
         layers = [source.get_layer(found[k][2]) for k in order]
     layers = layers if isinstance(layers, (list, tuple)) else [layers]
     if not layers or not all(hasattr(layer, "get_config") for layer in layers):
-        raise TypeError(f"source is {type(source).__name__}, expected layers, arrays or a path")
+        raise TypeError(f"source is {type(source).__name__}; expected layers, arrays or a path")
     return _make([_part_of_layer(layer) for layer in layers], asked, *how)
 
 
@@ -223,7 +223,7 @@ def _parts_of_file(h5, model):
     root = h5.file
     if h5.group(root, "layers") is None:
         raise FormatError(
-            "it has no group 'layers', expected the file of a model as Keras 3 writes it: weights of Keras 2 "
+            "it has no group 'layers'; expected the file of a model as Keras 3 writes it: weights of Keras 2 "
             "alone do not say what their layers are, model.save('a.h5') does"
         )
     if h5.arrays(root, "vars"):
@@ -330,7 +330,7 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
         elif heads or pooling != "last" or part.kind not in ("RNN", *_PLACES):
             after = " after a Dense" if heads else "" if pooling == "last" else " after a pooling"
             raise FormatError(
-                f"there is a layer {shorten(part.kind)}{after}, expected LSTM or Bidirectional, and Dense at "
+                f"there is a layer {shorten(part.kind)}{after}; expected LSTM or Bidirectional, and Dense at "
                 "the end"
             )
         elif part.kind == "RNN":
@@ -347,7 +347,7 @@ def _make(parts, asked, ignore, loss, batch_first, dtype):
         ):
             if ours != theirs:
                 raise FormatError(
-                    f"the LSTM layers have {what} {ours} and {theirs}, expected the same in all: "
+                    f"the LSTM layers have {what} {ours} and {theirs}; expected the same in all: "
                     "make an LSTM of each, from_keras(model.layers[0]), ..."
                 )
         if layer.backwards:
@@ -483,21 +483,21 @@ class _Layer:
         number = len(part.arrays) // (2 if self.bidirectional else 1)
         if number not in (2, 3) or len(part.arrays) % (2 if self.bidirectional else 1):
             raise FormatError(
-                f"{part.kind} has {len(part.arrays)} arrays, expected kernel, recurrent_kernel and bias"
+                f"{part.kind} has {len(part.arrays)} arrays; expected kernel, recurrent_kernel and bias"
             )
         self.directions = [part.arrays[k : k + number] for k in range(0, len(part.arrays), number)]
         self.bias = number == 3
         kernel = part.arrays[0]
         if len(kernel.shape) != 2 or kernel.shape[1] % 4 or not all(kernel.shape):
             raise FormatError(
-                f"the kernel of {part.kind} has shape {kernel.shape}, expected (features, 4 * units)"
+                f"the kernel of {part.kind} has shape {kernel.shape}; expected (features, 4 * units)"
             )
         self.inputs, self.units = kernel.shape[0], kernel.shape[1] // 4
         expected = [(self.inputs, 4 * self.units), (self.units, 4 * self.units), (4 * self.units,)][:number]
         for arrays in self.directions:
             shapes = [tuple(array.shape) for array in arrays]
             if shapes != expected:
-                raise FormatError(f"the arrays of {part.kind} have shapes {shapes}, expected {expected}")
+                raise FormatError(f"the arrays of {part.kind} have shapes {shapes}; expected {expected}")
         if part.configuration is None:
             self._configure(asked, first)
         else:
@@ -520,13 +520,13 @@ class _Layer:
             _check_configuration(part, part.configuration, ignore)
             if part.configuration["merge_mode"] != "concat":
                 raise FormatError(
-                    f"Bidirectional has merge_mode={part.configuration['merge_mode']!r}, expected 'concat'"
+                    f"Bidirectional has merge_mode={part.configuration['merge_mode']!r}; expected 'concat'"
                 )
             inner = [part.configuration["layer"], part.configuration["backward_layer"]]
             configurations = []
             for layer in inner:
                 if layer["class_name"] not in ("LSTM", "RNN"):
-                    raise FormatError(f"Bidirectional holds {shorten(layer['class_name'])}, expected LSTM")
+                    raise FormatError(f"Bidirectional holds {shorten(layer['class_name'])}; expected LSTM")
                 own = [layer["config"]] if layer["class_name"] == "LSTM" else cells(layer["config"])
                 if len(own) != 1:
                     raise FormatError("Bidirectional holds several cells; expected one: give each a layer")
@@ -561,7 +561,7 @@ class _Head:
             _check_configuration(part, configuration, ignore)
             if configuration["layer"]["class_name"] != "Dense":
                 raise FormatError(
-                    f"TimeDistributed holds {shorten(configuration['layer']['class_name'])}, expected Dense"
+                    f"TimeDistributed holds {shorten(configuration['layer']['class_name'])}; expected Dense"
                 )
             configuration = configuration["layer"]["config"]
         if configuration is not None:
@@ -582,7 +582,7 @@ class _Head:
         self.kernel, self.bias = part.arrays[0], part.arrays[1] if len(part.arrays) == 2 else None
         self.inputs, self.outputs = self.kernel.shape
         if self.bias is not None and tuple(self.bias.shape) != (self.outputs,):
-            raise FormatError(f"the Dense has a bias of shape {self.bias.shape}, expected {(self.outputs,)}")
+            raise FormatError(f"the Dense has a bias of shape {self.bias.shape}; expected {(self.outputs,)}")
 
 
 def _check_configuration(part, configuration, ignore):
@@ -591,7 +591,7 @@ def _check_configuration(part, configuration, ignore):
     if isinstance(policy, dict):
         policy = policy["config"]["name"]
     if policy not in (None, "float32", "float64"):
-        raise FormatError(f"{part.kind} computes in {shorten(policy)}, expected float32 or float64")
+        raise FormatError(f"{part.kind} computes in {shorten(policy)}; expected float32 or float64")
     for key, value in configuration.items():
         if not value or key in _NEUTRAL or key in ignore:
             continue
@@ -615,7 +615,7 @@ def _activation(name, value, version):
         )
     if not isinstance(value, str) or value not in _ACTIVATIONS:
         raise FormatError(
-            f"{name} is {shorten(value)}, expected one of {', '.join(_ACTIVATIONS)}, hard_sigmoid"
+            f"{name} is {shorten(value)}; expected one of {', '.join(_ACTIVATIONS)}, hard_sigmoid"
         )
     return _ACTIVATIONS[value]
 
@@ -657,7 +657,7 @@ def to_keras(obj: LSTM | Model, *, model: bool = False) -> Any:
         If the LSTM has an option that Keras's does not.
     """
     if not isinstance(obj, (LSTM, Model)):
-        raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
+        raise TypeError(f"obj is {type(obj).__name__}; expected an LSTM or a Model")
     if not as_flag("model", model):
         refuse_pooling(obj, "weights for Keras's layers")
     lstm = obj.lstm if isinstance(obj, Model) else obj

@@ -132,7 +132,7 @@ def to_onnx(
     lstm = model if isinstance(model, LSTM) else model.lstm
     lengths, initial_states = as_flag("lengths", lengths), as_flag("initial_states", initial_states)
     if activation not in (None, "softmax"):
-        raise ValueError(f"activation is {activation!r}, expected None or 'softmax'")
+        raise ValueError(f"activation is {activation!r}; expected None or 'softmax'")
     if as_flag("stream", stream):
         if lstm.bidirectional or lstm.reverse or lengths:
             hinders = "lengths" if lengths else "bidirectional" if lstm.bidirectional else "reverse"

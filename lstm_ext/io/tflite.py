@@ -93,7 +93,7 @@ def from_tflite(source: str | os.PathLike[str] | bytes | bytearray | memoryview)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _read(bytes(source))
     if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source is {type(source).__name__}, expected a path or bytes")
+        raise TypeError(f"source is {type(source).__name__}; expected a path or bytes")
     with reading(source):
         return _read(read_file(source, MAX_BYTES))
 

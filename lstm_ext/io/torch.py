@@ -149,7 +149,7 @@ def _opened(source):
     if hasattr(source, "state_dict"):
         module, source = source, source.state_dict()
     if not isinstance(source, Mapping):
-        raise TypeError(f"source is {type(source).__name__}, expected a state dict, a module or a path")
+        raise TypeError(f"source is {type(source).__name__}; expected a state dict, a module or a path")
     named = {
         name: functools.partial(_as_array, name, value)
         for name, value in source.items() if isinstance(name, str)
@@ -166,7 +166,7 @@ def _said_by(module, place):
         module = getattr(module, name, module)
     module = getattr(module, "_orig_mod", module)
     if getattr(module, "mode", "LSTM") != "LSTM":
-        raise FormatError(f"the module is {module.mode}, expected an LSTM")
+        raise FormatError(f"the module is {module.mode}; expected an LSTM")
     words = ("batch_first", "num_layers", "dropout")
     return {word: getattr(module, word) for word in words if hasattr(module, word)}
 
@@ -298,14 +298,14 @@ class _Sizes:
         first = arrays["weight_ih_l0"]
         if first.ndim != 2 or first.shape[0] % 4 or not all(first.shape):
             raise FormatError(
-                f"{_join(place, 'weight_ih_l0')} has shape {first.shape}, expected (4 * hidden_size, "
+                f"{_join(place, 'weight_ih_l0')} has shape {first.shape}; expected (4 * hidden_size, "
                 "input_size)"
             )
         self.hidden, self.inputs = first.shape[0] // 4, first.shape[1]
         projected = arrays.get("weight_hr_l0")
         if projected is not None and projected.ndim != 2:
             raise FormatError(
-                f"weight_hr_l0 has shape {projected.shape}, expected (proj_size, {self.hidden})"
+                f"weight_hr_l0 has shape {projected.shape}; expected (proj_size, {self.hidden})"
             )
         self.projected = None if projected is None else projected.shape[0]
         self.bidirectional, self.bias = "weight_ih_l0_reverse" in arrays, "bias_ih_l0" in arrays
@@ -387,7 +387,7 @@ def _build(place, parts, head, readout, batch_first, dropout, every_step, loss, 
         return lstm
     outputs, weight = sizes[-1].outputs, readout["weight"]
     if weight.ndim != 2 or weight.shape[1] != outputs or not weight.shape[0]:
-        raise FormatError(f"{head}.weight has shape {weight.shape}, expected (outputs, {outputs})")
+        raise FormatError(f"{head}.weight has shape {weight.shape}; expected (outputs, {outputs})")
     weight = as_weights(f"{head}.weight", weight, weight.shape)
     bias = as_weights(
         f"{head}.bias", readout.get("bias", np.zeros(len(weight), weight.dtype)), (len(weight),)
@@ -438,7 +438,7 @@ def to_torch(
         If the LSTM has an option that PyTorch's does not.
     """
     if not isinstance(obj, (LSTM, Model)):
-        raise TypeError(f"obj is {type(obj).__name__}, expected an LSTM or a Model")
+        raise TypeError(f"obj is {type(obj).__name__}; expected an LSTM or a Model")
     if not as_flag("module", module):
         refuse_pooling(obj, "a state dict, which says no pooling (module=True does),")
     elif (prefix, head) != (None, "head"):

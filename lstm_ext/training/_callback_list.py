@@ -73,11 +73,11 @@ def checked_callbacks(
     made("early_stopping", early_stopping)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         raise TypeError(
-            f"early_stopping is {early_stopping!r}, expected an EarlyStopping, for example "
+            f"early_stopping is {early_stopping!r}; expected an EarlyStopping, for example "
             "EarlyStopping(patience=10)"
         )
     if callable(callbacks) or isinstance(callbacks, Callback):
-        raise TypeError(f"callbacks is {callbacks!r}, expected a sequence: give one callback as callback=")
+        raise TypeError(f"callbacks is {callbacks!r}; expected a sequence: give one callback as callback=")
     checked: list[Callback] = []
     for each in (*callbacks, *(() if callback is None else (callback,))):
         if isinstance(each, EarlyStopping):
@@ -85,7 +85,7 @@ def checked_callbacks(
         if isinstance(each, type) and issubclass(each, Callback):
             made("callback", each)
         if not isinstance(each, Callback) and not callable(each):
-            raise TypeError(f"callbacks holds {each!r}, expected callables or Callbacks")
+            raise TypeError(f"callbacks holds {each!r}; expected callables or Callbacks")
         checked.append(each if isinstance(each, Callback) else _Function(each))
     if progress:
         checked.append(ProgressBar())

@@ -80,7 +80,7 @@ def _content(
     text = json.dumps(content, default=_number).encode()
     if len(text) > _MAX_STATE:
         raise ValueError(
-            f"the state of the training has {len(text)} characters besides its numbers, expected at most "
+            f"the state of the training has {len(text)} characters besides its numbers; expected at most "
             f"{_MAX_STATE}: what callbacks add to the records of epochs must be numbers"
         )
     arrays["state"] = np.frombuffer(text, np.uint8)
@@ -235,7 +235,7 @@ def _vector(
     shape, dtype, data = parts
     _check_vector(name, dtype, shape, like)
     if len(data) != like.nbytes:
-        raise ValueError(f"{name} has {len(data)} bytes, expected {like.nbytes}")
+        raise ValueError(f"{name} has {len(data)} bytes; expected {like.nbytes}")
     return _finite(name, np.frombuffer(data, dtype).copy())
 
 
@@ -243,7 +243,7 @@ def _number(value: object) -> Any:
     """Return a NumPy scalar as Python's."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is {type(value).__name__}, expected what JSON can hold")
+    raise TypeError(f"{value!r} is {type(value).__name__}; expected what JSON can hold")
 
 
 def _plain(state: Any) -> Any:

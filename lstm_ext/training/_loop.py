@@ -48,7 +48,7 @@ def fit(
     """
     if comm is not None and not hasattr(comm, "compare_inputs"):
         raise TypeError(
-            f"comm is {comm!r}, expected a DataParallel of lstm_ext.distributed. Model.fit also takes a "
+            f"comm is {comm!r}; expected a DataParallel of lstm_ext.distributed. Model.fit also takes a "
             "communicator"
         )
     group: ProcessGroup = SerialGroup()
@@ -65,12 +65,12 @@ def fit(
         made("optimizer", optimizer)
         made("schedule", schedule)
         if not hasattr(optimizer, "step"):
-            raise TypeError(f"optimizer is {optimizer!r}, expected an object with step(parameters, gradient)")
+            raise TypeError(f"optimizer is {optimizer!r}; expected an object with step(parameters, gradient)")
         if schedule is not None:
             if not isinstance(schedule, Schedule):
-                raise TypeError(f"schedule is {schedule!r}, expected one of lstm_ext.schedules")
+                raise TypeError(f"schedule is {schedule!r}; expected one of lstm_ext.schedules")
             if not hasattr(optimizer, "lr"):
-                raise TypeError(f"optimizer is {optimizer!r}, expected one with lr for a schedule")
+                raise TypeError(f"optimizer is {optimizer!r}; expected one with lr for a schedule")
         check_monitors(validation_data, early_stopping, schedule)
         rng = np.random.default_rng(rng)
         batches = group.batches(model, data, count("batch_size", batch_size, 1), bool(bucket), bptt)
@@ -79,7 +79,7 @@ def fit(
         if checkpoint is None and resume:
             raise ValueError("resume is True, and no checkpoint was given to go on from")
         if (checkpoint is not None or comm is not None) and not hasattr(optimizer, "state"):
-            raise TypeError(f"optimizer is {optimizer!r}, expected one with a state for a checkpoint or comm")
+            raise TypeError(f"optimizer is {optimizer!r}; expected one with a state for a checkpoint or comm")
         if checkpoint is not None and group.first:
             folder = os.path.dirname(os.path.abspath(checkpoint))
             if not os.path.isdir(folder):

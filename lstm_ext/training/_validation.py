@@ -22,12 +22,12 @@ def checked_validation(
         validation = dict(zip(names, validation, strict=False))
     if not isinstance(validation, dict):
         raise TypeError(
-            f"validation is {type(validation).__name__}, expected (x, y), (x, y, lengths) or a dict"
+            f"validation is {type(validation).__name__}; expected (x, y), (x, y, lengths) or a dict"
         )
     unknown = set(validation) - set(names)
     if unknown or not {"x", "y"} <= set(validation):
         others = ", ".join(names[2:])
-        raise TypeError(f"validation has {sorted(validation)}, expected x, y and some of {others}")
+        raise TypeError(f"validation has {sorted(validation)}; expected x, y and some of {others}")
     try:
         data = model.prepare(**validation)
         weights = data.weights(model.every_step)

@@ -130,7 +130,7 @@ def test_files_without_a_pooling_are_of_the_last_state(tmp_path):
 
 @pytest.mark.parametrize("pooling", ["sum", None, ["mean"], 1])
 def test_an_unknown_pooling_is_refused(pooling):
-    with pytest.raises(ValueError, match=r"pooling is .*, expected one of last, mean, max, attention"):
+    with pytest.raises(ValueError, match=r"pooling is .*; expected one of last, mean, max, attention"):
         Model(LSTM(2, 3), 1, pooling=pooling)
 
 

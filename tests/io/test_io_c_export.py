@@ -570,9 +570,9 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path):
         (TypeError, "model is int; expected an LSTM, a Model or a fitted estimator", {"model": 3}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / "net.h"}),
         (ValueError, "expected the name of a C source", {"path": tmp_path / 'a".c'}),
-        (ValueError, "weights is 'none', expected 'inline' or 'binary'", {"weights": "none"}),
-        (ValueError, "name is '1st', expected a letter", {"name": "1st"}),
-        (ValueError, "name is 'a b', expected a letter", {"name": "a b"}),
+        (ValueError, "weights is 'none'; expected 'inline' or 'binary'", {"weights": "none"}),
+        (ValueError, "name is '1st'; expected a letter", {"name": "1st"}),
+        (ValueError, "name is 'a b'; expected a letter", {"name": "a b"}),
         (ValueError, "expected a letter", {"name": "n" * 31}),
     ):
         with pytest.raises(error, match=said):

@@ -266,7 +266,7 @@ def test_names_and_steps_are_checked_and_the_same_model_gives_the_same_unit(tmp_
         ({"inputs": ["a", "b", "time"]}, "none of them 'time'"),
         ({"outputs": ["a", "a"]}, "expected 2 different"),
         ({"outputs": ["x1", "b"]}, "inputs and outputs have 'x1' in common"),
-        ({"name": "1a"}, "name is '1a', expected a letter"),
+        ({"name": "1a"}, "name is '1a'; expected a letter"),
     ):
         with pytest.raises(ValueError, match=said):
             export_fmu(model, tmp_path / "a.fmu", **words)

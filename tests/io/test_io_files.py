@@ -412,7 +412,7 @@ def test_load_and_model_load_read_either_format_under_any_name(tmp_path):
             assert np.array_equal(read(tmp_path / name).parameters, model().parameters)
     assert (tmp_path / "new").read_bytes() == (tmp_path / "io").read_bytes()
     save(LSTM(2, 3), tmp_path / "lstm")
-    with pytest.raises(FormatError, match=r"holds LSTM, expected a Model: lstm_ext\.io\.load reads it"):
+    with pytest.raises(FormatError, match=r"holds LSTM; expected a Model: lstm_ext\.io\.load reads it"):
         Model.load(tmp_path / "lstm")
 
     class Own(Model):

@@ -135,7 +135,7 @@ def test_every_activation_is_the_same_function(activation, keras):
 def test_an_activation_that_is_not_here_is_refused(activation, keras):
     layer = keras.layers.LSTM(3, activation=activation)
     layer.build((None, None, 2))
-    with pytest.raises(FormatError, match=f"activation is .*{activation}.*, expected one of sigmoid"):
+    with pytest.raises(FormatError, match=f"activation is .*{activation}.*; expected one of sigmoid"):
         from_keras(layer)
 
 
@@ -183,9 +183,9 @@ def stacks(layers):
         "go_backwards with sequences": (
             [lstm(go_backwards=True)], "has go_backwards=True and return_sequences=True: Keras gives"
         ),
-        "merge_mode": ([layers.Bidirectional(lstm(), merge_mode="sum")], "has merge_mode='sum', expected"),
+        "merge_mode": ([layers.Bidirectional(lstm(), merge_mode="sum")], "has merge_mode='sum'; expected"),
         "bidirectional GRU": ([layers.Bidirectional(layers.GRU(3))], "Bidirectional"),
-        "GRU": ([layers.GRU(3)], "there is a layer GRU, expected LSTM or Bidirectional, and Dense"),
+        "GRU": ([layers.GRU(3)], "there is a layer GRU; expected LSTM or Bidirectional, and Dense"),
         "Dense first": ([layers.Dense(3), lstm()], "there is a layer LSTM after a Dense"),
         "two Dense": (
             [lstm(), layers.Dense(3, activation="relu", name="hidden"), layers.Dense(3)],
@@ -208,7 +208,7 @@ def stacks(layers):
         "Masking": ([layers.Masking(), lstm()], r"there is a layer Masking.*ignore=\('masking',\) leaves"),
         "Dropout": ([lstm(), layers.Dropout(0.1)], r"there is a layer Dropout.*ignore=\('dropout',\)"),
         "no LSTM": ([layers.Dense(3)], "there is no LSTM"),
-        "float16": ([lstm(dtype="mixed_float16")], "LSTM computes in mixed_float16, expected float32"),
+        "float16": ([lstm(dtype="mixed_float16")], "LSTM computes in mixed_float16; expected float32"),
     }
 
 
@@ -531,14 +531,14 @@ def test_a_layer_of_keras_2_has_the_hard_sigmoid_of_keras_2(monkeypatch):
     (WEIGHTS[:1], {}, FormatError, "there is no LSTM"),
     ([WEIGHTS[0].T, *WEIGHTS[1:]], {}, FormatError, "LSTM"),
     ([WEIGHTS[0], WEIGHTS[1], WEIGHTS[2][:-1]], {}, FormatError, "the Dense has other arrays than a kernel"),
-    ([w.astype("float16") for w in WEIGHTS], {}, FormatError, "is float16, expected float32 or float64"),
+    ([w.astype("float16") for w in WEIGHTS], {}, FormatError, "is float16; expected float32 or float64"),
     ([w + np.inf for w in WEIGHTS], {}, FormatError, "weight_ih_l0 holds NaN or inf"),
     (WEIGHTS, {"bidirectional": True}, FormatError, "Bidirectional has 3 arrays"),
-    (WEIGHTS, {"activation": "softmax"}, FormatError, "activation is softmax, expected one of sigmoid"),
-    (WEIGHTS, {"ignore": ("units",)}, ValueError, r"ignore is .*, expected a tuple of some of"),
-    (WEIGHTS, {"ignore": "dropout"}, ValueError, "ignore is 'dropout', expected a tuple of some of"),
-    ([], {}, TypeError, "source is list, expected layers, arrays or a path"),
-    (3, {}, TypeError, "source is int, expected layers, arrays or a path"),
+    (WEIGHTS, {"activation": "softmax"}, FormatError, "activation is softmax; expected one of sigmoid"),
+    (WEIGHTS, {"ignore": ("units",)}, ValueError, r"ignore is .*; expected a tuple of some of"),
+    (WEIGHTS, {"ignore": "dropout"}, ValueError, "ignore is 'dropout'; expected a tuple of some of"),
+    ([], {}, TypeError, "source is list; expected layers, arrays or a path"),
+    (3, {}, TypeError, "source is int; expected layers, arrays or a path"),
 ])
 def test_what_is_no_lstm_is_refused_by_a_sentence(arrays, words, error, sentence):
     with pytest.raises(error, match=sentence):

@@ -146,7 +146,7 @@ def test_softmax_where_the_loss_says_so(every_step):
     compare_model(model, run_onnxruntime, TOLERANCE["float32"], activation="softmax")
     with pytest.raises(ValueError, match="no readout whose loss is cross entropy"):
         to_onnx(drawn(Model(LSTM(I, H), 3)), activation="softmax")
-    with pytest.raises(ValueError, match="activation is 'exp', expected None or 'softmax'"):
+    with pytest.raises(ValueError, match="activation is 'exp'; expected None or 'softmax'"):
         to_onnx(model, activation="exp")
 
 
@@ -220,7 +220,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         (
             {"dtype": "float64", "gate_clip": 0.1},
             {},
-            "gate_clip is 0.1, expected a number that float32 holds",
+            "gate_clip is 0.1; expected a number that float32 holds",
         ),
         (
             {"dtype": "float64", "activations": ("hard_sigmoid", "tanh", "tanh")},
@@ -237,9 +237,9 @@ def test_what_onnx_cannot_say_is_refused(words, options, said):
 def test_wrong_arguments_are_refused():
     with pytest.raises(TypeError, match="model is int; expected an LSTM, a Model or a fitted estimator"):
         to_onnx(3)
-    with pytest.raises(TypeError, match="lengths is 1, expected True or False"):
+    with pytest.raises(TypeError, match="lengths is 1; expected True or False"):
         to_onnx(LSTM(I, H), lengths=1)
-    with pytest.raises(TypeError, match="source is int, expected a path, bytes or"):
+    with pytest.raises(TypeError, match="source is int; expected a path, bytes or"):
         from_onnx(3)
     with pytest.raises(FileNotFoundError):
         from_onnx("no such file.onnx")

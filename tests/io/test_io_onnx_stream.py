@@ -80,5 +80,5 @@ def test_a_fitted_pipeline_in_chunks():
 def test_what_begins_at_the_end_has_no_stream(words, more, said):
     with pytest.raises(ValueError, match=said):
         to_onnx(LSTM(I, H, **words), stream=True, **more)
-    with pytest.raises(TypeError, match="stream is 1, expected True or False"):
+    with pytest.raises(TypeError, match="stream is 1; expected True or False"):
         to_onnx(LSTM(I, H), stream=1)

@@ -226,9 +226,9 @@ RECURRENT = STATE["weight_hh_l0"]
 @pytest.mark.parametrize(("changes", "words", "sentence"), [
     ({"fc.weight": np.ones((1, 3))}, {}, "fc.weight is not a parameter of an LSTM: name the parts"),
     ({"weight_hh_l0": RECURRENT.astype("float64")}, {}, "are float32 and float64: choose with dtype="),
-    ({"weight_hh_l0": RECURRENT.astype("int64")}, {}, "weight_hh_l0 is int64, expected float32"),
+    ({"weight_hh_l0": RECURRENT.astype("int64")}, {}, "weight_hh_l0 is int64; expected float32"),
     ({"weight_hh_l0": RECURRENT * np.nan}, {}, "weight_hh_l0 holds NaN or inf"),
-    ({"weight_hh_l0": RECURRENT.T}, {}, r"weight_hh_l0 has shape \(3, 12\), expected \(12, 3\)"),
+    ({"weight_hh_l0": RECURRENT.T}, {}, r"weight_hh_l0 has shape \(3, 12\); expected \(12, 3\)"),
     ({"bias_hh_l0": None}, {}, "the LSTM lacks bias_hh_l0"),
     ({}, {"prefix": "lstm"}, "there is no lstm.weight_ih_l0, but with prefix='' there is"),
     ({}, {"head": "fc"}, "there is no fc.weight"),

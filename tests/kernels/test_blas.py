@@ -130,7 +130,7 @@ GOOD = {"a": (3, 4), "b": (4, 2), "c": (3, 2)}
 )
 def test_gemm_refuses_shapes(shapes, name):
     a, b, c = (np.ones(s) for s in (GOOD | shapes).values())
-    with pytest.raises(ValueError, match=rf"^{name} has shape \(\d, \d\), expected \(\d, \d\)$"):
+    with pytest.raises(ValueError, match=rf"^{name} has shape \(\d, \d\); expected \(\d, \d\)$"):
         _gemm_memview(False, False, 1.0, a, b, 0.0, c)
     assert_array_equal(c, 1)
 
@@ -160,7 +160,7 @@ def test_gemv_refuses_shapes(trans, n_x, n_y, name):
 
 def test_ger_refuses_shapes():
     a = np.ones((3, 4))
-    with pytest.raises(ValueError, match=r"A has shape \(3, 4\), expected \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"A has shape \(3, 4\); expected \(4, 3\)"):
         _ger_memview(1.0, np.ones(4), np.ones(3), a)
     assert_array_equal(a, 1)
 

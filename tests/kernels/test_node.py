@@ -611,18 +611,18 @@ def test_arrays_of_every_kind(dtype, kind, size):
 
 
 @pytest.mark.parametrize("bad, error, message", [
-    (np.ones(4), ValueError, r"has 4 elements, expected 3"),
-    (np.ones(2), ValueError, r"has 2 elements, expected 3"),
-    (np.ones(0), ValueError, r"has 0 elements, expected 3"),
-    (np.ones((1, 3)), ValueError, r"has shape \(1, 3\), expected \(3,\)"),
-    (np.float64(1), ValueError, r"has shape \(\), expected \(3,\)"),
-    (np.ones(3, complex), TypeError, "has dtype complex128, expected real numbers"),
-    (np.ones(3, object), TypeError, "has dtype object, expected real numbers"),
-    (np.ones(3, "M8[s]"), TypeError, "has dtype datetime64\\[s\\], expected real numbers"),
-    (["1", "2", "3"], TypeError, "has dtype <U1, expected real numbers"),
-    ("abc", TypeError, "has dtype .*, expected real numbers"),
-    (b"abc", TypeError, "has dtype .*, expected real numbers"),
-    ({1: 2}, TypeError, "has dtype .*, expected real numbers"),
+    (np.ones(4), ValueError, r"has 4 elements; expected 3"),
+    (np.ones(2), ValueError, r"has 2 elements; expected 3"),
+    (np.ones(0), ValueError, r"has 0 elements; expected 3"),
+    (np.ones((1, 3)), ValueError, r"has shape \(1, 3\); expected \(3,\)"),
+    (np.float64(1), ValueError, r"has shape \(\); expected \(3,\)"),
+    (np.ones(3, complex), TypeError, "has dtype complex128; expected real numbers"),
+    (np.ones(3, object), TypeError, "has dtype object; expected real numbers"),
+    (np.ones(3, "M8[s]"), TypeError, "has dtype datetime64\\[s\\]; expected real numbers"),
+    (["1", "2", "3"], TypeError, "has dtype <U1; expected real numbers"),
+    ("abc", TypeError, "has dtype .*; expected real numbers"),
+    (b"abc", TypeError, "has dtype .*; expected real numbers"),
+    ({1: 2}, TypeError, "has dtype .*; expected real numbers"),
 ])
 def test_bad_arrays_name_the_argument_and_change_nothing(bad, error, message):
     rng = np.random.default_rng(11)
@@ -700,7 +700,7 @@ def test_calls_out_of_order():
         net.y_list_is([], node.ToyLossLayer)
     net.x_list_add(np.ones(3))
     for y_list in ([], [1, 2]):
-        with pytest.raises(ValueError, match=f"y_list has {len(y_list)} targets, expected 1"):
+        with pytest.raises(ValueError, match=f"y_list has {len(y_list)} targets; expected 1"):
             net.y_list_is(y_list, node.ToyLossLayer)
     assert_array_equal(net.lstm_param.wi_diff, 0)
     net.lstm_node_list[0] = cell  # one that has had no input
@@ -734,10 +734,10 @@ def test_a_loss_layer_that_fails_changes_no_diff():
 
 
 @pytest.mark.parametrize("sizes, error, message", [
-    ((0, 3), ValueError, "mem_cell_ct is 0, expected at least 1"),
-    ((4, -1), ValueError, "x_dim is -1, expected at least 1"),
-    ((2.5, 3), TypeError, "mem_cell_ct is 2.5, expected an integer"),
-    ((4, "3"), TypeError, "x_dim is .3., expected an integer"),
+    ((0, 3), ValueError, "mem_cell_ct is 0; expected at least 1"),
+    ((4, -1), ValueError, "x_dim is -1; expected at least 1"),
+    ((2.5, 3), TypeError, "mem_cell_ct is 2.5; expected an integer"),
+    ((4, "3"), TypeError, "x_dim is .3.; expected an integer"),
     ((2**29, 3), ValueError, "mem_cell_ct is 536870912 and x_dim is 3"),
     ((4, 2**31), ValueError, "x_dim is 2147483648"),
     ((2**80, 2**80), ValueError, "expected at most 2147483647"),
@@ -754,7 +754,7 @@ def test_sizes_may_be_numpy_integers():
 
 @pytest.mark.parametrize("dtype", ["float16", "int64", ">f8", complex, object])
 def test_param_refuses_other_dtypes(dtype):
-    with pytest.raises(TypeError, match=r"dtype is .*, expected float64 or float32"):
+    with pytest.raises(TypeError, match=r"dtype is .*; expected float64 or float32"):
         node.LstmParam(4, 3, dtype=dtype)
 
 

@@ -110,7 +110,7 @@ def test_a_list_of_the_wrong_length_is_an_assertion_too():
     net = LstmNetwork(LstmParam(4, 3))
     net.x_list_add(np.ones(3))
     for error in (AssertionError, ValueError):
-        with pytest.raises(error, match="y_list has 2 targets, expected 1"):
+        with pytest.raises(error, match="y_list has 2 targets; expected 1"):
             net.y_list_is([1.0, 2.0], ToyLossLayer)
 
 

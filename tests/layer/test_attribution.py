@@ -216,15 +216,15 @@ def test_empty_batches_and_sequences(shape, every_step):
 @pytest.mark.parametrize(
     ("error", "words", "change"),
     [
-        (TypeError, "model is LSTM, expected an lstm_ext.Model or a fitted estimator", {"model": LSTM(I, H)}),
-        (ValueError, "x has 3 features, expected 2", {"x": np.zeros((1, 2, 3))}),
-        (ValueError, "output is 2, expected an integer from -2 to 1", {"output": 2}),
-        (TypeError, "output is 'a', expected an integer", {"output": "a"}),
+        (TypeError, "model is LSTM; expected an lstm_ext.Model or a fitted estimator", {"model": LSTM(I, H)}),
+        (ValueError, "x has 3 features; expected 2", {"x": np.zeros((1, 2, 3))}),
+        (ValueError, "output is 2; expected an integer from -2 to 1", {"output": 2}),
+        (TypeError, "output is 'a'; expected an integer", {"output": "a"}),
         (ValueError, "step is 1, and this model has one output for all steps", {"step": 1}),
-        (ValueError, r"baseline has shape \(3,\), expected \(3, 6, 2\)", {"baseline": np.zeros(3)}),
+        (ValueError, r"baseline has shape \(3,\); expected \(3, 6, 2\)", {"baseline": np.zeros(3)}),
         (ValueError, "baseline holds NaN or inf", {"baseline": np.nan}),
-        (TypeError, "points is 1.5, expected an integer", {"points": 1.5}),
-        (ValueError, "points is 0, expected 1 or more", {"points": 0}),
+        (TypeError, "points is 1.5; expected an integer", {"points": 1.5}),
+        (ValueError, "points is 0; expected 1 or more", {"points": 0}),
         (ValueError, r"lengths have shape \(1,\)", {"lengths": [1]}),
     ],
 )
@@ -234,5 +234,5 @@ def test_bad_input_gets_a_sentence(x, error, words, change):
 
 
 def test_a_step_beyond_the_sequence_gets_a_sentence(x):
-    with pytest.raises(ValueError, match="step is 6, expected an integer from -6 to 5"):
+    with pytest.raises(ValueError, match="step is 6; expected an integer from -6 to 5"):
         integrated_gradients(make(every_step=True), x, step=6)

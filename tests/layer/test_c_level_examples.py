@@ -68,7 +68,7 @@ def test_the_cython_extension(tmp_path):
     oscillator = load("oscillator", directory)
     with pytest.raises(ValueError, match="status 1"):  # float32
         oscillator.simulate(Network(LSTM(2, 3, rng=0)), np.ones(3), 1, 0, 0.1, 5)
-    with pytest.raises(TypeError, match="network is LSTM, expected"):
+    with pytest.raises(TypeError, match="network is LSTM; expected"):
         oscillator.simulate(LSTM(2, 3), np.ones(3), 1, 0, 0.1, 5)
 
 

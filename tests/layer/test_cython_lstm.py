@@ -570,7 +570,7 @@ def test_what_is_arithmetic_in_python_is_refused(options):
 
 @pytest.mark.parametrize("value", [None, 3, "lstm", np.zeros(3)], ids=["None", "int", "str", "array"])
 def test_what_is_no_lstm(value):
-    with pytest.raises(TypeError, match=r"lstm is \w+, expected a lstm_ext.LSTM"):
+    with pytest.raises(TypeError, match=r"lstm is \w+; expected a lstm_ext.LSTM"):
         Network(value)
 
 

@@ -142,7 +142,7 @@ def test_losses(loss, dtype):
 
 def test_mistakes():
     model, x, y, _ = problem({})
-    with pytest.raises(ValueError, match=r"direction is float64 \(3,\), expected numbers of shape"):
+    with pytest.raises(ValueError, match=r"direction is float64 \(3,\); expected numbers of shape"):
         model.hvp(x, y, np.zeros(3))
 
     class OnesOwn:

@@ -162,9 +162,9 @@ def test_float32():
 def test_mistakes():
     lstm = LSTM(F, H)
     x = np.zeros((N, T, F))
-    with pytest.raises(ValueError, match="of is 'h', expected one or several of y, h_n, c_n"):
+    with pytest.raises(ValueError, match="of is 'h'; expected one or several of y, h_n, c_n"):
         lstm.jacobian(x, of="h")
-    with pytest.raises(ValueError, match="wrt is 'weights', expected one or several of x, h_0, c_0, static"):
+    with pytest.raises(ValueError, match="wrt is 'weights'; expected one or several of x, h_0, c_0, static"):
         lstm.jacobian(x, wrt=("x", "weights"))
     with pytest.raises(ValueError, match="wrt is empty"):
         lstm.jacobian(x, wrt=())

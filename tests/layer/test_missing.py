@@ -115,7 +115,7 @@ def test_raise():
     x = np.zeros((N, T, F))
     x[1, 4, 1] = np.nan
     lstm = LSTM(F, 4, nan="raise", rng=1)
-    with pytest.raises(ValueError, match=r"x holds 1 NaN, the first at \[1, 4, 1\], expected none"):
+    with pytest.raises(ValueError, match=r"x holds 1 NaN, the first at \[1, 4, 1\]; expected none"):
         lstm(x)
     lstm(x, lengths=[7, 4, 7])  # beyond the length nobody looks
     with pytest.raises(ValueError, match="x_t holds 1 NaN"):
@@ -131,7 +131,7 @@ def test_no_policy_spoils_its_own_sequence_alone():
 
 
 def test_mistakes():
-    with pytest.raises(ValueError, match="nan is 'drop', expected None, 'raise', 'zero' or 'hold'"):
+    with pytest.raises(ValueError, match="nan is 'drop'; expected None, 'raise', 'zero' or 'hold'"):
         LSTM(F, 4, nan="drop")
     with pytest.raises(ValueError, match="nan_mask is True and nan is None"):
         LSTM(F, 4, nan_mask=True)

@@ -302,15 +302,15 @@ def test_truncated_backpropagation(options):
         ({"nan_mask": True, "nan": "raise"}, "nan_mask is True and nan is 'raise'"),
         ({"activations": ("sigmoid", "tanh", "relu"), "cell_activation": "identity"},
          "cell_activation is 'identity' and activations"),
-        ({"dropout": 1.0, "num_layers": 2}, "dropout is 1.0, expected a probability"),
-        ({"zoneout": 0.1}, "zoneout is 0.1, expected two probabilities"),
-        ({"cell_clip": -1}, "cell_clip is -1.0, expected a positive number"),
-        ({"gate_clip": 0}, "gate_clip is 0.0, expected a positive number"),
+        ({"dropout": 1.0, "num_layers": 2}, "dropout is 1.0; expected a probability"),
+        ({"zoneout": 0.1}, "zoneout is 0.1; expected two probabilities"),
+        ({"cell_clip": -1}, "cell_clip is -1.0; expected a positive number"),
+        ({"gate_clip": 0}, "gate_clip is 0.0; expected a positive number"),
         ({"activations": ("sigmoid", "tanh")}, "expected three"),
-        ({"activations": ("sigmoid", "tanh", "cos")}, "is 'cos', expected one of sigmoid, tanh"),
+        ({"activations": ("sigmoid", "tanh", "cos")}, "is 'cos'; expected one of sigmoid, tanh"),
         ({"activations": ("sigmoid", ("tanh", 2.0), "tanh")}, "tanh takes no numbers"),
-        ({"proj_size": -1}, "proj_size is -1, expected at least 1"),
-        ({"static_size": -1}, "static_size is -1, expected at least 0"),
+        ({"proj_size": -1}, "proj_size is -1; expected at least 1"),
+        ({"static_size": -1}, "static_size is -1; expected at least 0"),
     ],
 )
 def test_bad_options(options, message):
@@ -320,9 +320,9 @@ def test_bad_options(options, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"peepholes": 1}, "peepholes is 1, expected True or False"),
-     ({"proj_size": 2.5}, "proj_size is 2.5, expected an integer"),
-     ({"cell_clip": "3"}, None), ({"dropout": None, "num_layers": 2}, "dropout is None, expected a number")],
+    [({"peepholes": 1}, "peepholes is 1; expected True or False"),
+     ({"proj_size": 2.5}, "proj_size is 2.5; expected an integer"),
+     ({"cell_clip": "3"}, None), ({"dropout": None, "num_layers": 2}, "dropout is None; expected a number")],
 )
 def test_bad_types(options, message):
     if message is None:
@@ -335,18 +335,18 @@ def test_bad_types(options, message):
 def test_bad_calls():
     lstm = LSTM(3, 4, static_size=2)
     x = np.zeros((2, 5, 3))
-    with pytest.raises(ValueError, match=r"static is missing, expected \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"static is missing; expected \(2, 2\)"):
         lstm(x)
-    with pytest.raises(ValueError, match=r"static has shape \(2, 3\), expected \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"static has shape \(2, 3\); expected \(2, 2\)"):
         lstm(x, static=np.zeros((2, 3)))
     with pytest.raises(ValueError, match="static was given, and this LSTM takes none"):
         LSTM(3, 4)(x, static=np.zeros((2, 2)))
     plain = LSTM(3, 4)
     with pytest.raises(ValueError, match="lengths and mask were given"):
         plain(x, lengths=[1, 2], mask=np.ones((2, 5), bool))
-    with pytest.raises(TypeError, match="mask has dtype float64, expected bool"):
+    with pytest.raises(TypeError, match="mask has dtype float64; expected bool"):
         plain(x, mask=np.ones((2, 5)))
-    with pytest.raises(ValueError, match=r"mask has shape \(5, 2\), expected \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"mask has shape \(5, 2\); expected \(2, 5\)"):
         plain(x, mask=np.ones((5, 2), bool))
     with pytest.raises(TypeError, match=r"seed is 0\.5"):
         plain.forward(x, seed=0.5)
@@ -354,7 +354,7 @@ def test_bad_calls():
         plain.forward(x, seed=-1)
     with pytest.raises(ValueError, match="dparameters has shape"):
         plain.jvp(x, dparameters=np.zeros(3))
-    with pytest.raises(ValueError, match=r"dx has shape \(2,\), expected \(2, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"dx has shape \(2,\); expected \(2, 5, 3\)"):
         plain.jvp(x, np.zeros(2))
     with pytest.raises(ValueError, match="tape holds no tangents"):
         tape = plain.tape()

@@ -33,7 +33,7 @@ def test_the_oldest_constraints_are_the_floors():
     oldest = constraints(".ci/constraints/oldest.txt")
     for line in wanted:
         name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups()
-        assert (oldest[name] + ".").startswith(floor + "."), f"{name} is {oldest[name]}, expected {floor}"
+        assert (oldest[name] + ".").startswith(floor + "."), f"{name} is {oldest[name]}; expected {floor}"
 
 
 def test_hooks_have_the_versions_of_the_script():

@@ -115,7 +115,7 @@ class Mutation:
     def apply(self):
         """Return the file that changes, and its text with the mistake in it."""
         if len(self.places) != 1:
-            raise SystemExit(f"{self.name} fits the sources at {len(self.places)} places, expected 1")
+            raise SystemExit(f"{self.name} fits the sources at {len(self.places)} places; expected 1")
         ((name, begin, end),) = self.places
         text, new = sources()[name], self.new
         if self.old[0].isspace():  # whole lines: those of Python need an indentation

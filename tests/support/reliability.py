@@ -67,7 +67,7 @@ def merge(old, new):
     found = {}
     for record in [*old, *new]:
         if record["kind"] not in KEYS:
-            raise SystemExit(f"a record has the kind {record['kind']!r}, expected one of {', '.join(KEYS)}")
+            raise SystemExit(f"a record has the kind {record['kind']!r}; expected one of {', '.join(KEYS)}")
         found[(record["kind"], *(str(record.get(key)) for key in KEYS[record["kind"]]))] = record
     return list(found.values())
 

@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused_everywhere():
         new().fit(X, Y, epochs=1, comm=object())
     comm = Communicator(Ranks(1), 0)
     for words, error, sentence in (
-        ({"shards": "mine"}, ValueError, "shards is 'mine', expected 'given' or 'cut'"),
+        ({"shards": "mine"}, ValueError, "shards is 'mine'; expected 'given' or 'cut'"),
         ({"block": 4}, ValueError, "block is 4, and shards are given"),
         ({"block": 0, "shards": "cut"}, ValueError, "block must be at least 1"),
         ({"check_every": 0}, ValueError, "check_every"),
@@ -360,7 +360,7 @@ def test_faults_of_one_process_reach_all(tmp_path):
         assert "rank 1: the loss is nan in epoch 1: x" in first[name][1]
     assert second["argument"] == ["ValueError", "batch_size must be at least 1, got 0"]
     assert first["argument"][0] == "RankError" and second["argument"][1] in first["argument"][1]
-    sentence = "batch_size is 6 on rank 0 and 7 on rank 1, expected the same on all 2 ranks"
+    sentence = "batch_size is 6 on rank 0 and 7 on rank 1; expected the same on all 2 ranks"
     assert first["setting"] == second["setting"] and second["setting"][1].startswith(sentence)
     assert first["checksum"] == second["checksum"]
     assert "after 9 steps the parameters on rank 1 are not those on rank 0" in first["checksum"][1]

@@ -132,13 +132,13 @@ def test_one_component_is_the_asymmetric_laplace_of_scipy():
 @pytest.mark.parametrize("loss", SCIPY, ids=repr)
 @pytest.mark.parametrize("levels", [0, [0.5, 1.0], [[0.5]], np.nan])
 def test_bad_levels_are_refused(loss, levels):
-    with pytest.raises(ValueError, match=r"levels is .*, expected numbers between 0 and 1"):
+    with pytest.raises(ValueError, match=r"levels is .*; expected numbers between 0 and 1"):
         loss.quantile(predictions(loss), levels)
 
 
 @pytest.mark.parametrize("loss, target, said", [
-    (NegativeBinomial(), -1.0, r"y has -1.0, expected counts >= 0"),
-    (StudentT(), "a", "y is .*, expected real numbers"),
+    (NegativeBinomial(), -1.0, r"y has -1.0; expected counts >= 0"),
+    (StudentT(), "a", "y is .*; expected real numbers"),
 ])
 def test_bad_targets_are_refused(loss, target, said):
     with pytest.raises((ValueError, TypeError), match=said):

@@ -170,8 +170,8 @@ def test_assignment_copies_into_the_vector():
     model.parameters = np.arange(flat.size)
     assert model.parameters is flat and weight[0, 0] == flat.size - O * (H + 1)
     for name, values, words in [
-        ("weight", np.ones((H, O)), r"weight has shape \(3, 4\), expected \(4, 3\)"),
-        ("bias", 1.0, r"bias has shape \(\), expected \(4,\)"),
+        ("weight", np.ones((H, O)), r"weight has shape \(3, 4\); expected \(4, 3\)"),
+        ("bias", 1.0, r"bias has shape \(\); expected \(4,\)"),
         ("parameters", np.zeros(3), r"parameters has shape \(3,\)"),
     ]:
         with pytest.raises(ValueError, match=words):
@@ -446,18 +446,18 @@ X, Y = np.zeros((5, 6, I)), np.zeros((5, O))
 
 
 @pytest.mark.parametrize("x, y, lengths, error, words", [
-    (X[0], Y, None, ValueError, r"x has shape \(6, 2\), expected \(batch, time, features\)"),
-    (np.zeros((5, 6, 3)), Y, None, ValueError, "x has 3 features, expected 2"),
-    (X.astype(complex), Y, None, TypeError, "x is complex128, expected real numbers"),
-    (X.astype(object), Y, None, TypeError, "x is object, expected real numbers"),
+    (X[0], Y, None, ValueError, r"x has shape \(6, 2\); expected \(batch, time, features\)"),
+    (np.zeros((5, 6, 3)), Y, None, ValueError, "x has 3 features; expected 2"),
+    (X.astype(complex), Y, None, TypeError, "x is complex128; expected real numbers"),
+    (X.astype(object), Y, None, TypeError, "x is object; expected real numbers"),
     (X, Y[:4], None, ValueError, r"y has shape \(4, 4\), x has 5 sequences"),
     (X, Y[:, :1], None, ValueError, r"y has shape \(5, 1\), the predictions have shape \(5, 4\)"),
     (X, Y[:, 0], None, ValueError, r"y has shape \(5,\)"),
-    (X, Y.astype(str), None, TypeError, "y is .*, expected real numbers"),
-    (X, Y, [6, 6], ValueError, r"lengths have shape \(2,\), expected \(5,\)"),
+    (X, Y.astype(str), None, TypeError, "y is .*; expected real numbers"),
+    (X, Y, [6, 6], ValueError, r"lengths have shape \(2,\); expected \(5,\)"),
     (X, Y, [6, 6, 6, 6, 7], ValueError, "lengths run from 6 to 7, x has 6 time steps"),
     (X, Y, [6, 6, 6, 6, -1], ValueError, "lengths run from -1 to 6"),
-    (X, Y, [6.0] * 5, TypeError, "lengths are float64, expected integers"),
+    (X, Y, [6.0] * 5, TypeError, "lengths are float64; expected integers"),
     (X[:0], Y[:0], None, ValueError, "nothing to average over|no sequence to learn from"),
 ])
 def test_bad_arrays_change_nothing(x, y, lengths, error, words):
@@ -487,8 +487,8 @@ def test_one_bad_label_at_the_end_is_found_at_the_start():
     ({"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
     ({"epochs": -1}, ValueError, "epochs must be at least 0, got -1"),
     ({"epochs": 1, "batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-    ({"epochs": 1, "optimizer": "adam"}, TypeError, "optimizer is 'adam', expected an object with step"),
-    ({"epochs": 1, "validation": X}, TypeError, "validation is ndarray, expected"),
+    ({"epochs": 1, "optimizer": "adam"}, TypeError, "optimizer is 'adam'; expected an object with step"),
+    ({"epochs": 1, "validation": X}, TypeError, "validation is ndarray; expected"),
     ({"epochs": 1, "validation": (X, Y[:2])}, ValueError, "y has shape"),
 ])
 def test_bad_words_to_fit(words, error, message):
@@ -500,12 +500,12 @@ def test_bad_words_to_fit(words, error, message):
 
 
 @pytest.mark.parametrize("build, error, message", [
-    (lambda: Model("lstm", 1), TypeError, "lstm is str, expected an LSTM"),
+    (lambda: Model("lstm", 1), TypeError, "lstm is str; expected an LSTM"),
     (lambda: Model(LSTM(1, 2, batch_first=False), 1), ValueError, "batch_first=True"),
     (lambda: Model(LSTM(1, 2), 0), ValueError, "output_size must be at least 1, got 0"),
     (lambda: Model(LSTM(1, 2), 1.0), TypeError, "output_size must be an integer"),
-    (lambda: Model(LSTM(1, 2), 1, loss="mad"), ValueError, "loss is 'mad', expected one of mse, "),
-    (lambda: Model(LSTM(1, 2), 1, loss=3), TypeError, "loss is 3, expected a name or one with"),
+    (lambda: Model(LSTM(1, 2), 1, loss="mad"), ValueError, "loss is 'mad'; expected one of mse, "),
+    (lambda: Model(LSTM(1, 2), 1, loss=3), TypeError, "loss is 3; expected a name or one with"),
 ])
 def test_bad_words_to_the_constructor(build, error, message):
     with pytest.raises(error, match=message):
@@ -663,12 +663,12 @@ class Trap:
     ({"configuration": {"output_size": 10**12}}, "a model of its sizes has"),
     ({"configuration": {"output_size": "x" * 9000}}, "output_size must be an integer"),
     ({"lstm": {"hidden_size": 10**9}}, "a model of its sizes has"),
-    ({"lstm": {"hidden_size": 3.0}}, "hidden_size is 3.0, expected an integer"),
-    ({"lstm": {"num_layers": 10**9}}, "num_layers is 1000000000, expected at most 65536"),
-    ({"lstm": {"num_layers": 0}}, "num_layers is 0, expected at least 1"),
-    ({"lstm": {"input_size": -2}}, "input_size is -2, expected at least 1"),
+    ({"lstm": {"hidden_size": 3.0}}, "hidden_size is 3.0; expected an integer"),
+    ({"lstm": {"num_layers": 10**9}}, "num_layers is 1000000000; expected at most 65536"),
+    ({"lstm": {"num_layers": 0}}, "num_layers is 0; expected at least 1"),
+    ({"lstm": {"input_size": -2}}, "input_size is -2; expected at least 1"),
     ({"lstm": {"activations": ["relu7", "tanh", "tanh"]}}, "activations"),
-    ({"lstm": {"peepholes": 1}}, "peepholes is 1, expected True or False"),
+    ({"lstm": {"peepholes": 1}}, "peepholes is 1; expected True or False"),
     ({"lstm": {"proj_size": 10**12}}, "a model of its sizes has"),
     ({"lstm": {"nan": "drop"}}, "nan is 'drop'"),
     ({"lstm": {"rng": 1}}, "its LSTM is described by"),
@@ -756,7 +756,7 @@ def test_an_lstm_belongs_to_one_model(second):
 @pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss().outputs_per_target > 1])
 def test_a_readout_of_the_wrong_width_is_refused_at_once(loss):
     each = LOSSES[loss]().outputs_per_target
-    with pytest.raises(ValueError, match=rf"output_size is {each + 1}, expected {each} for each column"):
+    with pytest.raises(ValueError, match=rf"output_size is {each + 1}; expected {each} for each column"):
         Model(LSTM(2, 3), each + 1, loss=loss)
     Model(LSTM(2, 3), 2 * each, loss=loss)
 
@@ -838,5 +838,5 @@ def test_anything_with_the_methods_can_be_trained():
         line = Line()
         train(line)
         assert line.theta[0] == pytest.approx(3, abs=1e-4)
-    with pytest.raises(TypeError, match=r"comm is .*, expected a DataParallel"):
+    with pytest.raises(TypeError, match=r"comm is .*; expected a DataParallel"):
         fit(Line(), x, x[:, 0], epochs=1, comm=object())

@@ -104,8 +104,8 @@ def test_without_dropout_the_order_alone_is_drawn():
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ({}, ValueError, "static is missing, expected"),
-        ({"static": np.zeros((N, 1))}, ValueError, r"static has shape \(5, 1\), expected \(5, 4\)"),
+        ({}, ValueError, "static is missing; expected"),
+        ({"static": np.zeros((N, 1))}, ValueError, r"static has shape \(5, 1\); expected \(5, 4\)"),
         ({"static": np.zeros((N, S)), "mask": np.zeros((N, 2), bool)}, ValueError, r"mask is bool \(5, 2\)"),
         ({"static": np.zeros((N, S)), "mask": np.zeros((N, T))}, ValueError, "mask is float64"),
         ({"static": np.zeros((N, S)), "mask": np.ones((N, T), bool), "lengths": [T] * N}, ValueError,

@@ -205,7 +205,7 @@ def test_global_norm(n, dtype):
     assert global_norm(g) == pytest.approx(math.hypot(*g.astype(float)), rel=1e-15 * max(n, 1))
 
 
-@pytest.mark.parametrize("values, dtype, expected", [
+@pytest.mark.parametrize("values, dtype; expected", [
     ([3, -4], "float64", 5.0),
     ([3e300, 4e300], "float64", 5e300),
     ([3e-300, 4e-300], "float64", 5e-300),
@@ -323,11 +323,11 @@ def test_state_is_a_copy():
     ({"m": np.zeros(3)}, TypeError, "entry 't'"),
     ({"t": -1}, ValueError, "integer >= 0"),
     ({"t": 1.5}, ValueError, "integer >= 0"),
-    ({"t": 1}, ValueError, r"has the vectors \[\], expected \['m', 'v'\]"),
+    ({"t": 1}, ValueError, r"has the vectors \[\]; expected \['m', 'v'\]"),
     ({"t": 0, "m": np.zeros(3), "v": np.zeros(3)}, ValueError, "after 0 steps"),
     ({"t": 1, "velocity": np.zeros(3)}, ValueError, "velocity"),
     ({"t": 1, "m": np.zeros(3), "v": np.zeros(4)}, ValueError, "differ"),
-    ({"t": 1, "m": np.zeros(3), "v": [0, 0, 0]}, TypeError, r"state\['v'\] is list, expected a NumPy array"),
+    ({"t": 1, "m": np.zeros(3), "v": [0, 0, 0]}, TypeError, r"state\['v'\] is list; expected a NumPy array"),
 ])
 def test_bad_state_is_refused_whole(state, error, words):
     theta, gradients = problem(3, "float64", steps=2)
@@ -355,16 +355,16 @@ def misaligned(n):
 
 
 @pytest.mark.parametrize("parameters, gradient, error, words", [
-    ([0.0, 0.0], np.zeros(2), TypeError, "parameters is list, expected a NumPy array"),
-    (np.zeros(2), [0.0, 0.0], TypeError, "gradient is list, expected a NumPy array"),
-    (np.zeros(2, int), np.zeros(2, int), TypeError, "parameters is <i8, expected float32 or float64"),
-    (np.zeros(2, ">f8"), np.zeros(2), TypeError, "is >f8, expected .* native byte order"),
-    (np.zeros(2, "f2"), np.zeros(2, "f2"), TypeError, "is <f2, expected"),
-    (np.zeros((2, 1)), np.zeros((2, 1)), ValueError, r"shape \(2, 1\), expected one dim"),
+    ([0.0, 0.0], np.zeros(2), TypeError, "parameters is list; expected a NumPy array"),
+    (np.zeros(2), [0.0, 0.0], TypeError, "gradient is list; expected a NumPy array"),
+    (np.zeros(2, int), np.zeros(2, int), TypeError, "parameters is <i8; expected float32 or float64"),
+    (np.zeros(2, ">f8"), np.zeros(2), TypeError, "is >f8; expected .* native byte order"),
+    (np.zeros(2, "f2"), np.zeros(2, "f2"), TypeError, "is <f2; expected"),
+    (np.zeros((2, 1)), np.zeros((2, 1)), ValueError, r"shape \(2, 1\); expected one dim"),
     (np.zeros(4)[::2], np.zeros(2), ValueError, "parameters has strides"),
     (np.zeros(2), np.zeros(2)[::-1], ValueError, "gradient has strides"),
     (np.zeros(2), np.broadcast_to(np.float64(1), 2), ValueError, "gradient has strides"),
-    (misaligned(2), np.zeros(2), ValueError, "parameters has strides .*, expected a contiguous and aligned"),
+    (misaligned(2), np.zeros(2), ValueError, "parameters has strides .*; expected a contiguous and aligned"),
     (read_only(np.zeros(2)), np.zeros(2), ValueError, "parameters is read-only"),
     (np.zeros(2), np.zeros(3), ValueError, r"gradient has shape \(3,\).*shape \(2,\)"),
     (np.zeros(2), np.zeros(2, "f4"), ValueError, "gradient has .* dtype float32"),
@@ -407,8 +407,8 @@ def test_an_optimiser_belongs_to_one_vector(other):
     (lambda: Adam(np.inf), ValueError, "lr"),
     (lambda: Adam("fast"), TypeError, "lr must be a finite number >= 0, got 'fast'"),
     (lambda: Adam(True), TypeError, "lr"),
-    (lambda: Adam(betas=0.9), ValueError, "betas is .*, expected two numbers"),
-    (lambda: Adam(betas=(0.9,)), ValueError, "betas is .*, expected two numbers"),
+    (lambda: Adam(betas=0.9), ValueError, "betas is .*; expected two numbers"),
+    (lambda: Adam(betas=(0.9,)), ValueError, "betas is .*; expected two numbers"),
     (lambda: Adam(betas=(0.9, 1.0)), ValueError, r"betas\[1\] must be a number in \[0, 1\)"),
     (lambda: Adam(eps=0), ValueError, "eps must be a finite number > 0"),
     (lambda: Adam(max_norm=0), ValueError, "max_norm must be a finite number > 0"),
@@ -416,8 +416,8 @@ def test_an_optimiser_belongs_to_one_vector(other):
     (lambda: SGD(0.1, momentum=-0.1), ValueError, "momentum"),
     (lambda: SGD(0.1, max_norm=-1), ValueError, "max_norm"),
     (lambda: clip_by_global_norm(np.ones(2), np.nan), ValueError, "max_norm"),
-    (lambda: clip_by_global_norm([1.0], 1.0), TypeError, "gradient is list, expected a NumPy array"),
-    (lambda: global_norm(np.ones((2, 2))), ValueError, "gradient has shape .*, expected one dim"),
+    (lambda: clip_by_global_norm([1.0], 1.0), TypeError, "gradient is list; expected a NumPy array"),
+    (lambda: global_norm(np.ones((2, 2))), ValueError, "gradient has shape .*; expected one dim"),
 ])
 def test_bad_words_are_refused(make, error, words):
     with pytest.raises(error, match=words):

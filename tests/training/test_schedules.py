@@ -84,7 +84,7 @@ def test_state_goes_through_json():
     (lambda: WarmUp(1, -0.1), ValueError, "start must be"),
     (lambda: Plateau(1.0), ValueError, "gamma must be a number between 0 and 1"),
     (lambda: Plateau(patience=1.5), TypeError, "patience must be an integer, got 1.5"),
-    (lambda: Plateau(monitor="acc"), ValueError, "monitor is 'acc', expected 'validation_loss', "),
+    (lambda: Plateau(monitor="acc"), ValueError, "monitor is 'acc'; expected 'validation_loss', "),
     (lambda: Cosine(3) * 2, TypeError, "unsupported operand"),
 ])
 def test_bad_words_are_refused(make, error, words):

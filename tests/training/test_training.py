@@ -149,11 +149,11 @@ def test_sample_weight_of_steps():
 
 
 @pytest.mark.parametrize("weight, every_step, error, words", [
-    (np.ones(3), True, ValueError, r"sample_weight has shape \(3,\), expected \(12,\) or \(12, 7\)"),
-    (np.ones((N, T)), False, ValueError, r"sample_weight has shape \(12, 7\), expected \(12,\)"),
+    (np.ones(3), True, ValueError, r"sample_weight has shape \(3,\); expected \(12,\) or \(12, 7\)"),
+    (np.ones((N, T)), False, ValueError, r"sample_weight has shape \(12, 7\); expected \(12,\)"),
     (-np.ones(N), True, ValueError, "sample_weight holds other .* finite ones >= 0"),
     (np.full(N, np.nan), True, ValueError, "sample_weight holds other .* finite"),
-    (["a"] * N, True, TypeError, "sample_weight is .*, expected real numbers"),
+    (["a"] * N, True, TypeError, "sample_weight is .*; expected real numbers"),
     (np.zeros(N), True, ValueError, "nothing to average|no sequence to learn"),
 ])
 def test_bad_weights(weight, every_step, error, words):
@@ -316,12 +316,12 @@ def test_bad_words_to_fit(options, words, message):
 
 
 @pytest.mark.parametrize("words, message", [
-    ({"schedule": 0.1}, "schedule is 0.1, expected one of lstm_ext.schedules"),
+    ({"schedule": 0.1}, "schedule is 0.1; expected one of lstm_ext.schedules"),
     ({"schedule": Cosine(3), "optimizer": type("O", (), {"step": None})()},
      "expected one with lr for a schedule"),
-    ({"early_stopping": 5}, "early_stopping is 5, expected an EarlyStopping, for example EarlyStopping"),
-    ({"callbacks": [3]}, "callbacks holds 3, expected callables"),
-    ({"callbacks": print}, "callbacks is .*, expected a sequence"),
+    ({"early_stopping": 5}, "early_stopping is 5; expected an EarlyStopping, for example EarlyStopping"),
+    ({"callbacks": [3]}, "callbacks holds 3; expected callables"),
+    ({"callbacks": print}, "callbacks is .*; expected a sequence"),
     ({"callbacks": [EarlyStopping()]}, "give it as early_stopping="),
     ({"checkpoint": "x", "optimizer": type("O", (), {"step": None})()},
      "expected one with a state for a checkpoint"),

@@ -42,7 +42,7 @@ def read(source):
     if isinstance(source, (bytes, bytearray, memoryview)):
         source = parse(bytes(source))
     if not isinstance(source, onnx.ModelProto):
-        raise TypeError(f"source is {type(source).__name__}, expected a path, bytes or an onnx.ModelProto")
+        raise TypeError(f"source is {type(source).__name__}; expected a path, bytes or an onnx.ModelProto")
     return _of_proto(source)
 
 

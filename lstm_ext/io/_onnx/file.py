@@ -140,7 +140,7 @@ def tensor(what, proto, external=None):
     }
     if proto.data_type not in fields:
         raise FormatError(
-            f"{what} has the data type {proto.data_type}, expected float32, float64 or integers"
+            f"{what} has the data type {proto.data_type}; expected float32, float64 or integers"
         )
     dtype, field = fields[proto.data_type]
     dtype, count, data = np.dtype(dtype), math.prod(dims), getattr(proto, field)

@@ -152,7 +152,7 @@ class Graph(Interpreter):
             since = None
         if since not in LSTM_VERSIONS or not 7 <= self.opset <= onnx.defs.onnx_opset_version():
             raise FormatError(
-                f"the model uses operators of version {self.opset}, expected 7 to "
+                f"the model uses operators of version {self.opset}; expected 7 to "
                 f"{onnx.defs.onnx_opset_version()}"
             )
         if len(graph.node) > MAX_NODES:

@@ -17,7 +17,7 @@ def _lstm(
     arrays = {}
     for name, value in zip("WRBP", (W, R, B, P), strict=True):
         if isinstance(value, Signal):
-            raise FormatError(f"{where}: its {name} is made by the graph, expected numbers in the file")
+            raise FormatError(f"{where}: its {name} is made by the graph; expected numbers in the file")
         if value is None and name in "WR":
             raise FormatError(f"{where} has no {name}")
         if value is not None:
@@ -91,7 +91,7 @@ def _take_lengths(graph, where, given, T, k):
     if isinstance(given, (Constant, Sizes)):
         values = given.array if isinstance(given, Constant) else np.array(given.values, object)
         if not (isinstance(T, int) and values.dtype.kind in "iO" and (values == T).all()):
-            raise FormatError(f"{where}: its sequence_lens stand in the file, expected an input")
+            raise FormatError(f"{where}: its sequence_lens stand in the file; expected an input")
         given = None
     if isinstance(given, Signal) and given.what == "all steps" and given.rows == (T,):
         given = None

@@ -85,7 +85,7 @@ def _transpose(graph, where, value, *, perm=None):
     rank = value.array.ndim if isinstance(value, Constant) else len(value.axes)
     order = list(range(rank))[::-1] if perm is None else perm
     if sorted(order) != list(range(rank)):
-        raise FormatError(f"{where}: perm is {shorten(str(order))}, expected an order of {rank} axes")
+        raise FormatError(f"{where}: perm is {shorten(str(order))}; expected an order of {rank} axes")
     return Constant(value.array.transpose(order)) if isinstance(value, Constant) else value.pick(order)
 
 

@@ -114,7 +114,7 @@ def _shifted(graph, where, value, bias, sign=1):
     head = _head_of(graph, where, value, "adding to")
     O = len(head.weight)  # noqa: E741
     if bias.shape not in ((O,), (1, O), (1,), ()):
-        raise FormatError(f"{where}: its bias has shape {bias.shape}, expected ({O},)")
+        raise FormatError(f"{where}: its bias has shape {bias.shape}; expected ({O},)")
     bias = sign * as_weights(f"{where}: bias", np.broadcast_to(bias, (1, O))[0], (O,))
     with np.errstate(over="ignore"):
         return replace(value, head=replace(head, bias=bias if head.bias is None else head.bias + bias))
