@@ -178,7 +178,7 @@ _DEFAULT: dict[str, str | float | None] = {
 }
 
 
-def _initializer(kind: str, value: object) -> _Initializer:
+def _initializer(kind: str, value: Any) -> _Initializer:
     """`value` of `init` as a function of (shape, rng)."""
     if isinstance(value, str):
         if value not in _NAMED:

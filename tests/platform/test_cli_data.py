@@ -208,7 +208,7 @@ def test_a_regression_follows_its_inputs(folder, capsys):
     assert np.corrcoef(values[:, 1], LEVEL)[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("days; expected", [
+@pytest.mark.parametrize("days, expected", [
     (np.arange("2000-01", "2008-01", dtype="M8[M]").astype("M8[D]"), ["2008-01-01", "2008-02-01"]),
     (np.arange("2000-02", "2008-02", dtype="M8[M]").astype("M8[D]") - 1, ["2008-01-31", "2008-02-29"]),
     (np.busday_offset("2024-01-01", np.arange(100)), ["2024-05-20", "2024-05-21"]),

@@ -205,7 +205,7 @@ def test_global_norm(n, dtype):
     assert global_norm(g) == pytest.approx(math.hypot(*g.astype(float)), rel=1e-15 * max(n, 1))
 
 
-@pytest.mark.parametrize("values, dtype; expected", [
+@pytest.mark.parametrize("values, dtype, expected", [
     ([3, -4], "float64", 5.0),
     ([3e300, 4e300], "float64", 5e300),
     ([3e-300, 4e-300], "float64", 5e-300),
