@@ -421,6 +421,8 @@ class EstimatorStream:
         elif self._pool is not None or self._trial is not None:
             names += (["pool"] if self._pool is not None else []) + (["part"] if self._trial else [])
         else:
+            if isinstance(state, dict):
+                raise TypeError("state is dict; expected (h, c)")
             self._stream.state = state
             self._steps = 0
             return

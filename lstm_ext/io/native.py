@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from lstm_ext._files import MAX_TEXT, check_target, open_file, parse_json, read_archive
 from lstm_ext._fitted import EstimatorStream as EstimatorStream
@@ -144,7 +144,7 @@ if TYPE_CHECKING:
     from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
     from lstm_ext.sklearn import LSTMClassifier, LSTMForecaster, LSTMRegressor
 
-    _Saved = LSTM | Model | LSTMClassifier | LSTMForecaster | LSTMRegressor | Pipeline
+    _Saved: TypeAlias = LSTM | Model | LSTMClassifier | LSTMForecaster | LSTMRegressor | Pipeline
     _Optimizer = SGD | Adam | AdamW | RMSprop
 
 
