@@ -124,6 +124,7 @@ class LSTMForecaster(_Adapter, BaseForecaster):  # type: ignore[misc]  # sktime 
     (3,)
     """
 
+    forecaster_: estimators.LSTMForecaster
     _estimator = estimators.LSTMForecaster
     _tags = {  # noqa: RUF012
         "authors": "The lstm-ext developers",
@@ -307,6 +308,7 @@ class LSTMClassifier(_Adapter, BaseClassifier):  # type: ignore[misc]  # sktime 
     (60,)
     """
 
+    estimator_: estimators.LSTMClassifier
     _estimator = estimators.LSTMClassifier
     _tags = {**_PANEL_TAGS, "capability:predict_proba": True}  # noqa: RUF012
 
@@ -364,6 +366,7 @@ class LSTMRegressor(_Adapter, BaseRegressor):  # type: ignore[misc]  # sktime ha
     (60,)
     """
 
+    estimator_: estimators.LSTMRegressor
     _estimator = estimators.LSTMRegressor
     _tags = {**_PANEL_TAGS}  # noqa: RUF012
 

@@ -49,6 +49,14 @@ class Backtest:
         What the intervals are for.
     """
 
+    table: dict[str, dict[str, float]]
+    origins: Integers
+    truth: Floats
+    forecast: Floats
+    lower: Floats
+    upper: Floats
+    coverage: float
+
     def __init__(
         self, table: dict[str, dict[str, float]], origins: Integers, truth: Floats,
         forecast: Floats, lower: Floats, upper: Floats, coverage: float, series: Series,

@@ -167,6 +167,11 @@ class LSTMForecaster(Network):
     """
 
     batch_size: int
+    model_: Model
+    n_iter_: int
+    loss_: float
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
     models_: list[Model]
     period_: int
     transform_: str

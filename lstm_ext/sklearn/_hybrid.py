@@ -391,10 +391,9 @@ class _Curve(Callback):
 
     def on_epoch_end(self, record: EpochRecord) -> None:
         """Take the record of an epoch."""
-        values: dict[str, Any] = dict(record)
-        for name, curve in self.losses.items():
-            if name in values:
-                curve.append(float(values[name]))
+        self.losses["loss"].append(float(record["loss"]))
+        if "validation_loss" in record:
+            self.losses["validation_loss"].append(float(record["validation_loss"]))
         if self.prints:
             more = f", validation loss {record['validation_loss']:.6g}" if "validation_loss" in record else ""
             print(f"Member {self.number + 1}, iteration {record['epoch']}, loss {record['loss']:.6g}{more}")

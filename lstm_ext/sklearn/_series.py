@@ -41,6 +41,15 @@ class Series:
         The container of forecasts: "array", "series", "frame", "panel" or "long".
     """
 
+    values: list[Floats]
+    several: bool
+    flat: bool
+    names: Labels
+    indexes: list[pd.Index | None]
+    keys: pd.Index | None
+    make: str
+    labels: Sequence[Any] | None
+
     def __init__(
         self, values: list[Floats], several: bool, flat: bool, names: Labels = None,
         indexes: list[pd.Index | None] | None = None, keys: pd.Index | None = None, make: str = "array",
@@ -148,7 +157,7 @@ def read(name: str, value: Any, *, allow_nan: bool, columns: int | None = None) 
         what = f"{name}[{number}]" if several else name
         if _is_pandas(part) and getattr(part, "ndim", 1) == 2:
             part = _dated(what, part)
-        array = as_number_array(what, part, allow_nan=allow_nan)
+        array = np.asarray(as_number_array(what, part, allow_nan=allow_nan), np.float64)
         if array.ndim == 0:
             raise ValueError(f"{what} is the number {array}; expected a series (time,) or (time, columns)")
         if array.ndim > 2:
@@ -248,7 +257,7 @@ def _panel(name: str, value: pd.Series | pd.DataFrame, allow_nan: bool) -> Serie
     values, indexes = [], []
     times = index.get_level_values(-1)
     flat = value.ndim == 1 or value.shape[1] == 1
-    numbers = as_number_array(name, value, allow_nan=allow_nan)
+    numbers = np.asarray(as_number_array(name, value, allow_nan=allow_nan), np.float64)
     for code, key in enumerate(keys):
         rows = np.flatnonzero(codes == code)
         array, time = _on_a_grid(f"{name}, series {key!r},", numbers[rows], times[rows], allow_nan)

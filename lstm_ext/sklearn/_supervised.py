@@ -106,7 +106,6 @@ class _Supervised(Network):
     }
 
     every_step: bool
-    learning_rate: LearningRate
     bptt: int | None
     static_columns: Sequence[str | int] | None
     categorical_columns: Sequence[str | int] | None
@@ -581,6 +580,8 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
     True
     """
 
+    learning_rate: LearningRate
+    merge_steps_: int
     y_scaler_: SequenceScaler | None
     n_outputs_: int
     interval_shift_: Floats | None
@@ -815,7 +816,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
     def _weight_of_targets(self, n_outputs: int) -> Floats:
         if self.target_weight is None:
             return np.ones(n_outputs)
-        weight = as_number_array("target_weight", self.target_weight, allow_nan=True)
+        weight = np.asarray(as_number_array("target_weight", self.target_weight, allow_nan=True), np.float64)
         fits = weight.shape == (n_outputs,) and (np.isfinite(weight) & (weight >= 0)).all()
         if not fits or not weight.any():
             raise ValueError(
@@ -877,7 +878,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
         model = self.model_
         loss = model.loss
         if weighs:
-            model._fix(loss=losses.Weighted(self._decoder.loss))
+            model._fix(loss=losses.Weighted(loss))  # type: ignore[arg-type]  # a regression loss, all of which fit
         try:
             yield
         finally:
@@ -1120,7 +1121,7 @@ class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # sciki
 
 def _check_known(missing: Bools) -> None:
     if missing.all():
-        raise ValueError("Input y contains only NaN. No target is known; expected finite numbers")
+        raise ValueError("Input y contains NaN only; expected finite numbers")
 
 
 def _stacked(draws: Sequence[Array | list[Array]]) -> Array | list[Array]:
@@ -1208,6 +1209,8 @@ class LSTMClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]  # sci
     True
     """
 
+    learning_rate: LearningRate
+    merge_steps_: int
     classes_: Array
     _multilabel: bool
 

@@ -298,7 +298,7 @@ def test_several_labels_at_once(every_step):
     np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), fitted.predict_proba(X))
     np.testing.assert_array_equal(fitted.classes_, np.arange(3))
     again = quick(LSTMClassifier, every_step=every_step, warm_start=True).fit(X, y)
-    with pytest.raises(ValueError, match="fit had 3 labels"):
+    with pytest.raises(ValueError, match="expected 3 labels, as fit had"):
         again.fit(X, y[..., 0])
     with pytest.raises(ValueError, match="class_weight is a dict; expected 'balanced' or None for several"):
         quick(LSTMClassifier, every_step=every_step, class_weight={0: 2}).fit(X, y)

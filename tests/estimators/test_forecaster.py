@@ -210,9 +210,9 @@ def test_a_short_series_is_learned_from_with_all_settings():
     ({}, (["a"] * 20,), "could not convert"),
     ({}, (season(20), {"X": np.zeros((19, 1))}), "X has 19 steps for series 0; expected 20, as y"),
     ({}, ([season(20)] * 2, {"X": [np.zeros((20, 1))]}), "X has 1 series; expected 2"),
-    ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values; expected counts >= 0 with loss='poisson'"),
-    ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference is 1; expected None or 'auto' with loss='poisson'"),
-    ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "loss is 'quantile'; expected another with strategy='recursive'"),
+    ({"loss": "poisson"}, (np.arange(-5.0, 20),), "negative values; expected counts >= 0"),
+    ({"loss": "poisson", "difference": 1}, (np.arange(20.0),), "difference is 1; expected None or 'auto'"),
+    ({"loss": "quantile", "strategy": "recursive"}, (season(20),), "loss is 'quantile'; expected another"),
     ({"lstm_options": {"bidirectional": True}}, (season(20),), "expected none that reads a series backwards"),
     ({"window": 0}, (season(20),), "The 'window' parameter of LSTMForecaster must be an int"),
     ({"loss": "nse"}, (season(20),), "The 'loss' parameter of LSTMForecaster must be a str among"),
@@ -284,5 +284,5 @@ def test_what_was_learned_is_not_what_the_parameters_say_now():
     forecaster.set_params(coverage=0.5, window=3, period=5, loss="mse", difference=2, transform="log")
     np.testing.assert_array_equal(forecaster.predict(), before)
     np.testing.assert_array_equal(forecaster.predict_interval(), interval)
-    with pytest.raises(ValueError, match="horizon is .*; expected at most 4"):
+    with pytest.raises(ValueError, match=r"horizon is \d+; expected at most 4"):
         forecaster.set_params(horizon=6).predict(6)

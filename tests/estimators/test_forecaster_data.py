@@ -379,7 +379,7 @@ def test_transforms(transform):
     assert fitted.transform_ == {None: "none", "auto": "log"}.get(transform, transform)
     assert (np.array(fitted.predict_interval()) > 0).all() or transform is None
     if transform in ("log", "boxcox"):
-        with pytest.raises(ValueError, match="transform is .*; expected None or .auto."):
+        with pytest.raises(ValueError, match=f"transform is {transform!r}; expected None or 'auto'"):
             plain(transform=transform).fit(y - 1)
         with pytest.raises(ValueError, match="expected values above 0"):
             fitted.predict(y=y[:60] - 1)

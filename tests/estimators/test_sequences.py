@@ -160,7 +160,7 @@ FOREIGN = {
     ),
     "channels first, y by step": (
         lambda: quick(every_step=True).fit(WALKS.transpose(0, 2, 1), WALKS[..., 0]),
-        (r"y[0] has 12 steps, X[0] has 3", "X.transpose(0, 2, 1)"),
+        (r"y[0] has 12 steps; expected 3, as X[0]", "X.transpose(0, 2, 1)"),
     ),
     "a list of channels first": (
         lambda: quick().fit([walk.T for walk in RAGGED], ENDS), ("X[1] has 6 features", "[x.T for x in X]"),

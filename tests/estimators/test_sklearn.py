@@ -282,7 +282,7 @@ def test_gaussian_finds_mean_and_scale():
     assert estimator.score(X, y) > 0.9
     assert deviation[scale == 20].mean() == pytest.approx(20, rel=0.35)
     assert deviation[scale == 20].mean() > 2 * deviation[scale == 2].mean()
-    with pytest.raises(ValueError, match="loss is 'mse'; expected gaussian, .* for return_std=True"):
+    with pytest.raises(ValueError, match="loss is 'mse'; expected gaussian, student_t"):
         quick(LSTMRegressor).fit(X, y).predict(X, return_std=True)
 
 
@@ -439,7 +439,7 @@ def test_warm_start_goes_on():
     assert estimator.n_iter_ == 6
     labels = target(LSTMClassifier, y)
     classifier = quick(LSTMClassifier, warm_start=True).fit(X, labels)
-    with pytest.raises(ValueError, match="y has the classes .* as fit had, with warm_start=True"):
+    with pytest.raises(ValueError, match=r"y has the classes .* as fit had, with warm_start=True"):
         classifier.fit(X, np.where(labels == "up", "left", "right"))
 
 
@@ -689,7 +689,7 @@ BAD_TARGETS = [
     (LSTMRegressor, {}, ["a"] * 12, "could not convert string to float"),
     (LSTMRegressor, {"every_step": True}, Y0, "one value, or one row of values, for each step"),
     (LSTMRegressor, {"every_step": True}, STEPS0[:4], r"X has 12 sequences, y has 4"),
-    (LSTMRegressor, {"every_step": True}, [*STEPS0[:1], *STEPS0[:-1]], r"y\[1\] has .* steps, X\[1\] has"),
+    (LSTMRegressor, {"every_step": True}, [*STEPS0[:1], *STEPS0[:-1]], r"y\[1\] has .* steps; expected"),
     (LSTMClassifier, {}, None, "requires y to be passed, but the target y is None"),
     (LSTMClassifier, {}, Y0, "Unknown label type: continuous"),
     (LSTMClassifier, {}, ["one"] * 12, "at least 2 classes in the data, but .* only one class: .*one"),
@@ -728,7 +728,7 @@ def test_bad_weights_are_refused(kind, weight, message):
     ({"validation_fraction": 1.0}, "'validation_fraction'"),
     ({"lstm_options": {"input_size": 3}}, "lstm_options has 'input_size': it is the number of features"),
     ({"lstm_options": {"static_size": 3}}, "it is static of fit"),
-    ({"lstm_options": {"bidirektional": True}}, "has 'bidirektional'; expected keyword arguments of lstm_ext.LSTM"),
+    ({"lstm_options": {"bidirektional": True}}, "has 'bidirektional'; expected keyword arguments of lstm"),
     ({"lstm_options": {"zoneout": (0.5, 0)}, "solver": "lbfgs"}, "expected none of them with solver='lbfgs'"),
     ({"lstm_options": {"zoneout": (2, 0)}}, "zoneout"),
 ])
@@ -771,7 +771,7 @@ def test_a_column_of_labels_is_taken_with_a_warning():
 
 def test_numbers_too_large_for_float32_are_refused():
     X = np.full((3, 4, 2), 1e300)
-    with pytest.raises(ValueError, match="X has numbers too large for float32; expected smaller ones: take dtype"):
+    with pytest.raises(ValueError, match="too large for float32; expected smaller ones: take dtype"):
         quick(LSTMRegressor, scale=False).fit(X, [1.0, 2.0, 3.0])
 
 

@@ -35,6 +35,8 @@ def test_a_program_as_users_write_it_runs(tmp_path):
     ("", "", None),
     ("LSTM(3, 8, num_layers=2", 'LSTM("3", 8, num_layers=2', "call-overload"),
     ("lstm.stream(batch=1)", "lstm.tape()", "assignment"),
+    ('loss="gaussian"', 'loss="gauss"', "arg-type"),
+    ("= regressor.predict(x)", "= regressor.predict(x, True)", "assignment"),
     ("lstm: LSTM[np.float32]", "lstm: LSTM[np.float64]", "assignment"),
     ('dtype="float64"', 'dtype="float32"', "assignment"),
     ("loss=Huber(1.0)", 'loss="hubert"', "arg-type"),

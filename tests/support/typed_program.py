@@ -51,12 +51,15 @@ def model(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], path: Path) ->
 
 def estimators(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> None:
     scaled = SequenceScaler().fit_transform(x)
-    regressor = LSTMRegressor(8, max_iter=2, loss="gaussian", random_state=0).fit(scaled, y)
-    lower, upper = regressor.predict_interval(scaled, coverage=0.9)
-    classes = LSTMClassifier(8, max_iter=2, random_state=0).fit(x, y[:, 0] > 0)
+    regressor = LSTMRegressor(8, max_iter=2, loss="gaussian", random_state=0).fit(x, y)
+    lower, upper = regressor.predict_interval(x, coverage=0.9)
+    mean: npt.NDArray[np.float64] = regressor.predict(x)
+    _, deviation = regressor.predict(x, return_std=True)
+    classes = LSTMClassifier(8, max_iter=2, random_state=0).fit(scaled, y[:, 0] > 0)
     forecaster = LSTMForecaster(random_state=0).fit(x[:, :, 0].ravel())
     future = forecaster.predict(12)
-    print(upper - lower, classes.predict_proba(x).sum(), future.shape, regressor.loss_curve_[-1])
+    print(upper - lower, mean / deviation, regressor.loss_curve_[-1])
+    print(classes.predict_proba(x).sum(), future.shape)
 
 
 if __name__ == "__main__":
