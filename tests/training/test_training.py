@@ -317,12 +317,14 @@ def test_bad_words_to_fit(options, words, message):
 
 @pytest.mark.parametrize("words, message", [
     ({"schedule": 0.1}, "schedule is 0.1, expected one of lstm_ext.schedules"),
-    ({"schedule": Cosine(3), "optimizer": type("O", (), {"step": None})()}, "expected one with lr for a schedule"),
+    ({"schedule": Cosine(3), "optimizer": type("O", (), {"step": None})()},
+     "expected one with lr for a schedule"),
     ({"early_stopping": 5}, "early_stopping is 5, expected an EarlyStopping, for example EarlyStopping"),
     ({"callbacks": [3]}, "callbacks holds 3, expected callables"),
     ({"callbacks": print}, "callbacks is .*, expected a sequence"),
     ({"callbacks": [EarlyStopping()]}, "give it as early_stopping="),
-    ({"checkpoint": "x", "optimizer": type("O", (), {"step": None})()}, "expected one with a state for a checkpoint"),
+    ({"checkpoint": "x", "optimizer": type("O", (), {"step": None})()},
+     "expected one with a state for a checkpoint"),
 ])
 def test_words_of_a_wrong_kind(words, message):
     with pytest.raises(TypeError, match=message):
