@@ -1,11 +1,15 @@
 """Small shapes through every compiled function, for a checker of memory to watch.
 
+    python tests/support/memcheck.py             the kernel in force
+    python tests/support/memcheck.py --every     every kernel, and every precision on every implementation
+
 docs/profiling.md has the commands. Under valgrind, errors in the frames of this package count; the
 interpreter's and the libraries' own are theirs.
 """
 
 import itertools
 import os
+import sys
 
 import numpy as np
 
@@ -75,9 +79,38 @@ def node_and_training():
     model.lstm.jacobian(x, of="h_n", wrt="x")
 
 
+def precisions():
+    """Products in bfloat16, in both lanes: sizes below, at and beyond those of a tile."""
+    for precision in _kernels.PRECISIONS[1:]:
+        for n, hidden in itertools.product((1, 17, 40), (1, 16, 35)):
+            for words in ({}, {"peepholes": True, "proj_size": 1} if hidden > 1 else {"peepholes": True}):
+                all_of(LSTM(3, hidden, 2, precision=precision, rng=0, **words), n, 5)
+        all_of(LSTM(70, 20, bidirectional=True, checkpoint=2, precision=precision, rng=0), 35, 5,
+               lengths=rng.integers(0, 6, 35))
+
+
+def every():
+    """All of it on every kernel, then every precision on each implementation that this CPU has."""
+    for kernel in _kernels.available():
+        _kernels.select(kernel)
+        print("kernel:", kernel, flush=True)
+        layers()
+        options()
+    _kernels.select(_kernels.available()[0])
+    for name in ("amx", "avx512_bf16", "emulated"):
+        _kernels.select_split(name)
+        found = {p: _kernels.in_force(p) for p in _kernels.PRECISIONS[1:]}
+        if name in found.values():
+            print("products in bfloat16:", found, flush=True)
+            precisions()
+
+
 if __name__ == "__main__":
-    print("kernel:", _kernels.current(), os.environ.get("LSTM_EXT_KERNEL", ""))
-    layers()
-    options()
+    if "--every" in sys.argv:
+        every()
+    else:
+        print("kernel:", _kernels.current(), os.environ.get("LSTM_EXT_KERNEL", ""))
+        layers()
+        options()
     node_and_training()
     print("done")

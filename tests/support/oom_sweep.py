@@ -1,17 +1,23 @@
 """Out of memory at the n-th allocation of Python, for each n: MemoryError, and the next call is right.
 
     python tests/support/oom_sweep.py [JOB ...] [--report FILE]
+    python tests/support/oom_sweep.py "general train" "general train, malloc"
 
 Each job runs in a process of its own, which is started again behind an allocation whose failure ended it. A
 table of counts is printed; the exit code is 1 if a process was ended, or a call after the failure was wrong.
 Crashes within NumPy's functions and errors of theirs that are no MemoryError are printed, and are not counted
-against this package. Only allocations that go through Python's allocators fail
-(``_testcapi.set_nomemory``): objects, and NumPy's arrays.
+against this package. Allocations that go through Python's allocators fail (``_testcapi.set_nomemory``):
+objects, and NumPy's arrays. In jobs that end in ``, malloc`` those of the extensions by ``malloc`` fail
+instead (``failing_malloc.c``, on Linux with a C compiler): workspaces, tapes, packed weights. There each call
+is the first one of a new layer, since later ones find their memory.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 LAYERS = {
     "default": {},
@@ -19,12 +25,14 @@ LAYERS = {
     "general": {"peepholes": True, "num_layers": 2, "proj_size": 2, "dropout": 0.5},
     "static": {"static_size": 2, "learn_state": True, "zoneout": (0.1, 0.1)},
     "missing": {"nan": "hold", "nan_mask": True},
+    "bfloat16": {"precision": "bfloat16x3"},
 }
 PASSES = 40
 PARTS = ("construct", "forward", "train", "stream", "jvp", "hvp", "network")
 JOBS = [f"{layer} {part}" for layer in LAYERS for part in PARTS]
-JOBS += ["node construct", "node sequence", "optimiser"]
-JOBS += ["model fit", "model save", "model load", "model export"]
+JOBS += [f"{layer} {part}, malloc" for layer in LAYERS for part in PARTS[1:]]
+JOBS += ["node construct", "node sequence", "optimizer"]
+JOBS += ["model fit, malloc", "model fit", "model save", "model load", "model export"]
 
 
 def prepare(job):
@@ -36,6 +44,7 @@ def prepare(job):
     from lstm_ext import LSTM, Adam, LstmNetwork, LstmParam, ToyLossLayer
     from lstm_ext.cython_lstm import Network
 
+    job = job.removesuffix(", malloc")
     if job.startswith("node"):
         param = LstmParam(4, 3)
         inputs = np.linspace(0, 1, 9).reshape(3, 3)
@@ -51,11 +60,11 @@ def prepare(job):
             return h
 
         return node
-    if job == "optimiser":
+    if job == "optimizer":
         def step():
-            optimiser, parameters = Adam(max_value=0.5), np.ones(7)
-            optimiser.step(parameters, np.linspace(-1, 1, 7))
-            return [parameters, optimiser.state["m"]]
+            optimizer, parameters = Adam(max_value=0.5), np.ones(7)
+            optimizer.step(parameters, np.linspace(-1, 1, 7))
+            return [parameters, optimizer.state["m"]]
 
         return step
     if job.startswith("model"):
@@ -148,6 +157,7 @@ def sweep(job, first):
     It ends where `PASSES` calls in a row have come through: they make no more allocations than that.
     """
     import _testcapi
+    import ctypes
     import traceback
 
     import numpy as np
@@ -156,11 +166,16 @@ def sweep(job, first):
     for _ in range(5):  # caches of Python and of ours are filled
         expected = work()
     expected = [np.array(a) for a in expected]
+    in_c = ctypes.CDLL(None).fail_malloc if job.endswith(", malloc") else None
     passes, n = 0, first
     while passes < PASSES:
         print(n, flush=True)  # the one that a crash is of
         failed = None
-        _testcapi.set_nomemory(n, n + 1)
+        if in_c:
+            work = prepare(job)
+            in_c(n)
+        else:
+            _testcapi.set_nomemory(n, n + 1)
         try:
             work()
         except MemoryError:
@@ -169,25 +184,43 @@ def sweep(job, first):
             failed = error
         finally:
             _testcapi.remove_mem_hooks()
+            if in_c and in_c(0) == 0 and failed is None:
+                failed = AssertionError("an allocation has failed, and no error was raised")
         if failed is not None and failed != "MemoryError":
-            frame = traceback.extract_tb(failed.__traceback__)[-1]
+            frame = (traceback.extract_tb(failed.__traceback__) or traceback.extract_stack())[-1]
             where = "/".join(frame.filename.split("/")[-2:])
-            failed = f"{type(failed).__name__}: {failed} at {where}:{frame.lineno}: {frame.line}"
+            failed = f"{type(failed).__name__}: {failed} at {where}: {frame.line}"
         found = work()
         right = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found, expected, strict=True))
         print(json.dumps([n, failed, right]), flush=True)
-        passes = passes + 1 if failed is None else 0
+        passes = passes + (PASSES if in_c else 1) if failed is None else 0
         n += 1
+
+
+def failing_malloc(folder):
+    """Build failing_malloc.c there; return environment variables that load it."""
+    library = Path(folder, "failing_malloc.so")
+    source = Path(__file__).with_name("failing_malloc.c")
+    command = [*os.environ.get("CC", "cc").split(), "-O1", "-shared", "-fPIC", str(source)]
+    subprocess.run([*command, "-o", str(library), "-ldl"], check=True)
+    return {"LD_PRELOAD": str(library)}
 
 
 def run(job, timeout=600):
     """Return counts of a job: calls, MemoryErrors, other errors by name, wrong answers, crashes by n."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(job, timeout, failing_malloc(folder) if job.endswith(", malloc") else {})
+
+
+def _run(job, timeout, variables):
+    """As `run`, with these environment variables."""
     result = {"calls": 0, "MemoryError": 0, "other": {}, "wrong": [], "crashes": [], "of_numpy": []}
     command = [sys.executable, "-X", "faulthandler", "-P", __file__, "--child"]
     first = 1
     while len(result["crashes"]) + len(result["of_numpy"]) < 50:
         done = subprocess.run(
-            [*command, job, str(first)], capture_output=True, text=True, timeout=timeout, check=False
+            [*command, job, str(first)], capture_output=True, text=True, timeout=timeout, check=False,
+            env=os.environ | variables,
         )
         lines = done.stdout.splitlines()
         for line in lines:
@@ -221,20 +254,21 @@ if __name__ == "__main__":
         report, arguments = arguments[where + 1], arguments[:where] + arguments[where + 2 :]
     bad = 0
     titles = ("calls", "MemoryError", "others", "wrong", "crashes", "in NumPy")
-    print(f"{'job':20}", *[f"{title:>11}" for title in titles])
+    print(f"{'job':24}", *[f"{title:>11}" for title in titles])
     for job in arguments or JOBS:
         found = run(job, timeout=3600)
         others = sum(found["other"].values())
         counts = (found["calls"], found["MemoryError"], others, *map(len, (
             found["wrong"], found["crashes"], found["of_numpy"])))
-        print(f"{job:20}", *[f"{count:11}" for count in counts], flush=True)
+        print(f"{job:24}", *[f"{count:11}" for count in counts], flush=True)
         for name, value in found["other"].items():
             print(f"    {value} x {name}")
         for n, frame in found["crashes"] + found["of_numpy"]:
             print(f"    ended at allocation {n}: {frame}")
         if report:
             keys = ("calls", "memory_errors", "others", "wrong", "crashes", "in_numpy")
-            record = {"kind": "out of memory", "job": job} | dict(zip(keys, counts, strict=True))
+            record = {"kind": "out of memory", "job": job, "other_errors": found["other"]}
+            record |= dict(zip(keys, counts, strict=True))
             with open(report, "a") as file:
                 print(json.dumps(record), file=file)
         bad += len(found["wrong"]) + len(found["crashes"])

@@ -18,6 +18,7 @@ import time
 import warnings
 
 import numpy as np
+from c_level import function, suffix
 from zoo import UNUSUAL, WRONG
 
 import lstm_ext
@@ -34,6 +35,7 @@ OPTIONS = [
     {"recurrent_dropout": 0.3}, {"weight_dropout": 0.3}, {"cell_clip": 0.7, "gate_clip": 1.5},
     {"activations": ("hard_sigmoid", ("elu", 1.0), "softsign")}, {"cell_activation": "identity"},
     {"learn_state": True}, {"static_size": 2}, {"nan": "hold", "nan_mask": True}, {"nan": "zero"},
+    {"precision": "bfloat16"}, {"precision": "bfloat16x3"}, {"precision": "bfloat16x6"},
 ]
 counts = collections.Counter()
 
@@ -58,7 +60,7 @@ def draw_layer(rng):
     sizes = [int(rng.choice([1, 2, 3, 5, 8, 16, 17, 33])) for _ in range(2)]
     if rng.random() < 0.03:
         sizes[rng.integers(2)] = HUGE[rng.integers(len(HUGE))]
-    dtype = ("float32", "float64")[rng.integers(2)]
+    dtype = "float32" if "precision" in words else ("float32", "float64")[rng.integers(2)]
     return attempt("layer", LSTM, *sizes, dtype=dtype, rng=int(rng.integers(99)), **words)
 
 
@@ -135,10 +137,47 @@ def sequences(rng, lstm, other):
     network = attempt("network", Network, lstm)
     if network is not None:
         attempt("tape_size", network.tape_size, n, HUGE[rng.integers(len(HUGE))])
+        c_level(rng, lstm, network)
+
+
+def c_level(rng, lstm, network):
+    """Call the C level's functions on memory of the size that they ask for, or with wrong numbers."""
+    n, steps = int(rng.choice([0, 1, 3, 40])), int(rng.choice([0, 1, 4]))
+    lengths = None if rng.random() < 0.5 else rng.integers(0, steps + 1, n).astype(np.intp)
+    directions = 2 if lstm.bidirectional else 1
+    layers, width = lstm.num_layers * directions, lstm.output_size // directions
+
+    def array(*shape):
+        return rng.standard_normal(shape).astype(lstm.dtype)
+
+    def call(name, *arguments):
+        status = function(f"{name}_{suffix(lstm.dtype)}")(network.address, *arguments)
+        counts[f"C level {name} {'refused' if status else 'done'}"] += 1
+        return status
+
+    x, y = array(n, steps, lstm.input_size), array(n, steps, lstm.output_size)
+    gradient = array(lstm.parameters.size)
+    h, c = array(layers, n, width), array(layers, n, lstm.hidden_size)
+    tape = np.empty(network.tape_size(n, steps), np.uint8)
+    work = np.empty(network.forward_workspace(n, steps), np.uint8)
+    assert call("forward", n, steps, x, lengths, h, c, y, h, c, tape, work) == 0
+    work = np.empty(network.backward_workspace(n, steps), np.uint8)
+    assert call("backward", n, steps, x, lengths, tape, y, h, c, x.copy(), h, c, gradient, work) == 0
+    work = np.empty(network.jvp_workspace(n, steps), np.uint8)
+    assert call("jvp", n, steps, x, lengths, h, c, x, None, None, gradient, y, h, c, y.copy(), h.copy(),
+                c.copy(), work) == 0
+    step = directions == 1 and not lstm.reverse
+    work = np.empty(network.step_workspace(n) if step else 0, np.uint8)
+    assert call("step", n, array(n, lstm.input_size), h, c, h, c, work) == (0 if step else 2)
+    huge = min(HUGE[rng.integers(len(HUGE))], 2**63 - 1)
+    assert call("forward", -1, steps, x, lengths, h, c, y, h, c, tape, work) == 3
+    assert huge < 2**40 or call("forward", huge, huge, x, None, h, c, y, h, c, tape, work) == 3
+    lengths = np.full(n, steps + 1, np.intp)
+    assert n == 0 or call("forward", n, steps, x, lengths, h, c, y, h, c, tape, work) == 4
 
 
 def shared(rng, lstm, under):
-    """Give one layer, tape, stream and optimiser to three threads: right, or refused as in use."""
+    """Give one layer, tape, stream and optimizer to three threads: right, or refused as in use."""
     x = rng.standard_normal((4, 6, lstm.input_size)).astype(lstm.dtype)
     words = {"static": np.ones((4, lstm.static_size))} if lstm.static_size else {}
     if not lstm.batch_first:
@@ -155,7 +194,7 @@ def shared(rng, lstm, under):
                 made = attempt("shared forward", lstm.forward, x, tape=tape, seed=1, **words)
                 if made is not None:
                     attempt("shared backward", lstm.backward, tape, *made)
-                attempt("shared optimiser", optimizer.step, parameters, 0.1 * np.ones(50))
+                attempt("shared optimizer", optimizer.step, parameters, 0.1 * np.ones(50))
                 if stream is not None:
                     attempt("shared step", stream.step, np.ones((4, lstm.input_size)))
                 if under != "thread":  # a race of the caller's, which TSan would report

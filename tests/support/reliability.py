@@ -8,10 +8,12 @@
 Every number of the page is a sum or the newest value of records, each of which a tool wrote: ``pytest``
 with LSTM_EXT_REPORT=FILE in its environment, and ``sanitize.py``, ``random_calls.py``, ``oom_sweep.py``,
 ``mutations.py``, ``platforms.py`` with ``--report FILE``. A newer record of the same thing replaces the
-older one, but for random calls and fuzzing, which add up. Text is written here; numbers are not.
+older one, but for random calls and fuzzing, which add up. Text is written here; numbers are not. A record
+that is added without a commit gets the one that is checked out.
 """
 
 import argparse
+import collections
 import datetime
 import json
 import re
@@ -39,15 +41,16 @@ KEYS = {
     "fuzz": ("target", "date"),
 }
 NEVER = [
-    "the sanitizers, the memory sweep and the emulated platforms on the compiled core as it is since it "
-    "became one stack (`src/_stack.pyx`) and has precisions: the reports above are of the core before",
+    "the emulated platforms on the compiled core as it is since it became one stack (`src/_stack.pyx`): the "
+    "reports above are of the core before",
     "Python on Windows: there are no wheels; only the kernels run, as the table of platforms says",
     "macOS, Intel or Apple silicon: the workflow builds and tests it, and has not run yet",
     "Python on a real arm64 or s390x machine; Python under an emulator",
     "free-threaded Python, PyPy, GraalPy, Pyodide; Python 3.14",
     "more than 2 cores at once; machines with several sockets",
     "MPI over a network: ranks ran on one machine",
-    "memory failures within C libraries (`malloc`): only Python's allocators were made to fail",
+    "memory failures within BLAS, HDF5 and other libraries of C: Python's allocators and the extensions' own "
+    "`malloc` were made to fail",
     "the workflows of GitHub: they were linted here, and have not run",
 ]
 
@@ -101,6 +104,13 @@ def fuzz(target, log):
             "date": today}
 
 
+def stamped(record):
+    """Return a record with the commit that it is of, short."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return {"commit": head} | record
+
+
 def number(value):
     """Return a number with its thousands apart."""
     return f"{value:,}"
@@ -133,6 +143,9 @@ def render(records):
 
     memory = of["out of memory"]
     names = ("calls", "memory_errors", "wrong", "crashes", "in_numpy")
+    others = collections.Counter()
+    for r in memory:
+        others.update(r.get("other_errors", {}))
     sums = {key: sum(r[key] for r in memory) for key in names}
     parts = [
         "# Reliability\n",
@@ -155,26 +168,38 @@ def render(records):
         f"{number(sum(r['refused'] for r in random))} of them refused by an error, as they should be. A "
         "crash, another error, or two different answers end the run (`tests/support/random_calls.py`).\n"
         if random else "",
-        table(["under", "kernel", "rounds", "calls", "refused", "seconds of CPU"], [
+        table(["under", "kernel", "rounds", "calls", "refused", "seconds of CPU", "commit"], [
             (r["under"] or "no sanitizer", r["kernel"], number(r["rounds"]), number(r["calls"]),
-             number(r["refused"]), r["seconds"]) for r in random]),
+             number(r["refused"]), r["seconds"], r.get("commit", "-")) for r in random]),
         "## Sanitizers\n",
         "AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer with libomp and archer, which "
         "tells it the barriers of OpenMP; a planted race is found, its mended form is silent. "
         "Under it no thread writes `parameters` while another computes, which would be a race of the caller. "
+        "The threads at the C level are OpenMP's, in a C program (`tests/support/c_level_threads.c`), beside "
+        "a Python thread that trains; if they share a workspace, ThreadSanitizer reports it. "
+        "The forks run without AddressSanitizer's quarantine: its lock, and before LLVM 18 those of its "
+        "allocator, are not free in a child, which then waits without end in `malloc` or `free`. "
+        "`tests/support/fork_and_malloc.c` shows that in a program without this package. "
         "`tests/support/sanitize.py` builds and runs all of it; "
         "[profiling](profiling.md#memory-errors-and-races) has the commands.\n",
-        table(["sanitizer", "job", "reports", "exit code", "its last line"], [
-            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"] + r.get("note", ""))
-            for r in of["sanitizer"]] + [(kind, job, "-", "-", "no report yet") for kind, job in missing]),
+        table(["sanitizer", "job", "reports", "exit code", "its last line", "commit"], [
+            (r["sanitizer"], r["job"], r["reports"], r["exit"], r["said"] + r.get("note", ""),
+             r.get("commit", "-"))
+            for r in of["sanitizer"]]
+            + [(kind, job, "-", "-", "no report yet", "-") for kind, job in missing]),
         "## Out of memory\n",
         (f"One allocation of Python after the other fails: {number(sums['calls'])} calls, "
          f"{number(sums['memory_errors'])} of which ended in MemoryError; after {sums['wrong']} of them the "
-         f"next call was wrong; {sums['crashes']} crashes here and {sums['in_numpy']} within NumPy "
-         "(`tests/support/oom_sweep.py`).\n" if memory else ""),
-        table(["job", "calls", "MemoryError", "other errors", "wrong afterwards", "crashes", "in NumPy"], [
+         f"next call was wrong; {sums['crashes']} crashes here and {sums['in_numpy']} within NumPy. In jobs "
+         "named malloc it is an allocation of the extensions in C, for workspaces, tapes and packed weights "
+         "(`python tests/support/oom_sweep.py`).\n" if memory else ""),
+        table(["job", "calls", "MemoryError", "other errors", "wrong afterwards", "crashes", "in NumPy",
+               "commit"], [
             (r["job"], number(r["calls"]), number(r["memory_errors"]), r["others"], r["wrong"], r["crashes"],
-             r["in_numpy"]) for r in memory]),
+             r["in_numpy"], r.get("commit", "-")) for r in memory]),
+        "The other errors, by what was called. NumPy's functions and Python's `compile` return without an "
+        "exception where memory is short, which Python makes a SystemError:\n" if others else "",
+        "".join(f"- {count} times `{text}`\n" for text, count in others.most_common()),
         "## Mistakes put into the sources\n",
         f"Named mistakes: {score(named)}. Mistakes drawn by operators: {score(operator)}. A survivor is one "
         "that no test of the files that were asked has seen (`tests/support/mutations.py`).\n",
@@ -210,7 +235,8 @@ def main():
     new = []
     if options.what == "add":
         for path in options.arguments:
-            new += [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            new += [stamped(json.loads(line)) for line in lines if line]
     elif options.what == "collect":
         new = list(collect())
     elif options.what == "fuzz":
