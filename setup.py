@@ -74,6 +74,8 @@ KERNEL_HEADERS = [
     "src/kernels/step_cell.h",
     "src/kernels/tiles_amx.h",
     "src/kernels/tiles_emulated.h",
+    "src/kernels/split_avx512.h",
+    "src/kernels/split_plain.h",
     "src/kernels/cell.h",
     "src/kernels/general.h",
     "src/kernels/general_cell.h",
