@@ -430,7 +430,7 @@ def test_warm_start_goes_on():
     cold.fit(X, y)
     assert cold.n_iter_ == 3
     np.testing.assert_array_equal(cold.model_.parameters, before)
-    with pytest.raises(ValueError, match="made with hidden_size=4, now it would be 5"):
+    with pytest.raises(ValueError, match="hidden_size is 5; expected 4, with which"):
         estimator.set_params(hidden_size=5).fit(X, y)
     levels = np.array([0.1, 0.9])
     estimator = quick(
@@ -477,7 +477,7 @@ def test_early_stopping_returns_to_the_best():
         # Those set aside are the ones that random_state draws after the weights.
         twin = clone(estimator).set_params(max_iter=int(np.argmin(curve)) + 1).fit(X, y)
         np.testing.assert_array_equal(twin.model_.parameters, estimator.model_.parameters)
-    with pytest.raises(ValueError, match=r"early_stopping=True sets validation_fraction=0.1 of the 1 seq"):
+    with pytest.raises(ValueError, match=r"validation_fraction is 0.1; expected a share of the 1 seq"):
         quick(LSTMRegressor, early_stopping=True).fit(X[:1], y[:1])
 
 
