@@ -15,7 +15,7 @@
 /* Weights beyond this are not in L2 when a step comes back to them: they are asked for a piece ahead. */
 ptrdiff_t lstm_far_bytes = 256 * 1024;
 
-enum { LEAST = 4 * 1024, MOST = 256 * 1024 * 1024 };
+enum { LEAST = 4 * 1024, MOST = 1024 * 1024 * 1024 };
 
 static void note(lstm_caches *found, int level, long long bytes) {
     if (bytes < LEAST || bytes > MOST) return;

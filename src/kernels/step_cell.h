@@ -19,7 +19,8 @@
 INLINE void FN(step_cell)(const int act, ptrdiff_t count, ptrdiff_t n, ptrdiff_t H, REAL *scratch,
                           ptrdiff_t stride, ptrdiff_t ld, ptrdiff_t apart, const REAL *c_prev, REAL *c,
                           REAL *h, REAL *gates, ptrdiff_t gates_apart, int stream) {
-    stream = stream && n == LANES && ((uintptr_t)gates | (uintptr_t)(H * (ptrdiff_t)sizeof(REAL))) % VEC_BYTES == 0;
+    stream = stream && gates && n == LANES &&
+             ((uintptr_t)gates | (uintptr_t)(H * (ptrdiff_t)sizeof(REAL))) % VEC_BYTES == 0;
     for (ptrdiff_t r = 0; r < count; r++) {
         REAL *pre = scratch + r * ld;
         const FN(gates) a = FN(activate)(FN(load_gates)(pre, stride, n));
