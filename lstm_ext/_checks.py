@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def number(name: str, value: object, holds: Callable[[Any], bool], expected: str) -> float:
     """Return `value` as a float, if it is a real number and `holds` of it."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
+        raise TypeError(f"{name} is {value!r}; expected {expected}")
     if not holds(value):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
     return float(value)
 
 
@@ -42,9 +42,9 @@ def count(name: str, value: Any, least: int) -> int:
     try:
         value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+        raise ValueError(f"{name} is {value}; expected at least {least}")
     return value
 
 

@@ -160,7 +160,7 @@ def _object(module: ModuleType, names: Sequence[str], table: dict[str, Any], pat
     options = dict(table)
     name = options.pop("name", None)
     if name not in names:
-        raise ValueError(f"{path}: name must be one of {', '.join(names)}, got {name!r}")
+        raise ValueError(f"{path}: name is {name!r}; expected one of {', '.join(names)}")
     return getattr(module, name)(**options)
 
 

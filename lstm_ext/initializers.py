@@ -188,7 +188,8 @@ def _initializer(kind: str, value: Any) -> _Initializer:
         number = float(value)
         return lambda shape, rng: np.full(shape, number)
     if callable(value):
-        return value
+        function: _Initializer = value
+        return function
     raise TypeError(f"init[{kind!r}] is {value!r}; expected a name, a number or a function of (shape, rng)")
 
 
@@ -249,7 +250,7 @@ def draw(
             values = as_array(f"init[{kind!r}]", f(block.shape, rng))
             if values.shape != block.shape or values.dtype.kind not in "iuf":
                 raise ValueError(
-                    f"init[{kind!r}] returned {values.dtype} of shape {values.shape}, "
+                    f"init[{kind!r}] returned {values.dtype} of shape {values.shape}; "
                     f"expected numbers of shape {block.shape}"
                 )
             block[...] = values

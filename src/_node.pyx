@@ -356,7 +356,7 @@ cdef class Param:
         try:
             rate = lr
         except (TypeError, ValueError):
-            raise TypeError(f"lr must be a number, not {lr!r}") from None
+            raise TypeError(f"lr is {lr!r}; expected a number") from None
         with self.lock:
             if self.diffs_are_zero:
                 self.add_pending(values, -rate)

@@ -410,7 +410,7 @@ def unpack_archive(configuration, arrays):
         raise FormatError("its parameters hold NaN or inf")
     loss = configuration["loss"]
     if loss not in losses.LOSSES:
-        raise FormatError(f"loss must be one of {', '.join(losses.LOSSES)}, got {shorten(loss)}")
+        raise FormatError(f"loss is {shorten(loss)}; expected one of {', '.join(losses.LOSSES)}")
     loss = losses.LOSSES[loss](**configuration.get("loss_options", {}))
     lstm = LSTM(**words, dtype=dtype.name)
     model = Model(lstm, output_size, every_step=configuration["every_step"], loss=loss)

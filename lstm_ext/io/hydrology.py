@@ -93,7 +93,10 @@ class HydrologyModel:
         single = not self._branches
         given: Any = {"": x} if single else x
         if not single and (not isinstance(x, dict) or set(x) != set(self.frequencies)):
-            raise ValueError(f"x must be a dict with the frequencies {', '.join(self.frequencies)}")
+            got = f"a dict with {', '.join(map(str, x))}" if isinstance(x, dict) else type(x).__name__
+            raise ValueError(
+                f"x is {got}; expected a dict with the frequencies {', '.join(self.frequencies)}"
+            )
         rows = None
         if self.static:
             if static is None:

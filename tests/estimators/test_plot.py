@@ -432,7 +432,7 @@ X = np.ones((4, 1))
         (ValueError, "index has shape .1,.; expected one", lambda: ForecastDisplay([1], [2], index=[1])),
         (TypeError, "index is of dtype <U1", lambda: AttributionDisplay([[1]], index="a")),
         (ValueError, "index has shape .2,.", lambda: StateDisplay({"c": [[1]]}, index=[1, 2])),
-        (ValueError, "past must be at least 0", lambda: ForecastDisplay([1], [2]).plot(past=-1)),
+        (ValueError, "past is .*; expected at least 0", lambda: ForecastDisplay([1], [2]).plot(past=-1)),
         (TypeError, "model is int; expected an LSTM or a Model", lambda: StateDisplay.from_model(1, X)),
         (ValueError, "show has 'q'", lambda: StateDisplay.from_model(LAYERS, X, show="q")),
         (ValueError, "layer is 2; expected one of 2", lambda: StateDisplay.from_model(LAYERS, X, layer=2)),

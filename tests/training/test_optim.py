@@ -402,16 +402,16 @@ def test_an_optimiser_belongs_to_one_vector(other):
 
 
 @pytest.mark.parametrize("make, error, words", [
-    (lambda: Adam(-1e-3), ValueError, "lr must be a finite number >= 0, got -0.001"),
+    (lambda: Adam(-1e-3), ValueError, "lr is -0.001; expected a finite number >= 0"),
     (lambda: Adam(np.nan), ValueError, "lr"),
     (lambda: Adam(np.inf), ValueError, "lr"),
-    (lambda: Adam("fast"), TypeError, "lr must be a finite number >= 0, got 'fast'"),
+    (lambda: Adam("fast"), TypeError, "lr is 'fast'; expected a finite number >= 0"),
     (lambda: Adam(True), TypeError, "lr"),
     (lambda: Adam(betas=0.9), ValueError, "betas is .*; expected two numbers"),
     (lambda: Adam(betas=(0.9,)), ValueError, "betas is .*; expected two numbers"),
-    (lambda: Adam(betas=(0.9, 1.0)), ValueError, r"betas\[1\] must be a number in \[0, 1\)"),
-    (lambda: Adam(eps=0), ValueError, "eps must be a finite number > 0"),
-    (lambda: Adam(max_norm=0), ValueError, "max_norm must be a finite number > 0"),
+    (lambda: Adam(betas=(0.9, 1.0)), ValueError, r"betas\[1\] is .*; expected a number in \[0, 1\)"),
+    (lambda: Adam(eps=0), ValueError, "eps is .*; expected a finite number > 0"),
+    (lambda: Adam(max_norm=0), ValueError, "max_norm is .*; expected a finite number > 0"),
     (lambda: SGD(0.1, momentum=1), ValueError, "momentum"),
     (lambda: SGD(0.1, momentum=-0.1), ValueError, "momentum"),
     (lambda: SGD(0.1, max_norm=-1), ValueError, "max_norm"),
@@ -432,11 +432,11 @@ def test_repr_says_what_it_is():
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: RMSprop(alpha=1.0), r"alpha must be a number in \[0, 1\)"),
-    (lambda: RMSprop(eps=0), "eps must be"),
-    (lambda: AdamW(weight_decay=-1), "weight_decay must be a finite number >= 0, got -1"),
-    (lambda: Adam(max_value=0), "max_value must be a finite number > 0, got 0"),
-    (lambda: clip_by_value(np.ones(3), -1.0), "max_value must be"),
+    (lambda: RMSprop(alpha=1.0), r"alpha is .*; expected a number in \[0, 1\)"),
+    (lambda: RMSprop(eps=0), "eps is .*; expected"),
+    (lambda: AdamW(weight_decay=-1), "weight_decay is -1; expected a finite number >= 0"),
+    (lambda: Adam(max_value=0), "max_value is 0; expected a finite number > 0"),
+    (lambda: clip_by_value(np.ones(3), -1.0), "max_value is .*; expected"),
 ])
 def test_bad_words_to_the_newer_ones(make, words):
     with pytest.raises(ValueError, match=words):

@@ -77,13 +77,13 @@ def test_state_goes_through_json():
 
 
 @pytest.mark.parametrize("make, error, words", [
-    (lambda: Cosine(0), ValueError, "epochs must be a finite number > 0, got 0"),
-    (lambda: Cosine(3, end=2), ValueError, "end must be a number from 0 to 1, got 2"),
-    (lambda: Step("3"), TypeError, "every must be"),
-    (lambda: Step(3, -1), ValueError, "gamma must be"),
-    (lambda: WarmUp(1, -0.1), ValueError, "start must be"),
-    (lambda: Plateau(1.0), ValueError, "gamma must be a number between 0 and 1"),
-    (lambda: Plateau(patience=1.5), TypeError, "patience must be an integer, got 1.5"),
+    (lambda: Cosine(0), ValueError, "epochs is 0; expected a finite number > 0"),
+    (lambda: Cosine(3, end=2), ValueError, "end is 2; expected a number from 0 to 1"),
+    (lambda: Step("3"), TypeError, "every is .*; expected"),
+    (lambda: Step(3, -1), ValueError, "gamma is .*; expected"),
+    (lambda: WarmUp(1, -0.1), ValueError, "start is .*; expected"),
+    (lambda: Plateau(1.0), ValueError, "gamma is .*; expected a number between 0 and 1"),
+    (lambda: Plateau(patience=1.5), TypeError, "patience is 1.5; expected an integer"),
     (lambda: Plateau(monitor="acc"), ValueError, "monitor is 'acc'; expected 'validation_loss', "),
     (lambda: Cosine(3) * 2, TypeError, "unsupported operand"),
 ])
