@@ -268,7 +268,7 @@ def test_apply_diff_refuses(lr):
     param, _ = twins(4, 3)
     param.bi_diff = np.ones(4)
     before = param.bi.copy()
-    with pytest.raises(TypeError, match="lr is .*; expected a number"):
+    with pytest.raises(TypeError, match="; expected a number"):
         param.apply_diff(lr=lr)
     assert_array_equal(param.bi, before)
     assert_array_equal(param.bi_diff, 1)
