@@ -56,6 +56,18 @@ class Chain:
         one is filled up with 0.
     """
 
+    model: Model
+    kind: str
+    group: int
+    merge: int
+    x_mean: _Array
+    x_scale: _Array
+    static_mean: _Array
+    static_scale: _Array
+    y_mean: _Array
+    y_scale: _Array
+    shape: tuple[int, ...]
+
     def __init__(
         self, model: Model, x: _Affine, static: _Affine, kind: str, group: int, y: _Affine, merge: int = 1
     ) -> None:

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
-from sktime.classification.base import BaseClassifier
 from sktime.datatypes import get_cutoff, update_data
-from sktime.forecasting.base import BaseForecaster
-from sktime.regression.base import BaseRegressor
 
 from lstm_ext import sklearn as estimators
 from lstm_ext.sklearn._series import following, read
@@ -22,11 +19,37 @@ from lstm_ext.sklearn._series import following, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lstm_ext.sklearn._bases import BaseEstimator
     from lstm_ext.sklearn._series import Series
     from lstm_ext.sklearn._types import Array, Floats, Integers
 
     Estimator = TypeVar("Estimator")
     Panel = Floats | list[pd.DataFrame]  # (n, channels, time), or frames (time, channels)
+
+    # sktime's classes come without types: checkers are told what is in them.
+
+    class _Base(BaseEstimator):
+        def __getattr__(self, name: str) -> Any: ...  # parameters, too: see _parameters_of
+
+    class BaseForecaster(_Base):
+        def fit(self, y: Any, X: Any = None, fh: Any = None) -> Self: ...
+        def update(self, y: Any, X: Any = None, update_params: bool = True) -> Self: ...
+        def predict(self, fh: Any = None, X: Any = None) -> Any: ...
+        def predict_interval(self, fh: Any = None, X: Any = None, coverage: Any = 0.9) -> pd.DataFrame: ...
+        def predict_quantiles(self, fh: Any = None, X: Any = None, alpha: Any = None) -> pd.DataFrame: ...
+
+    class BaseRegressor(_Base):
+        def fit(self, X: Any, y: Any) -> Self: ...
+        def predict(self, X: Any) -> Array: ...
+        def score(self, X: Any, y: Any) -> float: ...
+
+    class BaseClassifier(BaseRegressor):
+        def predict_proba(self, X: Any) -> Floats: ...
+
+else:
+    from sktime.classification.base import BaseClassifier
+    from sktime.forecasting.base import BaseForecaster
+    from sktime.regression.base import BaseRegressor
 
 __all__ = ["LSTMClassifier", "LSTMForecaster", "LSTMRegressor"]
 
@@ -86,7 +109,7 @@ def _rows_of(X: pd.DataFrame, index: pd.Index, name: str = "X") -> pd.DataFrame:
 
 
 @_parameters_of(estimators.LSTMForecaster, without=("horizon", "coverage", "warm_start"))
-class LSTMForecaster(_Adapter, BaseForecaster):  # type: ignore[misc]  # sktime has no types
+class LSTMForecaster(_Adapter, BaseForecaster):
     """Forecast time series, for sktime: exponential smoothing, ridge regression on lags, and LSTMs.
 
     The parameters are those of `lstm_ext.sklearn.LSTMForecaster` but for `horizon`, `coverage` and
@@ -281,7 +304,7 @@ _SMALL = {"hidden_size": 2, "max_iter": 2, "random_state": 0}
 
 
 @_parameters_of(estimators.LSTMClassifier, without=("every_step", "warm_start"))
-class LSTMClassifier(_Adapter, BaseClassifier):  # type: ignore[misc]  # sktime has no types
+class LSTMClassifier(_Adapter, BaseClassifier):
     """Classify time series with an LSTM, for sktime.
 
     Parameters
@@ -340,7 +363,7 @@ class LSTMClassifier(_Adapter, BaseClassifier):  # type: ignore[misc]  # sktime 
 
 
 @_parameters_of(estimators.LSTMRegressor, without=("every_step", "warm_start"))
-class LSTMRegressor(_Adapter, BaseRegressor):  # type: ignore[misc]  # sktime has no types
+class LSTMRegressor(_Adapter, BaseRegressor):
     """Regression on time series with an LSTM, for sktime.
 
     Parameters

@@ -35,7 +35,7 @@ def torch_module(obj: LSTM | Model, state: Mapping[str, npt.NDArray[Any]]) -> to
         return layers.eval()
     model = obj
 
-    class Network(nn.Module):
+    class Network(nn.Module):  # type: ignore[misc, unused-ignore]  # where PyTorch is not installed
         """An LSTM, its pooling over time and a linear readout; 0 beyond a sequence's length."""
 
         def __init__(self) -> None:

@@ -139,10 +139,9 @@ def check_path(path: str | os.PathLike[str], stacklevel: int) -> None:
 
 
 if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
-
     from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
     from lstm_ext.sklearn import LSTMClassifier, LSTMForecaster, LSTMRegressor
+    from lstm_ext.sklearn._bases import Pipeline
 
     _Saved: TypeAlias = LSTM | Model | LSTMClassifier | LSTMForecaster | LSTMRegressor | Pipeline
     _Optimizer: TypeAlias = SGD | Adam | AdamW | RMSprop

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import stdtrit
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._metadata_requests import RequestMethod
@@ -27,6 +26,7 @@ from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 from lstm_ext.optim import SGD, Adam, AdamW, RMSprop
 from lstm_ext.schedules import Cosine, Schedule
+from lstm_ext.sklearn._bases import BaseEstimator
 from lstm_ext.training import fit_lbfgs
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class _Request(RequestMethod):  # type: ignore[misc]  # scikit-learn has no type
         return method
 
 
-class Network(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class Network(BaseEstimator):
     """The common part of the estimators. Their `fit` and `predict` turn users' data into arrays and back."""
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012  # scikit-learn's name and form

@@ -8,13 +8,13 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from lstm_ext._checks import warn
 from lstm_ext._data import as_labels, as_number_array
+from lstm_ext.sklearn._bases import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -862,10 +862,12 @@ def _look_for_outliers(
         )
 
 
-class _ByLayout(  # type: ignore[call-arg]  # scikit-learn has no types
-    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None  # type: ignore[misc]
-):
+class _ByLayout(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """`transform` for every layout: scikit-learn's own wrapper makes data frames of tables only."""
+
+    fit: Any
+    _transform_rows: Any
+    get_feature_names_out: Any
 
     def fit_transform(self, X: Sequential, y: object = None, **fit_params: Any) -> Any:
         """Fit, and scale the same data.
@@ -918,7 +920,7 @@ class _ByLayout(  # type: ignore[call-arg]  # scikit-learn has no types
         ]
 
 
-class SequenceScaler(OneToOneFeatureMixin, _ByLayout):  # type: ignore[misc]  # scikit-learn has no types
+class SequenceScaler(OneToOneFeatureMixin, _ByLayout):
     r"""Scale each feature by its mean and standard deviation over the steps of all sequences.
 
     .. math:: z = (x - \mu) / \sigma, \qquad

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, d2_pinball_score, r2_score
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 from sklearn.utils import column_or_1d
@@ -25,6 +24,7 @@ from lstm_ext import losses
 from lstm_ext._checks import warn
 from lstm_ext._data import as_number_array
 from lstm_ext._fitted import EstimatorStream, chain_of
+from lstm_ext.sklearn._bases import ClassifierMixin, RegressorMixin
 from lstm_ext.sklearn._network import (
     FEW_ASIDE,
     FOLDS,
@@ -449,7 +449,7 @@ def _merged(x: Reals, lengths: Integers | None, k: int) -> tuple[Reals, Integers
     return x.reshape(n, -1, k * features), None if lengths is None else -(-lengths // k)
 
 
-class LSTMRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]  # scikit-learn has no types
+class LSTMRegressor(RegressorMixin, _Supervised):
     r"""Regression on sequences with an LSTM.
 
     A linear readout of the LSTM's hidden state after the last step, or with ``every_step=True`` after each
@@ -1147,7 +1147,7 @@ def _group_scale(rows: Floats, lengths: Integers, groups: Array, weight: Floats 
     return scale
 
 
-class LSTMClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]  # scikit-learn has no types
+class LSTMClassifier(ClassifierMixin, _Supervised):
     """Classification of sequences, or of each of their steps, with an LSTM.
 
     An LSTM reads each sequence in both directions; a linear readout of the largest value of each hidden unit
