@@ -6,7 +6,7 @@ from os import environ as _environ
 
 TYPE_CHECKING = False  # type checkers take it for True; typing itself is slow to import
 
-__version__ = "0.1.0"  # stands here alone: pyproject.toml reads it
+__version__ = "0.1.0"  # stands only here: pyproject.toml reads it
 
 if _PathFinder.find_spec("lstm_ext._lstm", __path__) is None:
     # The checkout's root comes first on the path of whoever stands in it. Only this folder counts: an

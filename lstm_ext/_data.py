@@ -1,6 +1,6 @@
 """Data as people have it, turned into checked NumPy arrays: the one place where that happens.
 
-NumPy alone is imported here. Objects of pandas, polars, pyarrow and SciPy are recognised by where their
+Only NumPy is imported here. Objects of pandas, polars, pyarrow and SciPy are recognized by where their
 classes come from, so none of these libraries has to be installed.
 """
 
@@ -168,7 +168,7 @@ def _argument(name: str) -> str:
 
 
 def _refuse_nan(name: str, missing: _Mask, what: str) -> NoReturn:
-    # In scikit-learn's words, which its users search for.
+    # As scikit-learn says it, which its users search for.
     raise ValueError(
         f"Input {_argument(name)} contains NaN. {_at(name, missing)} is {what}; expected finite numbers"
     )

@@ -224,13 +224,13 @@ def _check_estimator(estimator: Any, target: str, merging: bool) -> None:
         given = getattr(estimator, name, None)
         if given is not None and len(given):
             raise ValueError(
-                f"the estimator has {name}={given!r}, which {target} does not have; expected numbers alone: "
+                f"the estimator has {name}={given!r}, which {target} does not have; expected only numbers: "
                 "give "
                 "static inputs as static=, and write categories as columns of 0 and 1"
             )
     if getattr(estimator, "_categories", None):  # found by their dtype
         raise ValueError(
-            f"the estimator has columns of categories, which {target} does not have; expected numbers alone: "
+            f"the estimator has columns of categories, which {target} does not have; expected only numbers: "
             "write categories as columns of 0 and 1"
         )
     merged = getattr(estimator, "merge_steps_", 1)
@@ -279,7 +279,7 @@ def _outputs(estimator: Any, model: Model, target: str) -> tuple[Model, str, int
 
 
 def _rows(model: Model, count: int) -> Model:
-    """Return a model with the first rows of the readout alone."""
+    """Return a model with only the first rows of the readout."""
     part = Model(
         copy.deepcopy(model.lstm), count, every_step=model.every_step, pooling=model.pooling, rng=0
     )
@@ -352,7 +352,7 @@ def model_of(obj: Any, target: str) -> tuple[Model, Chain | None]:
 
 
 class EstimatorStream:
-    """A fitted estimator that is fed one time step at a time, and predicts after each.
+    """A fitted estimator that is given one time step at a time, and predicts after each.
 
     Made by `lstm_ext.io.stream`, or the estimator's `stream`. It keeps the weights and scales that the
     estimator had then. Where the estimator pools, running sums are kept beside the network's state. Where it

@@ -52,7 +52,7 @@ def main(config: str, resume: bool, mpi: bool) -> int:
         _train(Path(config), resume, comm)
     except RankError as error:
         print(f"lstm-ext fit: rank {rank}: {error}", file=sys.stderr, flush=True)
-        comm.Abort(1)  # the others may wait for ever
+        comm.Abort(1)  # the others may wait without end
     except (OSError, TypeError, ValueError, FloatingPointError, MemoryError) as error:
         print(f"lstm-ext fit: {f'rank {rank}: ' if comm else ''}{error}", file=sys.stderr)
         return 1

@@ -170,7 +170,7 @@ class Option:
     doc: str  # for the table in docs/options.md
     # Kinds of parameters that any value but None, 0 and False brings, with their shapes.
     parameters: Mapping[str, _Shape] = field(default_factory=dict)
-    first_layer: bool = False  # whether the first layer alone has them
+    first_layer: bool = False  # whether only the first layer has them
     # Whether the driver of the default cell computes it; else any value but the default needs the general
     # driver.
     in_default_driver: bool = False
@@ -236,7 +236,7 @@ DEFAULTS = {name: option.default for name, option in OPTIONS.items() if name not
 # What the default cell's driver has kernels for, as (name, alpha, beta).
 _DEFAULT_ACTIVATIONS = (("sigmoid", "tanh", "tanh"), ("sigmoid", "tanh", "identity"))
 
-# Options that exclude one another, and why; `None` for the second: a value of the first alone.
+# Options that exclude one another, and why; `None` for the second: a value of only the first.
 EXCLUSIONS = (
     ("proj_size", "zoneout", "zoneout keeps units of h, and a projected h has other units than the cell"),
     ("layer_norm", "coupled_gates", "the normalization would run over pre-activations without a gate"),

@@ -100,7 +100,7 @@ class Passes:
         H = self.lstm.hidden_size
         rows = []
         for suffix in self.suffixes[: self.directions]:
-            # Not BLAS, whose bits depend on the number of rows: a sequence is the same alone and in a batch.
+            # Not BLAS, whose bits depend on the number of rows: a sequence is the same in any batch.
             part = np.einsum("ns,gs->ng", static, self.view(parameters, "weight_static" + suffix))
             row = np.zeros((len(static), 4 * H), self.lstm.dtype)
             row[:, : part.shape[1]] = part

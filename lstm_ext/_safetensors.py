@@ -150,7 +150,7 @@ class TensorFile:
         self._digests: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
 
     def specification(self, name: str) -> tuple[np.dtype[Any] | str, tuple[int, ...]]:
-        """Return (dtype, shape) of a tensor; the dtype is the file's word where NumPy has none."""
+        """Return (dtype, shape) of a tensor; the dtype is the file's name for it where NumPy has none."""
         word, shape, _, _ = self._tensors[name]
         return DTYPES.get(word, word), shape
 

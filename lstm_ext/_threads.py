@@ -41,7 +41,7 @@ def _default() -> int:
 def set_num_threads(n: SupportsIndex | None) -> None:
     """Let every later call use up to `n` threads; ``None`` restores the default.
 
-    A batch is cut into blocks of sequences by its shape alone, and threads share the blocks out: the
+    A batch is cut into blocks of sequences by only its shape, and threads share the blocks out: the
     results have the same bits for any number of threads. The products themselves never use threads.
 
     Parameters

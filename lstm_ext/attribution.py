@@ -123,7 +123,7 @@ class _Output:
         read = np.broadcast_to(self.counted[..., None], difference.shape)
         if self.lstm.nan is not None:
             read = read & ~np.isnan(difference)
-        with np.errstate(invalid="ignore"):  # what lies beyond a sequence's end may be anything
+        with np.errstate(invalid="ignore"):  # what comes after a sequence's end may be anything
             product: FloatArray = np.where(read, difference * gradient, 0).astype(self.lstm.dtype)
         return product
 

@@ -196,13 +196,13 @@ class Loss:
     def value(
         self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
     ) -> float:
-        """Loss alone; parameters as in `value_and_gradient`."""
+        """Only the loss; parameters as in `value_and_gradient`."""
         return self.value_and_gradient(prediction, target, weights)[0]
 
     def gradient(
         self, prediction: npt.ArrayLike, target: npt.ArrayLike, weights: npt.ArrayLike | None = None
     ) -> FloatArray:
-        """Gradient alone; parameters as in `value_and_gradient`."""
+        """Only the gradient; parameters as in `value_and_gradient`."""
         return self.value_and_gradient(prediction, target, weights)[1]
 
     def _evaluate(
@@ -1066,10 +1066,10 @@ class NashSutcliffe(_Pointwise):
     NSE* of F. Kratzert et al., "Towards learning universal, regional, and local hydrological behaviors
     via machine learning applied to large-sample datasets", HESS 23:5089, 2019, eq. 11: s is the
     standard deviation of the target over its basin's training period. Without it, basins with much
-    water would decide alone.
+    water would decide by themselves.
 
     The scales travel with the targets: y (..., 2 O) holds the targets, then their scales. `prepare`
-    makes it. Of targets (N, T, O) alone, each sequence is taken for a basin of its own.
+    makes it. Of only targets (N, T, O), each sequence is taken for a basin of its own.
 
     Parameters
     ----------
@@ -1133,7 +1133,7 @@ class NashSutcliffe(_Pointwise):
         return np.concatenate([y, np.broadcast_to(scale, y.shape).astype(y.dtype)], axis=-1)
 
     def complete_target(self, target: Array, shape: tuple[int, ...], weights: Array | None) -> Array:
-        """Return targets and their scales; targets alone get the scale of their sequence."""
+        """Return targets and their scales; targets by themselves get the scale of their sequence."""
         if target.shape != shape or target.dtype.kind not in "bfiu":
             return target  # has its scales, or `check` will refuse it
         if len(shape) < 3:

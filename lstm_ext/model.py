@@ -836,7 +836,7 @@ def _pool_parameters(pooling: str, features: int) -> int:
 
 
 def _refuse_overflow(x: Array, converted: Array, counted: Array | None) -> None:
-    """Refuse finite numbers that the dtype of the LSTM has no room for, in steps that count."""
+    """Refuse finite numbers that the dtype of the LSTM cannot hold, in steps that count."""
     wrong = np.isinf(converted)
     if not wrong.any():
         return

@@ -323,7 +323,7 @@ class AdamW(Adam):
         \theta \leftarrow (1 - \mathrm{lr} \, \lambda) \theta - \mathrm{lr} \,
             \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-    with m and v of the gradient alone, as in `Adam`. I. Loshchilov, F. Hutter, "Decoupled Weight Decay
+    with m and v of only the gradient, as in `Adam`. I. Loshchilov, F. Hutter, "Decoupled Weight Decay
     Regularization", ICLR 2019, algorithm 2, with the step of the decay as in PyTorch: lr times
     :math:`\lambda`.
 

@@ -3,7 +3,7 @@
 ``Display.from_...`` computes and draws; the display keeps the numbers, and its ``plot`` draws them again, on
 given axes if wanted. matplotlib is imported when something is drawn (extra ``plot``).
 
-Colours are those of M. Okabe and K. Ito, "Color universal design" (2008); maps are cividis (J. R. Nuñez,
+Colors are those of M. Okabe and K. Ito, "Color universal design" (2008); maps are cividis (J. R. Nuñez,
 C. R. Anderton and R. S. Renslow, 2018, *PLoS ONE* 13:e0199239) and, around 0, red and blue.
 """
 
@@ -119,7 +119,7 @@ def _label_steps(ax: _Axes, index: npt.NDArray[Any] | None) -> None:
 def _heat_map(
     ax: _Axes, values: _Array, vmin: float, vmax: float, cmap: str, label: str | None = None
 ) -> None:
-    """Draw (rows, T) with row 0 at the top, one cell for a step, and a colour bar beside it."""
+    """Draw (rows, T) with row 0 at the top, one cell for a step, and a color bar beside it."""
     image = ax.imshow(
         values, aspect="auto", interpolation="nearest", origin="upper", cmap=cmap, vmin=vmin, vmax=vmax
     )
@@ -147,7 +147,7 @@ def _legend_above(ax: _Axes, loc: str, handles: list[Any] | None = None) -> None
 
 
 def _name_rows(ax: _Axes, names: list[str]) -> None:
-    """Name the rows of a heat map: all of them, or as many as there is room for, evenly spaced."""
+    """Name the rows of a heat map: all of them, or as many as fit, evenly spaced."""
     ax.figure.draw_without_rendering()  # the layout decides how high the axes are
     room = max(1, int(ax.get_window_extent().height / ax.figure.dpi * 72 / _ROW))
     rows = range(0, len(names), -(-len(names) // room))

@@ -62,7 +62,7 @@ class ParallelRun(Run):
         return record
 
     def notify(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call what may raise on this rank alone; the other ranks are told in the next step."""
+        """Call what may raise on only this rank; the other ranks are told in the next step."""
         try:
             function(*arguments)
         except BaseException as error:

@@ -1,7 +1,7 @@
 """Models in and out: files of our own, PyTorch, Keras, ONNX, C.
 
-Each name is found in the room of its format when it is first asked for, and the libraries of a format are
-imported where they are used: importing ``lstm_ext.io`` needs NumPy alone.
+Each name is found in the module of its format when it is first asked for, and the libraries of a format are
+imported where they are used: importing ``lstm_ext.io`` needs only NumPy.
 """
 
 from importlib import import_module as _import_module
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_ext.io._common import FormatError
 
-_ROOMS = {
+_MODULES = {
     "save": "native",
     "load": "native",
     "from_torch": "torch",
@@ -63,9 +63,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    value = getattr(_import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""HDF5 files of Keras, alone or in a .keras archive, read through h5py: what lies there, whole and plain."""
+"""HDF5 files of Keras, also within a .keras archive, read through h5py: what is in them, whole and plain."""
 
 import contextlib
 import io

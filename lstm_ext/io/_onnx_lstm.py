@@ -125,7 +125,7 @@ def options(node, attributes, recurrent_shape):
     clip = attributes.get("clip")
     if clip is not None and not 0 < clip < np.inf:
         raise FormatError(f"{node}: clip is {clip}; expected a positive number")
-    words = {
+    options = {
         "hidden_size": H,
         "bidirectional": D == 2,
         "reverse": direction == "reverse",
@@ -133,15 +133,15 @@ def options(node, attributes, recurrent_shape):
         "coupled_gates": bool(attributes.get("input_forget", 0)),
         "gate_clip": clip,
     }
-    return words, attributes.get("layout", 0)
+    return options, attributes.get("layout", 0)
 
 
-def check_arrays(node, words, arrays):
+def check_arrays(node, options, arrays):
     """Check W, R, B, P of one operator, a dict of arrays (B, P may be missing); returns them in memory.
 
     Shapes are held against each other before anything is made of them.
     """
-    D, H = 2 if words["bidirectional"] else 1, words["hidden_size"]
+    D, H = 2 if options["bidirectional"] else 1, options["hidden_size"]
     I = arrays["W"].shape[-1] if arrays["W"].ndim else 0  # noqa: E741
     if min(H, I) < 1:
         raise FormatError(f"{node}: hidden_size is {H} and input_size {I}; expected at least 1")
@@ -152,12 +152,12 @@ def check_arrays(node, words, arrays):
     return checked
 
 
-def make_lstm(words, layers, *, batch_first, initial=None):
+def make_lstm(options, layers, *, batch_first, initial=None):
     """Make an LSTM of operators that feed one another.
 
     Parameters
     ----------
-    words : dict
+    options : dict
         From `options`, of the first. The hidden size is that of the widest.
     layers : list of dict
         From `check_arrays`.
@@ -170,7 +170,7 @@ def make_lstm(words, layers, *, batch_first, initial=None):
         input_size=layers[0]["W"].shape[2], num_layers=len(layers), batch_first=batch_first,
         dtype=layers[0]["W"].dtype.name, peepholes=any("P" in arrays for arrays in layers),
         bias=any("B" in arrays for arrays in layers), learn_state=initial is not None,
-        **{**words, "hidden_size": max(widths)},
+        **{**options, "hidden_size": max(widths)},
     )
     suffixes = ("", "_reverse")[: 2 if lstm.bidirectional else 1]
     found = {}
@@ -199,13 +199,13 @@ OURS = {ours: name for name, (ours, _, _) in ACTIVATIONS.items()}
 
 def attribute_words(lstm):
     """Return the operator's attributes that say the options of `lstm`, or raise ValueError."""
-    words = {"hidden_size": lstm.hidden_size}
+    options = {"hidden_size": lstm.hidden_size}
     if lstm.bidirectional or lstm.reverse:
-        words["direction"] = "bidirectional" if lstm.bidirectional else "reverse"
+        options["direction"] = "bidirectional" if lstm.bidirectional else "reverse"
     if lstm.coupled_gates:
-        words["input_forget"] = 1
+        options["input_forget"] = 1
     if lstm.gate_clip is not None:
-        words["clip"] = _single("gate_clip", lstm.gate_clip, lstm.dtype)
+        options["clip"] = _single("gate_clip", lstm.gate_clip, lstm.dtype)
     if lstm.activations != ("sigmoid", "tanh", "tanh"):
         names, alphas, betas = [], [], []
         for given in lstm.activations:
@@ -214,12 +214,12 @@ def attribute_words(lstm):
             alphas += alpha
             betas += beta
         D = 2 if lstm.bidirectional else 1
-        words["activations"] = names * D
+        options["activations"] = names * D
         if alphas:
-            words["activation_alpha"] = alphas * D
+            options["activation_alpha"] = alphas * D
         if betas:
-            words["activation_beta"] = betas * D
-    return words
+            options["activation_beta"] = betas * D
+    return options
 
 
 def _single(what, value, dtype):

@@ -21,8 +21,8 @@ from lstm_ext.io._common import MAX_TEXT, FormatError, as_weights, bare_lstm, ch
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
 
-_LSTM_WORDS = tuple(word for word in CONFIGURATION if word not in ("cell_activation", "precision"))
-_MODEL_WORDS = ("output_size", "every_step", "pooling")
+_LSTM_OPTIONS = tuple(name for name in CONFIGURATION if name not in ("cell_activation", "precision"))
+_MODEL_OPTIONS = ("output_size", "every_step", "pooling")
 
 
 def _public(module, base):
@@ -100,14 +100,14 @@ class Packer:
             return {"is": kind, "state": value.bit_generator.state}
         if cls is LSTM:
             self._parameters(value.named_parameters(), place)
-            words = {word: getattr(value, word) for word in _LSTM_WORDS}
-            if value.precision != "float32":  # a word that earlier versions do not know
-                words["precision"] = value.precision
-            return {"is": kind, **words, "dtype": value.dtype.name}
+            options = {name: getattr(value, name) for name in _LSTM_OPTIONS}
+            if value.precision != "float32":  # a name that earlier versions do not know
+                options["precision"] = value.precision
+            return {"is": kind, **options, "dtype": value.dtype.name}
         if cls is Model:
             described = {"is": kind, "lstm": self.pack(value.lstm, _join(place, "lstm"))}
             self._parameters({"weight": value.weight, "bias": value.bias}, place)
-            described |= {word: getattr(value, word) for word in _MODEL_WORDS}
+            described |= {name: getattr(value, name) for name in _MODEL_OPTIONS}
             if value.attention.size:
                 self._parameters({"attention": value.attention}, place)
             return described | {"loss": self.pack(value.loss, _join(place, "loss"))}
@@ -176,10 +176,10 @@ class Unpacker:
     def unpack(self, value, place, allowed=None):
         """Return what is described, one of the kinds `allowed`, or any if that is None."""
         if isinstance(value, dict):
-            words = dict(value)
-            kind = words.pop("is", None)
+            options = dict(value)
+            kind = options.pop("is", None)
         else:
-            words, kind = value, None
+            options, kind = value, None
         if allowed is not None and kind not in tuple(allowed):
             raise FormatError(f"{place or 'it'} is {shorten(kind)}; expected {' or '.join(allowed)}")
         if isinstance(value, list):
@@ -189,13 +189,13 @@ class Unpacker:
         if not isinstance(kind, str):
             raise FormatError(f"{place} is {shorten(kind)}, which is not known")
         if kind in LOSSES:
-            return self._object(LOSSES[kind], words, place)
+            return self._object(LOSSES[kind], options, place)
         if kind in OPTIMIZERS:
-            return self._optimizer(OPTIMIZERS[kind], words, place)
+            return self._optimizer(OPTIMIZERS[kind], options, place)
         if kind in ESTIMATORS:
-            return self._estimator(kind, words, place)
+            return self._estimator(kind, options, place)
         if kind in SCALERS:
-            return self._scaler(kind, words, place)
+            return self._scaler(kind, options, place)
         make = {
             "LSTM": self._lstm, "Model": self._model, "array": self._array, "scalar": self._scalar,
             "text": self._text, "tuple": self._tuple, "dict": self._dict, "float": self._float,
@@ -203,32 +203,32 @@ class Unpacker:
         }.get(kind)
         if make is None:
             raise FormatError(f"{place} is {shorten(kind)}, which is not known")
-        return make(words, place)
+        return make(options, place)
 
-    def _lstm(self, words, place):
-        check_words(words, _LSTM_WORDS, ("precision",))
-        dtype = words["dtype"]
+    def _lstm(self, options, place):
+        check_options(options, _LSTM_OPTIONS, ("precision",))
+        dtype = options["dtype"]
         if dtype not in ("float32", "float64"):
             raise FormatError(f"its dtype is {shorten(dtype)}; expected float32 or float64")
         # Compared before names are made of these sizes, which are any numbers that JSON can hold.
-        count = checked_count(words)
+        count = checked_count(options)
         if count > self.total:
             raise FormatError(
                 f"it has {self.total} numbers, and an LSTM of its sizes needs {shorten(count)} of them"
             )
-        shapes = parameter_shapes(words, words["input_size"] * (2 if words["nan_mask"] else 1))
+        shapes = parameter_shapes(options, options["input_size"] * (2 if options["nan_mask"] else 1))
         self._check({_join(place, name): shape for name, shape in shapes.items()}, dtype)
-        lstm = bare_lstm(**words)
+        lstm = bare_lstm(**options)
         self._fill(lstm.named_parameters(), place)
         return lstm
 
-    def _model(self, words, place):
+    def _model(self, options, place):
         # Earlier files say nothing of pooling.
-        check_words(words, ("lstm", "output_size", "every_step", "loss"), ("pooling",))
-        pooling = words.get("pooling", "last")
-        loss = self.unpack(words["loss"], _join(place, "loss"), LOSSES)
-        lstm = self.unpack(words["lstm"], _join(place, "lstm"), ("LSTM",))
-        output_size, every_step = words["output_size"], words["every_step"]
+        check_options(options, ("lstm", "output_size", "every_step", "loss"), ("pooling",))
+        pooling = options.get("pooling", "last")
+        loss = self.unpack(options["loss"], _join(place, "loss"), LOSSES)
+        lstm = self.unpack(options["lstm"], _join(place, "lstm"), ("LSTM",))
+        output_size, every_step = options["output_size"], options["every_step"]
         if type(output_size) is not int or type(every_step) is not bool:
             raise FormatError(f"it has output_size {shorten(output_size)}, every_step {shorten(every_step)}")
         if not 0 < output_size * lstm.output_size <= self.total:
@@ -257,21 +257,21 @@ class Unpacker:
         for name, view in views.items():
             view[...] = self.tensors.read(_join(place, name))
 
-    def _object(self, cls, words, place):
-        check_words(words, inspect.signature(cls).parameters)
-        return cls(**{name: self.unpack(v, _join(place, name)) for name, v in words.items()})
+    def _object(self, cls, options, place):
+        check_options(options, inspect.signature(cls).parameters)
+        return cls(**{name: self.unpack(v, _join(place, name)) for name, v in options.items()})
 
-    def _optimizer(self, cls, words, place):
-        steps = words.pop("t", None)
-        optimizer = self._object(cls, words, place)
+    def _optimizer(self, cls, options, place):
+        steps = options.pop("t", None)
+        optimizer = self._object(cls, options, place)
         names = optimizer._names() if steps else ()
         optimizer.state = {"t": steps, **{name: self.tensors.read(_join(place, name)) for name in names}}
         return optimizer
 
-    def _estimator(self, kind, words, place):
+    def _estimator(self, kind, options, place):
         """Return an estimator: its attributes, none of which hides one of its class."""
-        check_words(words, ("state",))
-        cls, state = class_of(kind), words["state"]
+        check_options(options, ("state",))
+        cls, state = class_of(kind), options["state"]
         if not isinstance(state, dict) or not set(inspect.signature(cls).parameters) <= set(state):
             raise FormatError(f"{place or 'it'} lacks some of the parameters of {kind}")
         for name in state:
@@ -296,10 +296,10 @@ class Unpacker:
             raise FormatError(f"it has {np.size(estimator.classes_)} classes, its model has another number")
         return estimator
 
-    def _pipeline(self, words, place):
-        check_words(words, ("steps",))
+    def _pipeline(self, options, place):
+        check_options(options, ("steps",))
         require("sklearn", "sklearn")
-        given, steps = words["steps"], []
+        given, steps = options["steps"], []
         if not isinstance(given, list) or not given:
             raise FormatError(f"{place or 'it'} has no steps")
         for part in given:
@@ -313,10 +313,10 @@ class Unpacker:
             steps.append((name, step))
         return importlib.import_module("sklearn.pipeline").Pipeline(steps)
 
-    def _scaler(self, kind, words, place):
+    def _scaler(self, kind, options, place):
         """Return a scaler of scikit-learn: numbers by the names that its class gives them, checked."""
-        check_words(words, ("state",))
-        cls, state = scaler_class(kind), words["state"]
+        check_options(options, ("state",))
+        cls, state = scaler_class(kind), options["state"]
         known = _SCALER_STATE | set(inspect.signature(cls).parameters)
         if not isinstance(state, dict) or not set(state) <= known:
             raise FormatError(f"{place} has attributes that {kind} does not have: {shorten(sorted(state))}")
@@ -329,23 +329,23 @@ class Unpacker:
             affine_of(place, scaler)
         return scaler
 
-    def _reading(self, words, place):
-        check_words(words, ("name", "quantiles"))
-        return importlib.import_module(_OUTPUTS).OutputDecoder(words["name"], words["quantiles"])
+    def _reading(self, options, place):
+        check_options(options, ("name", "quantiles"))
+        return importlib.import_module(_OUTPUTS).OutputDecoder(options["name"], options["quantiles"])
 
-    def _array(self, words, place):
-        check_words(words, ())
+    def _array(self, options, place):
+        check_options(options, ())
         return self.tensors.read(place, finite=False)
 
-    def _scalar(self, words, place):
-        array = self._array(words, place)
+    def _scalar(self, options, place):
+        array = self._array(options, place)
         if array.shape:
             raise FormatError(f"{shorten(place)} has shape {array.shape}; expected ()")
         return array[()]
 
-    def _text(self, words, place):
-        check_words(words, ("dtype", "shape", "values"))
-        dtype, values = words["dtype"], words["values"]
+    def _text(self, options, place):
+        check_options(options, ("dtype", "shape", "values"))
+        dtype, values = options["dtype"], options["values"]
         if not isinstance(values, list) or not all(type(v) is str for v in values):
             raise FormatError(f"{shorten(place)} is not text")
         width = re.fullmatch(r"[<>]U(\d{1,6})", str(dtype))
@@ -353,33 +353,33 @@ class Unpacker:
             raise FormatError(f"{shorten(place)} is {shorten(dtype)}; expected text")
         if width and int(width[1]) * len(values) > MAX_TEXT:
             raise FormatError(f"{shorten(place)} is {shorten(dtype)}, more than {MAX_TEXT} characters")
-        return np.array(values, dtype).reshape(words["shape"])
+        return np.array(values, dtype).reshape(options["shape"])
 
-    def _tuple(self, words, place):
-        check_words(words, ("values",))
-        return tuple(self.unpack(v, _join(place, k)) for k, v in enumerate(words["values"]))
+    def _tuple(self, options, place):
+        check_options(options, ("values",))
+        return tuple(self.unpack(v, _join(place, k)) for k, v in enumerate(options["values"]))
 
-    def _dict(self, words, place):
-        check_words(words, ("items",))
-        return {key: self.unpack(v, _join(place, key)) for key, v in words["items"].items()}
+    def _dict(self, options, place):
+        check_options(options, ("items",))
+        return {key: self.unpack(v, _join(place, key)) for key, v in options["items"].items()}
 
-    def _float(self, words, place):
-        check_words(words, ("value",))
-        if words["value"] not in ("nan", "inf", "-inf"):
-            raise FormatError(f"{shorten(place)} is {shorten(words['value'])}; expected nan, inf or -inf")
-        return float(words["value"])
+    def _float(self, options, place):
+        check_options(options, ("value",))
+        if options["value"] not in ("nan", "inf", "-inf"):
+            raise FormatError(f"{shorten(place)} is {shorten(options['value'])}; expected nan, inf or -inf")
+        return float(options["value"])
 
-    def _generator(self, words, place):
-        check_words(words, ("state",))
+    def _generator(self, options, place):
+        check_options(options, ("state",))
         generator = np.random.Generator(np.random.PCG64(0))
-        generator.bit_generator.state = words["state"]
+        generator.bit_generator.state = options["state"]
         return generator
 
 
 # ---- the archives of former versions
 
 _FORMER = {
-    "lstm_ext.Model 2": tuple(word for word in _LSTM_WORDS if word != "dtype"),
+    "lstm_ext.Model 2": tuple(name for name in _LSTM_OPTIONS if name != "dtype"),
     # All that this did not say was as it is by default.
     "lstm_ext.Model 1": (
         "input_size", "hidden_size", "num_layers", "bidirectional", "cell_activation", "checkpoint",
@@ -392,15 +392,15 @@ def unpack_archive(configuration, arrays):
     form = configuration["format"]
     if form not in _FORMER:
         raise FormatError(f"its format is {shorten(form)}, not 'lstm_ext.Model 2'")
-    words, output_size = configuration["lstm"], configuration["output_size"]
-    if set(words) != set(_FORMER[form]):
-        raise FormatError(f"its LSTM is described by {shorten(sorted(words))}")
+    options, output_size = configuration["lstm"], configuration["output_size"]
+    if set(options) != set(_FORMER[form]):
+        raise FormatError(f"its LSTM is described by {shorten(sorted(options))}")
     shape, dtype, data = arrays["parameters"]
     if dtype.name != configuration["dtype"] or dtype.name not in ("float32", "float64"):
         raise FormatError(f"its parameters are {dtype}, its dtype is {shorten(configuration['dtype'])}")
     # Compared before a model of these sizes is made.
     output_size = count("output_size", output_size, 1)
-    n = _parameter_count(words, output_size)
+    n = _parameter_count(options, output_size)
     if shape != (n,) or len(data) != n * dtype.itemsize:
         raise FormatError(
             f"it has parameters of shape {shorten(shape)}, a model of its sizes has {shorten(n)}"
@@ -412,20 +412,20 @@ def unpack_archive(configuration, arrays):
     if loss not in losses.LOSSES:
         raise FormatError(f"loss is {shorten(loss)}; expected one of {', '.join(losses.LOSSES)}")
     loss = losses.LOSSES[loss](**configuration.get("loss_options", {}))
-    lstm = LSTM(**words, dtype=dtype.name)
+    lstm = LSTM(**options, dtype=dtype.name)
     model = Model(lstm, output_size, every_step=configuration["every_step"], loss=loss)
     model.parameters = parameters
     return model
 
 
-def _parameter_count(words, output_size):
+def _parameter_count(options, output_size):
     """Count the parameters of a model of these sizes, without making it."""
-    lstm = checked_count(words)
-    directions = 2 if words.get("bidirectional") else 1
-    return lstm + output_size * (directions * (words.get("proj_size") or words["hidden_size"]) + 1)
+    lstm = checked_count(options)
+    directions = 2 if options.get("bidirectional") else 1
+    return lstm + output_size * (directions * (options.get("proj_size") or options["hidden_size"]) + 1)
 
 
-def check_words(described, needed, possible=()):
+def check_options(described, needed, possible=()):
     """Raise FormatError unless the keys are those `needed`, and some of those `possible`."""
     if not isinstance(described, dict) or not set(needed) <= set(described) <= {*needed, *possible}:
         found = sorted(described) if isinstance(described, dict) else described

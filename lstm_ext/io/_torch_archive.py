@@ -109,7 +109,7 @@ class Archive:
         return self._zip.read(info)
 
     def numbers(self, tensor):
-        """Return the numbers of a tensor, after its words have been held against the bytes."""
+        """Return the numbers of a tensor, after what is said of it has been held against the bytes."""
         kind = tensor.kind
         if kind not in STORAGES.values():
             raise FormatError(

@@ -143,7 +143,7 @@ class _Reader:
 
 
 def _plain(text):
-    """Return a word of YAML, a number or the text itself."""
+    """Return a scalar of YAML, a number or the text itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _NUMBER.fullmatch(text) and any(sign.isdigit() for sign in text) and len(text) < 400:

@@ -147,7 +147,7 @@ def refuse_c(model: LSTM | Model, lstm: LSTM) -> None:
     """Raise ValueError for what is not written as C."""
     for option, wanted, why in (
         ("layer_norm=True", lstm.layer_norm, "normalisation is not written"),
-        ("static_size", lstm.static_size > 0, "a step takes x alone"),
+        ("static_size", lstm.static_size > 0, "a step takes only x"),
         ("nan", lstm.nan in ("zero", "hold"), "its policies are not written: fill x before the step"),
     ):
         if wanted:
@@ -420,7 +420,7 @@ def _set(model: LSTM | Model, lstm: LSTM, arrays: _Arrays, binary: bool, chain: 
     digest = hashlib.sha256(_fingerprint(model, lstm, chain))
     for key, (array, _) in arrays.items():
         digest.update(key.encode())
-        if not binary:  # else the weights may be written again alone
+        if not binary:  # else the weights may be written again by themselves
             digest.update(np.ascontiguousarray(array).tobytes())
     return f"0x{digest.hexdigest()[:7]}"
 

@@ -18,6 +18,8 @@ from lstm_ext.io.torch import from_torch
 from lstm_ext.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 __all__ = ["HydrologyModel", "from_neuralhydrology"]
@@ -50,8 +52,17 @@ class HydrologyModel:
         Of "mtslstm", from the longest step to the shortest; else empty.
     """
 
+    name: str
+    model: Any  # a union would have to be told apart before each use
+    inputs: list[str] | dict[str, list[str]]
+    static: list[str]
+    targets: list[str]
+    frequencies: list[str]
+
     def __init__(
-        self, name: Any, model: Any, inputs: Any, static: Any, targets: Any, scales: Any, seconds: Any = ()
+        self, name: str, model: Model | dict[str, Model], inputs: list[str] | dict[str, list[str]],
+        static: list[str], targets: list[str], scales: dict[str, tuple[float, float]],
+        seconds: Sequence[Any] = (),
     ) -> None:
         self.name, self.model, self.inputs = name, model, inputs
         self.static, self.targets = static, targets
@@ -239,16 +250,16 @@ def _scales(path):
             f"{path[:-3]}p is a pickle, which can run any code when it is read; expected "
             "train_data_scaler.yml: load_scaler of an old NeuralHydrology reads it"
         )
-    words = _read_yaml(path)
+    options = _read_yaml(path)
     with reading(path):
         found = {}
         for center, scale in (
             ("attribute_means", "attribute_stds"), ("camels_attr_means", "camels_attr_stds"),
             ("xarray_feature_center", "xarray_feature_scale"),
         ):
-            if center not in words:
+            if center not in options:
                 continue
-            pair = [_numbers(words[word]) for word in (center, scale)]
+            pair = [_numbers(options[word]) for word in (center, scale)]
             check_names(scale, pair[1], pair[0])
             for name, own in pair[0].items():
                 if not pair[1][name] > 0 or not np.isfinite([own, pair[1][name]]).all():
@@ -259,9 +270,9 @@ def _scales(path):
         return found
 
 
-def _numbers(words):
+def _numbers(options):
     """Return numbers by name, of a plain mapping or of a data set as xarray writes it."""
-    values = words.get("data_vars", words) if isinstance(words, dict) else None
+    values = options.get("data_vars", options) if isinstance(options, dict) else None
     if not isinstance(values, dict):
         raise FormatError("its scales are no mapping")
     found = {name: own["data"] if isinstance(own, dict) else own for name, own in values.items()}
@@ -334,7 +345,7 @@ def _head(tensors, place):
 
 
 def _ealstm(tensors):
-    """Return the entity-aware LSTM: gates f, o, g of the inputs; i of the static ones alone.
+    """Return the entity-aware LSTM: gates f, o, g of the inputs; i of only the static ones.
 
     F. Kratzert et al., "Towards learning universal, regional, and local hydrological behaviors via machine
     learning applied to large-sample datasets", HESS 23 (2019).

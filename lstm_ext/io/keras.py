@@ -74,7 +74,7 @@ _CLASSES = {
 _POOLINGS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
 # What the loss of a Model does with its outputs.
 _FUNCTIONS = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
-# Layers that do nothing in inference, and the word that gives up what they do in training.
+# Layers that do nothing in inference, and the name that gives up what they do in training.
 _IDLE = {
     "Dropout": "dropout", "SpatialDropout1D": "dropout", "GaussianDropout": "dropout",
     "GaussianNoise": "dropout", "ActivityRegularization": "activity_regularizer", "Masking": "masking",
@@ -603,7 +603,7 @@ def _check_configuration(part, configuration, ignore):
 
 
 def _activation(name, value, version):
-    """Return our activation for Keras's. `version`: Keras's, or None where nobody knows it."""
+    """Return our activation for Keras's. `version`: Keras's, or None where it is not known."""
     if isinstance(value, tuple):
         return value
     if value == "hard_sigmoid":

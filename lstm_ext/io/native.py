@@ -18,7 +18,7 @@ from lstm_ext.io._packing import (
     OPTIMIZERS,
     Packer,
     Unpacker,
-    check_words,
+    check_options,
     is_estimator,
     is_pipeline,
     unpack_archive,
@@ -217,7 +217,7 @@ def _of_tensors(tensors: TensorFile) -> tuple[Any, Any]:
     version = configuration.get("version") if isinstance(configuration, dict) else None
     if type(version) is not int or version not in (1, _VERSION):
         raise FormatError(f"its version is {version!r}, this lstm_ext reads versions 1 and {_VERSION}")
-    check_words(configuration, ("version", "object"), ("optimizer",))
+    check_options(configuration, ("version", "object"), ("optimizer",))
     if version == 1 and "sha256" in tensors.metadata:
         raise FormatError("its version is 1, which has no SHA-256, and it has one")
     unpacker = Unpacker(tensors)

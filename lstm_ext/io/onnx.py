@@ -46,10 +46,10 @@ def __getattr__(name: str) -> Any:
 def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) -> LSTM | Model:
     """Make an LSTM or a `Model` of an ONNX model.
 
-    LSTM operators (versions 7, 14 and 22) with every attribute that they have, stacked or alone, and a dense
+    LSTM operators (versions 7, 14 and 22) with every attribute that they have, stacked or single, and a dense
     readout (MatMul and Add, or Gemm) of all steps or of the last state, with or without a softmax, as
     `to_onnx`, PyTorch's exporter and others write them. Nothing is approximated: whatever the graph does
-    besides is refused by a sentence that names the node. What is carried over is in ``docs/io_onnx.md``.
+    besides is refused by an error that names the node. What is carried over is in ``docs/io_onnx.md``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def from_onnx(source: _Path | bytes | bytearray | memoryview | onnx.ModelProto) 
         transposes. A Model where the output is a readout; it takes (N, T, I) and returns (N, T, O) or (N, O).
         After a softmax its loss is cross entropy, and `Model.predict` gives what goes into the softmax.
         ``sequence_lens`` and initial states that are inputs of the graph are arguments of the call; initial
-        states that stand in the file are learnt ones (``learn_state=True``).
+        states that stand in the file are learned ones (``learn_state=True``).
 
     Raises
     ------
@@ -86,7 +86,7 @@ def to_onnx(
 
     ``x`` comes in as the LSTM's ``batch_first`` says, "batch" and "time" are symbols. An LSTM gives ``y``
     (N, T, D*P) or (T, N, D*P), ``h_n`` and ``c_n`` (L*D, N, P or H); a Model gives ``prediction``, (N, O) or
-    (N, T, O). What is of training alone, dropout and checkpoints, is left out. Options that ONNX has no word
+    (N, T, O). What is only of training, dropout and checkpoints, is left out. Options that ONNX has no name
     for are made of other nodes or refused: see ``docs/io_onnx.md``. A projection becomes part of the
     recurrent weights, :math:`U (R m) = (U R) m`, exact but for rounding.
 
@@ -101,7 +101,7 @@ def to_onnx(
     lengths : bool, default False
         An input ``lengths``, int32 (N,): the operator's sequence_lens.
     initial_states : bool, default False
-        Inputs ``h_0`` and ``c_0``, (L*D, N, H). Otherwise zeros, or the states that were learnt.
+        Inputs ``h_0`` and ``c_0``, (L*D, N, H). Otherwise zeros, or the states that were learned.
     activation : {None, "softmax"}
         "softmax": probabilities in place of what `Model.predict` gives, where the loss is cross entropy.
     stream : bool, default False
@@ -113,7 +113,7 @@ def to_onnx(
     -------
     onnx.ModelProto
         Operators of version 17, checked by ``onnx.checker`` in full. float64 models are valid ONNX; ONNX
-        Runtime computes LSTMs in float32 alone.
+        Runtime computes LSTMs only in float32.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _refuse(lstm, initial_states):
         ("nan='hold'", lstm.nan == "hold"),
     ):
         if wanted:
-            raise ValueError(f"an LSTM with {name} cannot be written: ONNX's LSTM has no word for it")
+            raise ValueError(f"an LSTM with {name} cannot be written: ONNX's LSTM has no name for it")
     if lstm.proj_size and (initial_states or lstm.learn_state):
         raise ValueError(
             "an LSTM with proj_size cannot be written with initial states: in ONNX the state is what comes "
@@ -273,7 +273,7 @@ def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
         rows = graph.add("Expand", [rows, sizes], "static_steps")
         x = graph.add("Concat", [x, rows], "x_static", axis=2)
 
-    layers, words = [], _onnx_lstm.attribute_words(lstm)
+    layers, options = [], _onnx_lstm.attribute_words(lstm)
     for layer in range(lstm.num_layers):
         inputs = [x, *_weights(graph, lstm, layer), lens]
         if initial_states:
@@ -289,7 +289,7 @@ def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
         while not inputs[-1]:
             inputs.pop()
         names = [f"{name}_l{layer}" for name in ("Y", "Y_h", "Y_c")]
-        y, h, c = graph.add_many("LSTM", inputs, names, **words)
+        y, h, c = graph.add_many("LSTM", inputs, names, **options)
         if lstm.proj_size:
             matrix = graph.numbers(f"projection_l{layer}", _stacked(lstm, "weight_hr", layer, np.transpose))
             # (T, D, N, H) times (D, H, P): a matrix for each direction
@@ -302,7 +302,7 @@ def _lstm_nodes(graph, lstm, lengths, initial_states, chain=None):
 
 
 def _scaled(graph, name, mean, scale):
-    """Standardise an input in float64, and go on in the model's dtype."""
+    """Standardize an input in float64, and go on in the model's dtype."""
     value = graph.add("Sub", [name, graph.doubles(f"{name}_mean", mean)], f"{name}_centred")
     value = graph.add("Div", [value, graph.doubles(f"{name}_scale", scale)], f"{name}_scaled")
     return graph.add("Cast", [value], f"{name}_network", to=graph.real)
@@ -373,10 +373,10 @@ def _pooled(graph, model, y, lengths):
     return features
 
 
-def _stacked(lstm, word, layer, made):
-    """Of each direction of a layer the parameter `word`, as `made` makes it."""
+def _stacked(lstm, name, layer, made):
+    """Of each direction of a layer the parameter `name`, as `made` makes it."""
     suffixes = ("", "_reverse")[: lstm._passes.directions]
-    return np.stack([made(lstm[f"{word}_l{layer}{suffix}"]) for suffix in suffixes])
+    return np.stack([made(lstm[f"{name}_l{layer}{suffix}"]) for suffix in suffixes])
 
 
 def _weights(graph, lstm, layer):
@@ -385,10 +385,10 @@ def _weights(graph, lstm, layer):
         return reorder_gates(array, GATES, ONNX_GATES)
 
     H = lstm.hidden_size
-    W, R = (_stacked(lstm, word, layer, np.copy) for word in ("weight_ih", "weight_hh"))
+    W, R = (_stacked(lstm, name, layer, np.copy) for name in ("weight_ih", "weight_hh"))
     if layer == 0 and lstm.static_size:
         static = _stacked(lstm, "weight_static", layer, np.copy)
-        if lstm.entity_aware:  # static inputs alone make the input gate, and no other
+        if lstm.entity_aware:  # only static inputs make the input gate, and no other
             W[:, :H], R[:, :H] = 0, 0
             static = np.concatenate([static, np.zeros((len(static), 3 * H, static.shape[2]))], axis=1)
         W = np.concatenate([W, static], axis=2)
@@ -405,14 +405,14 @@ def _weights(graph, lstm, layer):
 
 
 def _learned(graph, lstm, layer, x):
-    """Names of learnt initial states, (D, N, H), one row for each sequence of x (T, N, I)."""
+    """Names of learned initial states, (D, N, H), one row for each sequence of x (T, N, I)."""
     D, H = lstm._passes.directions, lstm.hidden_size
     batch = graph.add("Shape", [x], f"batch_l{layer}", start=1, end=2)
     shape = graph.add("Concat", [graph.integers(D), batch, graph.integers(H)], f"state_l{layer}", axis=0)
     names = []
-    for word in ("h_0", "c_0"):
-        row = graph.numbers(f"{word}_row_l{layer}", _stacked(lstm, word, layer, lambda a: a[None]))
-        names.append(graph.add("Expand", [row, shape], f"{word}_l{layer}"))
+    for name in ("h_0", "c_0"):
+        row = graph.numbers(f"{name}_row_l{layer}", _stacked(lstm, name, layer, lambda a: a[None]))
+        names.append(graph.add("Expand", [row, shape], f"{name}_l{layer}"))
     return names
 
 

@@ -167,8 +167,8 @@ def _said_by(module, place):
     module = getattr(module, "_orig_mod", module)
     if getattr(module, "mode", "LSTM") != "LSTM":
         raise FormatError(f"the module is {module.mode}; expected an LSTM")
-    words = ("batch_first", "num_layers", "dropout")
-    return {word: getattr(module, word) for word in words if hasattr(module, word)}
+    options = ("batch_first", "num_layers", "dropout")
+    return {name: getattr(module, name) for name in options if hasattr(module, name)}
 
 
 def _stored(tensors, name):
@@ -260,7 +260,7 @@ def _unwrapped(entries, place):
 
 
 def _part(entries, place, head):
-    """Return the arrays of the LSTM, or the cell, at a place, by the names of an LSTM alone."""
+    """Return the arrays of the LSTM, or the cell, at a place, by only the names of an LSTM."""
     start = _join(place, "")
     readout = set() if head is None else {_join(head, "weight"), _join(head, "bias")} & set(entries)
     names = {name[len(start) :]: name for name in entries if name.startswith(start) and name not in readout}
@@ -417,7 +417,7 @@ def to_torch(
     ----------
     obj : LSTM or Model
         Its options must be PyTorch's: several layers, two directions, ``proj_size``, ``bias=False``.
-        What acts in training alone (dropout) is no part of a state dict.
+        What acts only in training (dropout) is no part of a state dict.
     prefix : str, optional
         Name of the LSTM within the module. None: "" for an LSTM, "lstm" for a model.
     head : str, default "head"

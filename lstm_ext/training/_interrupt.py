@@ -25,7 +25,7 @@ class Interrupt:
     Python raises KeyboardInterrupt between any two instructions, so also in the middle of an
     optimizer's step; and not at all while compiled code runs. Here it is raised by `check`, and within
     `immediate`. `call` runs what changes no parameter: what takes long runs in a thread that is left to
-    itself when SIGINT comes. Outside the main thread, which alone gets signals, all of this is idle.
+    itself when SIGINT comes. Outside the main thread all of this is idle: only that thread gets signals.
     """
 
     def __init__(self, long: bool = True) -> None:

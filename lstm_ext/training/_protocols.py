@@ -66,7 +66,7 @@ class Trainable(Protocol):
 class ProcessGroup(Protocol):
     """The processes that share a training, as one of them sees them.
 
-    `SerialGroup` is a process alone, `lstm_ext.distributed.DataParallel` are the ranks of a communicator.
+    `SerialGroup` is a process by itself, `lstm_ext.distributed.DataParallel` are the ranks of a communicator.
     A training calls the methods in one order on all ranks; each method but `batches` and `run` may wait for
     the other ranks.
     """

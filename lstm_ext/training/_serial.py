@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SerialGroup:
-    """A process alone, as a `ProcessGroup`."""
+    """A process by itself, as a `ProcessGroup`."""
 
     block: int | None = None
 

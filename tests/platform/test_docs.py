@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -136,10 +135,13 @@ def test_the_english_of_the_examples_is_plain(script):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", ["_demo", "_demo_catchment", "_demo_spring", "_demo_elnino"])
-def test_the_english_of_the_demos_is_plain(name):
-    source = inspect.getsource(importlib.import_module(f"lstm_ext.{name}"))
-    found = plain_english.found(plain_english.prose(plain_english.commentary(source)))
+MODULES = sorted(Path(lstm_ext.__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_the_english_of_the_sources_is_plain(module):
+    text = plain_english.commentary(module.read_text(encoding="utf-8"))
+    found = plain_english.found(plain_english.prose(text))
     assert not found, "\n".join(found)
 
 

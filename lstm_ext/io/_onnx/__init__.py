@@ -68,7 +68,7 @@ def result_of(graph):
             graph.refuse(where, value, "returning")
     heads = any(value.what == "prediction" for _, _, value in outputs)
     _check_states(graph)
-    widths = [layer.words["hidden_size"] for layer in graph.layers]
+    widths = [layer.options["hidden_size"] for layer in graph.layers]
     lstm = _lstm(graph, widths, heads)
     if not heads:
         last = len(graph.layers) - 1
@@ -102,14 +102,14 @@ def _lstm(graph, widths, heads):
             layer.initial or (np.zeros((layer.directions, width)),) * 2
             for layer, width in zip(graph.layers, widths, strict=True)
         ]
-    words, arrays = graph.layers[0].words, [layer.arrays for layer in graph.layers]
-    check_widths(widths, words["activations"], arrays[0]["W"].shape[2], graph.layers[0].directions)
+    options, arrays = graph.layers[0].options, [layer.arrays for layer in graph.layers]
+    check_widths(widths, options["activations"], arrays[0]["W"].shape[2], graph.layers[0].directions)
     if len(set(widths)) > 1 and any(own for inputs in graph.states for own in inputs):
         raise FormatError(
             f"the LSTMs have the hidden sizes {listed(widths)}, and initial states from inputs; expected one "
             "hidden size, or initial states of 0"
         )
-    return _onnx_lstm.make_lstm(words, arrays, batch_first=heads or graph.batch_first, initial=initial)
+    return _onnx_lstm.make_lstm(options, arrays, batch_first=heads or graph.batch_first, initial=initial)
 
 
 def _model(graph, lstm, where, value, widths):

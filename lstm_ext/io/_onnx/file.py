@@ -70,7 +70,7 @@ class External:
 def count_fields(content, descriptor, count=0, depth=0):
     """Count the fields of a message and of the messages in it, before protobuf makes objects of them.
 
-    An empty message takes 2 bytes of a file and 150 in memory. This walks over the lengths alone, down to
+    An empty message takes 2 bytes of a file and 150 in memory. This walks over only the lengths, down to
     what the descriptor calls messages, and raises FormatError where there are too many, or too deep.
     """
     at, end = 0, len(content)
@@ -123,7 +123,7 @@ def parse(content):
 
 
 def tensor(what, proto, external=None):
-    """Return the numbers of a TensorProto, after its words have been held against its bytes."""
+    """Return the numbers of a TensorProto, after what it says has been held against its bytes."""
     import onnx
 
     if proto.HasField("segment"):

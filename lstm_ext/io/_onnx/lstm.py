@@ -24,28 +24,28 @@ def _lstm(
             if not isinstance(value, Constant):
                 graph.refuse(where, value, f"as its {name}")
             arrays[name] = value.array
-    words, layout = _onnx_lstm.options(where, attributes, arrays["R"].shape)
-    y, h, c = add_layer(graph, where, X, words, arrays, layout, sequence_lens, (initial_h, initial_c))
+    options, layout = _onnx_lstm.options(where, attributes, arrays["R"].shape)
+    y, h, c = add_layer(graph, where, X, options, arrays, layout, sequence_lens, (initial_h, initial_c))
     if layout:
         y, h, c = y.pick((2, 0, 1, 3)), h.pick((1, 0, 2)), c.pick((1, 0, 2))
     return y, h, c
 
 
-def add_layer(graph, where, X, words, arrays, layout, lengths=None, states=(None, None)):
+def add_layer(graph, where, X, options, arrays, layout, lengths=None, states=(None, None)):
     """Add a layer that reads X to the graph's, after checks; return y (T, D, N, F), and h, c (D, N, F)."""
     graph.held += sum(array.nbytes for array in arrays.values())
     if graph.held > 2 * graph.budget + 2**20:
         raise FormatError(f"{where}: the LSTMs share weights: they would take more memory than the file")
-    arrays = _onnx_lstm.check_arrays(where, words, arrays)
+    arrays = _onnx_lstm.check_arrays(where, options, arrays)
     k = len(graph.layers)
-    layer = Layer(where, words, arrays, None)
+    layer = Layer(where, options, arrays, None)
     T, N = _fed(graph, where, X, layout, arrays, k)
     _take_lengths(graph, where, lengths, T, k)
-    D, H = layer.directions, words["hidden_size"]
+    D, H = layer.directions, options["hidden_size"]
     layer.initial = _take_states(graph, where, states, layout, D, H, k)
     if k:
-        first = graph.layers[0].words
-        differing = [name for name in words if name != "hidden_size" and words[name] != first[name]]
+        first = graph.layers[0].options
+        differing = [name for name in options if name != "hidden_size" and options[name] != first[name]]
         if differing:
             raise FormatError(f"{where}: it differs from the first LSTM in {', '.join(differing)}")
     graph.layers.append(layer)
@@ -77,9 +77,9 @@ def _fed(graph, where, X, layout, arrays, k):
     if not (isinstance(X, Signal) and X.what == "y" and X.rows == tuple((k - 1, d) for d in range(D))
             and X.axes == (*wanted, "DF" if D == 2 else "F")):
         graph.refuse(where, X, "after another LSTM, reading")
-    if arrays["W"].shape[2] != D * before.words["hidden_size"]:
+    if arrays["W"].shape[2] != D * before.options["hidden_size"]:
         raise FormatError(f"{where}: W has {arrays['W'].shape[2]} columns, the LSTM before "
-                          f"{D * before.words['hidden_size']} features")
+                          f"{D * before.options['hidden_size']} features")
     if arrays["W"].dtype != before.arrays["W"].dtype:
         raise FormatError(f"{where}: its weights are of another dtype than those of the LSTM before")
     sizes = dict(zip(X.axes, X.sizes, strict=True))

@@ -134,7 +134,7 @@ def _unsqueeze(graph, where, value, given=None, *, axes=None):
     )
 
 
-# ---- new shapes: neighbouring axes joined, or taken apart again
+# ---- new shapes: neighboring axes joined, or taken apart again
 
 
 @operator("Reshape", of_zeros=True, allowzero="INT")
@@ -186,7 +186,7 @@ def atoms(value):
 
 
 def _reshaped(graph, where, value, shape):
-    """`value` with neighbouring axes joined, or taken apart again, and units dropped or added.
+    """`value` with neighboring axes joined, or taken apart again, and units dropped or added.
 
     Numbers keep their order, so a new axis is right where it is the product of some that follow each
     other.

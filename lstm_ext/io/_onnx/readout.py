@@ -35,7 +35,7 @@ def _read_out(graph, where, value, weight):
     rows = _rows_read(graph, where, value)
     weight = as_weights(f"{where}: weights", weight, (O, value.sizes[-1]))
     vector = value.head.weight[0] if value.what == "attention" else None
-    if value.rows != rows:  # in another order, or of one direction alone
+    if value.rows != rows:  # in another order, or of only one direction
         own = np.split(weight, len(value.rows), axis=1)
         weight = np.concatenate(
             [own[value.rows.index(row)] if row in value.rows else 0 * own[0] for row in rows], axis=1

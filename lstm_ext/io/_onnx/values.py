@@ -38,7 +38,7 @@ class Head:
     weight: np.ndarray  # (O, F)
     bias: np.ndarray | None = None
     function: str | None = None  # after it: "softmax", "log_softmax" or "sigmoid"
-    masked: bool = False  # whether what lies beyond the lengths is 0
+    masked: bool = False  # whether what comes after the lengths is 0
     vector: np.ndarray | None = None  # of an attention
 
 
@@ -77,18 +77,18 @@ class Layer:
     """One LSTM node."""
 
     node: str
-    words: dict
+    options: dict
     arrays: dict
     initial: tuple | None  # (h_0, c_0), each (D, H)
 
     @property
     def directions(self):
         """Number of directions."""
-        return 2 if self.words["bidirectional"] else 1
+        return 2 if self.options["bidirectional"] else 1
 
     def backward(self, direction):
         """Return whether a direction reads from the end."""
-        return direction == 1 or self.words["reverse"]
+        return direction == 1 or self.options["reverse"]
 
 
 # ---- sizes that are known when the graph runs: (factor, names) of a product, and a number added to it
