@@ -199,8 +199,7 @@ def _of_archive(file: io.BufferedReader) -> tuple[Any, Any]:
     file.seek(0)
     content = file.read(2**16)
     for name, what in (
-        (b"data.pkl", "a pickle of PyTorch, which can run any code when it is read: from_torch says how to "
-                      "convert it"),
+        (b"data.pkl", "a file of PyTorch: read it with from_torch(path, prefix=, head=)"),
         (b"model.weights.h5", "a file of Keras: give it to from_keras"),
     ):
         if name in content:

@@ -29,7 +29,7 @@ from lstm_ext.io._common import (
     shorten,
 )
 from lstm_ext.io._networks import torch_module
-from lstm_ext.io._torch_archive import Archive, as_float32
+from lstm_ext.io._torch_archive import STATES, Archive, as_float32
 from lstm_ext.io._widths import check_widths, padded, widened
 from lstm_ext.lstm import LSTM
 from lstm_ext.model import Model
@@ -81,7 +81,8 @@ def from_torch(
         Without `every_step` it reads what `Model` does: the final hidden states of the last layer, of
         both directions (``torch.cat(tuple(h_n[-2:]), -1)``); in PyTorch the code says that, not the weights.
     batch_first : bool, optional
-        Not in a state dict. None: the module's own, else True. A `Model` has True.
+        Not in a state dict. None: the module's own, else True. A `Model` takes (batch, time, features): with
+        `head` False is refused, and a module's own False is warned of.
     dropout : float, optional
         Not in a state dict. None: the module's own, else 0. PyTorch's 1, which lets nothing pass in training,
         is taken as 0, with a warning.
@@ -102,6 +103,13 @@ def from_torch(
     places = [prefix] if isinstance(prefix, str) else list(prefix)
     if not places or not all(isinstance(place, str) for place in places):
         raise TypeError(f"prefix is {prefix!r}; expected a name, or several")
+    if not isinstance(head, str | None):
+        raise TypeError(f"head is {head!r}; expected the name of a torch.nn.Linear, such as 'fc', or None")
+    if head is not None and batch_first is not None and not batch_first:
+        raise ValueError(
+            "batch_first is False; expected True or None with head=: a Model takes (batch, time, features), "
+            "x.transpose(1, 0, 2) of (time, batch, features)"
+        )
     with _opened(source) as (entries, facts):
         entries = _unwrapped(entries, places[0])
         parts = [_part(entries, place, head) for place in places]
@@ -109,8 +117,15 @@ def from_torch(
             word: entries[_join(head, word)]() for word in ("weight", "bias") if _join(head, word) in entries
         }
         found = facts(places[0]) if len(places) == 1 else {}
+        _warn_of_unread(entries, head)
     if batch_first is None:
         batch_first = found.get("batch_first")
+        if head is not None and batch_first is False:
+            warnings.warn(
+                "the module has batch_first=False; the Model takes (batch, time, features): give it "
+                "x.transpose(1, 0, 2)",
+                stacklevel=2,
+            )
     if dropout is None and found.get("num_layers", 1) > 1:  # of one layer, PyTorch drops nothing
         dropout = found.get("dropout")
         if dropout == 1:
@@ -150,6 +165,10 @@ def _opened(source):
         module, source = source, source.state_dict()
     if not isinstance(source, Mapping):
         raise TypeError(f"source is {type(source).__name__}; expected a state dict, a module or a path")
+    for key in STATES:  # a checkpoint, as in a file
+        if isinstance(source.get(key), Mapping):
+            source = source[key]
+            break
     named = {
         name: functools.partial(_as_array, name, value)
         for name, value in source.items() if isinstance(name, str)
@@ -259,6 +278,35 @@ def _unwrapped(entries, place):
     return entries
 
 
+def _places(entries, names):
+    """Return where one of the names is."""
+    return [
+        entry.removesuffix(name).rstrip(".") for entry in entries for name in names
+        if entry == name or entry.endswith("." + name)
+    ]
+
+
+def _choice(argument, places):
+    return " or ".join(f"{argument}={shorten(place)!r}" for place in places[:5])
+
+
+def _warn_of_unread(entries, head):
+    """Warn of layers in the same Sequential as `head`, which are not read."""
+    sequential, _, number = (head or "").rpartition(".")
+    if not number.isdecimal():
+        return
+    unread = [
+        name for name in entries
+        if name.startswith(sequential + ".") and not name.startswith(head + ".")
+    ]
+    if unread:
+        warnings.warn(
+            f"{', '.join(map(shorten, unread[:5]))}: not read, beside head={head!r}. Compare one prediction "
+            "with PyTorch's",
+            stacklevel=4,
+        )
+
+
 def _part(entries, place, head):
     """Return the arrays of the LSTM, or the cell, at a place, by only the names of an LSTM."""
     start = _join(place, "")
@@ -267,21 +315,21 @@ def _part(entries, place, head):
     if "weight_ih" in names and "weight_ih_l0" not in names:
         names = {name + "_l0" if name in _CELL else name: own for name, own in names.items()}
     if "weight_ih_l0" not in names:
-        places = [
-            name.removesuffix(word).rstrip(".") for name in entries for word in ("weight_ih_l0", "weight_ih")
-            if name == word or name.endswith("." + word)
-        ]
-        known = " or ".join(f"prefix={shorten(place)!r}" for place in places[:5])
+        places = _places(entries, ("weight_ih_l0", "weight_ih"))
         raise FormatError(
             f"there is no {_join(place, 'weight_ih_l0')}, "
-            + (f"but with {known} there is" if places else "nor one elsewhere: no LSTM")
+            + (f"but with {_choice('prefix', places)} there is" if places else "nor one elsewhere: no LSTM")
         )
     for name, own in names.items():
         if not _PARAMETER.fullmatch(name):
             raise FormatError(f"{shorten(own)} is not a parameter of an LSTM"
                               + ("" if place or head else ": name the parts with prefix= and head="))
     if head is not None and _join(head, "weight") not in readout:
-        raise FormatError(f"there is no {_join(head, 'weight')}")
+        places = [name for name in _places(entries, ("weight",)) if name]
+        raise FormatError(
+            f"there is no {_join(head, 'weight')}"
+            + (f", but with {_choice('head', places)} there is" if places else "")
+        )
     return {name: entries[own]() for name, own in sorted(names.items())}
 
 
@@ -296,6 +344,11 @@ class _Sizes:
         firsts = {f"weight_ih_l{k}" for k in range(self.layers)}
         check_names("the LSTM", firsts & set(arrays), firsts)
         first = arrays["weight_ih_l0"]
+        recurrent = arrays.get("weight_hh_l0", first)
+        rows, columns = recurrent.shape if recurrent.ndim == first.ndim == 2 else (0, 0)
+        other = {3 * columns: "a GRU", columns: "an RNN"}  # an LSTM has 4 gates
+        if rows and rows in other and rows == first.shape[0] and "weight_hr_l0" not in arrays:
+            raise FormatError(f"{place or 'it'} is {other[rows]}; only LSTMs are read")
         if first.ndim != 2 or first.shape[0] % 4 or not all(first.shape):
             raise FormatError(
                 f"{_join(place, 'weight_ih_l0')} has shape {first.shape}; expected (4 * hidden_size, "

@@ -431,7 +431,7 @@ def test_files_of_others_are_named(tmp_path):
         file["a"] = 1
     with pytest.raises(FormatError, match="an HDF5 file: give it to from_keras"):
         load(path)
-    for name, what in (("model.weights.h5", "from_keras"), ("archive/data.pkl", "pickle of PyTorch")):
+    for name, what in (("model.weights.h5", "from_keras"), ("archive/data.pkl", "file of PyTorch")):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(name, b"1")
         with pytest.raises(FormatError, match=what):

@@ -62,7 +62,7 @@ def test_every_option_is_in_a_test_above_or_a_size():
 def test_a_new_keyword_of_lstm_or_model_must_be_thought_of_here():
     assert set(inspect.signature(LSTM).parameters) - {"rng", "init"} == set(CONFIGURATION)
     words = set(inspect.signature(Model).parameters) - {"rng", "lstm", "loss"}
-    assert words == set(_packing._MODEL_WORDS)
+    assert words == set(_packing._MODEL_OPTIONS)
 
 
 @pytest.mark.parametrize("loss", _packing.LOSSES)

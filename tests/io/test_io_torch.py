@@ -322,3 +322,53 @@ def test_a_module_of_an_lstm_is_pytorchs_own():
     assert repr(from_torch(module)) == repr(lstm)
     with pytest.raises(ValueError, match="module is True, and prefix or head was given"):
         to_torch(lstm, module=True, prefix="a")
+
+
+def _state(rows=4, head="fc"):
+    rng = np.random.default_rng(0)
+    shapes = {
+        "rnn.weight_ih_l0": (rows * 5, 3), "rnn.weight_hh_l0": (rows * 5, 5),
+        "rnn.bias_ih_l0": (rows * 5,), "rnn.bias_hh_l0": (rows * 5,),
+        f"{head}.weight": (5, 5), f"{head}.bias": (5,),
+    }
+    return {name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(3, "a GRU"), (1, "an RNN")])
+def test_weights_of_another_network_are_named(rows, kind):
+    with pytest.raises(FormatError, match=f"rnn is {kind}; only LSTMs are read"):
+        from_torch(_state(rows), prefix="rnn", head="fc")
+
+
+def test_a_model_is_batch_first_and_says_so():
+    class Net:
+        rnn = type("LSTM", (), {"batch_first": False})()
+
+        def state_dict(self):
+            return _state()
+
+    with pytest.raises(ValueError, match="batch_first is False; expected True or None with head="):
+        from_torch(_state(), prefix="rnn", head="fc", batch_first=False)
+    with pytest.warns(UserWarning, match="the module has batch_first=False"):
+        from_torch(Net(), prefix="rnn", head="fc")
+
+
+def test_layers_beside_the_head_are_warned_of():
+    state = _state(head="head.2")
+    state |= {"head.0.weight": state["head.2.weight"], "head.0.bias": state["head.2.bias"]}
+    with pytest.warns(UserWarning, match=r"head\.0\.weight, head\.0\.bias: not read"):
+        from_torch(state, prefix="rnn", head="head.2")
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_a_checkpoint_is_read_as_a_file_of_it_is(key):
+    whole = {"epoch": 3, key: _state(), "optimizer_state_dict": {"state": {}}}
+    model = from_torch(whole, prefix="rnn", head="fc")
+    np.testing.assert_array_equal(model.parameters, from_torch(_state(), prefix="rnn", head="fc").parameters)
+
+
+@pytest.mark.parametrize("head", ["linear", True, ("fc",)])
+def test_a_head_that_is_not_there(head):
+    error, match = (FormatError, "but with head='fc'") if head == "linear" else (TypeError, "head is")
+    with pytest.raises(error, match=match):
+        from_torch(_state(), prefix="rnn", head=head)
