@@ -483,8 +483,8 @@ def _from_polars(name: str, value: Any, allow_nan: bool) -> _Array:
         return _columns(name, columns, _from_polars, allow_nan)
     dtype, word = value.dtype, type(value.dtype).__name__
     if not (dtype.is_numeric() or word in ("Boolean", "Null")):
-        words = {"String": "text", "Categorical": "categories", "Enum": "categories"}
-        kind = "durations" if word == "Duration" else "dates" if dtype.is_temporal() else words.get(word)
+        kinds = {"String": "text", "Categorical": "categories", "Enum": "categories"}
+        kind = "durations" if word == "Duration" else "dates" if dtype.is_temporal() else kinds.get(word)
         if kind is None:
             array = value.to_numpy()
             if word in ("Array", "Object") and array.dtype.kind in "biufO":

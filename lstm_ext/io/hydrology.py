@@ -250,16 +250,16 @@ def _scales(path):
             f"{path[:-3]}p is a pickle, which can run any code when it is read; expected "
             "train_data_scaler.yml: load_scaler of an old NeuralHydrology reads it"
         )
-    options = _read_yaml(path)
+    content = _read_yaml(path)
     with reading(path):
         found = {}
         for center, scale in (
             ("attribute_means", "attribute_stds"), ("camels_attr_means", "camels_attr_stds"),
             ("xarray_feature_center", "xarray_feature_scale"),
         ):
-            if center not in options:
+            if center not in content:
                 continue
-            pair = [_numbers(options[word]) for word in (center, scale)]
+            pair = [_numbers(content[name]) for name in (center, scale)]
             check_names(scale, pair[1], pair[0])
             for name, own in pair[0].items():
                 if not pair[1][name] > 0 or not np.isfinite([own, pair[1][name]]).all():
@@ -270,9 +270,9 @@ def _scales(path):
         return found
 
 
-def _numbers(options):
+def _numbers(content):
     """Return numbers by name, of a plain mapping or of a data set as xarray writes it."""
-    values = options.get("data_vars", options) if isinstance(options, dict) else None
+    values = content.get("data_vars", content) if isinstance(content, dict) else None
     if not isinstance(values, dict):
         raise FormatError("its scales are no mapping")
     found = {name: own["data"] if isinstance(own, dict) else own for name, own in values.items()}

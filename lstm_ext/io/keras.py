@@ -267,16 +267,16 @@ def _former_part(h5, kind, configuration, name):
     if not isinstance(name, str):
         raise FormatError("a layer of the model has no name")
     found = [] if kind in ("InputLayer", *_IDLE) else h5.named(name)
-    words = []
+    parts = []
     for path, _ in found:
         match = _FORMER.fullmatch(path.rpartition("/")[2])
         if match is None:
             raise FormatError(
                 f"the layer {shorten(name)} has {shorten(path)}, which is none of an LSTM or Dense"
             )
-        words.append(match[1])
-    one = words[: words.index("kernel", 1)] if "kernel" in words[1:] else words
-    if one and words != one * (len(words) // len(one)):
+        parts.append(match[1])
+    one = parts[: parts.index("kernel", 1)] if "kernel" in parts[1:] else parts
+    if one and parts != one * (len(parts) // len(one)):
         raise FormatError(f"the layer {shorten(name)} has its arrays in another order than Keras gives them")
     return _Part(kind, configuration, [data for _, data in found], str(h5.version))
 

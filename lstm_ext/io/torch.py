@@ -303,7 +303,7 @@ def _warn_of_unread(entries, head):
         warnings.warn(
             f"{', '.join(map(shorten, unread[:5]))}: not read, beside head={head!r}. Compare one prediction "
             "with PyTorch's",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -349,15 +349,17 @@ def test_a_model_is_batch_first_and_says_so():
 
     with pytest.raises(ValueError, match="batch_first is False; expected True or None with head="):
         from_torch(_state(), prefix="rnn", head="fc", batch_first=False)
-    with pytest.warns(UserWarning, match="the module has batch_first=False"):
+    with pytest.warns(UserWarning, match="the module has batch_first=False") as caught:
         from_torch(Net(), prefix="rnn", head="fc")
+    assert caught[0].filename == __file__
 
 
 def test_layers_beside_the_head_are_warned_of():
     state = _state(head="head.2")
     state |= {"head.0.weight": state["head.2.weight"], "head.0.bias": state["head.2.bias"]}
-    with pytest.warns(UserWarning, match=r"head\.0\.weight, head\.0\.bias: not read"):
+    with pytest.warns(UserWarning, match=r"head\.0\.weight, head\.0\.bias: not read") as caught:
         from_torch(state, prefix="rnn", head="head.2")
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
